@@ -1,0 +1,1 @@
+"""Benchmark commands; each prints the figures that the documentation quotes."""

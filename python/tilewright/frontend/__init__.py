@@ -1,0 +1,1 @@
+"""Import: ONNX as it is, Caffe converted to ONNX, and the rewrites that precede quantisation."""

@@ -1,0 +1,1 @@
+"""Post-training quantisation: ranges from ONNX Runtime's calibrators, result a QDQ ONNX model."""
