@@ -71,7 +71,9 @@ def multiplier(ratio: ArrayLike, s_max: int | I64 = S_MAX) -> tuple[I64, I64]:
     """
     ratio = np.atleast_1d(np.asarray(ratio, np.float64))
     if not np.all(np.isfinite(ratio)) or np.any(np.abs(ratio) >= 1 << (M_BITS - 1)):
-        raise ValueError(f"ratio must be finite and below 2^{M_BITS - 1}, found {ratio[np.argmax(np.abs(ratio))]}")
+        raise ValueError(
+            f"ratio must be finite and below 2^{M_BITS - 1}, found {ratio[np.argmax(np.abs(ratio))]}"
+        )
     _, exponent = np.frexp(ratio)  # ratio = f * 2^exponent, 0.5 <= |f| < 1
     s = np.clip(M_BITS - exponent, S_MIN, np.minimum(S_MAX, s_max)).astype(np.int64)
     m = np.rint(np.ldexp(ratio, s)).astype(np.int64)

@@ -250,7 +250,9 @@ class Matrix(Instruction):
     acc_oc: Annotated[int, Bits(10, "vectors per output block")] = 0
     acc_y: Annotated[int, Bits(10, "vectors per row")] = 0
     acc_x: Annotated[int, Bits(10, "vectors per column")] = 0
-    act_base: Annotated[int, Bits(16, "half word of map row 0 (ring row 0), column 0, block 0", signed=False)] = 0
+    act_base: Annotated[
+        int, Bits(16, "half word of map row 0 (ring row 0), column 0, block 0", signed=False)
+    ] = 0
     act_row: Annotated[int, Bits(16, "half words per row")] = 0
     act_x: Annotated[int, Bits(12, "half words per column")] = 0
     act_ic: Annotated[int, Bits(12, "half words per input block")] = 0
