@@ -228,9 +228,9 @@ class Matrix(Instruction):
 
     Values are unsigned, weights two's complement where `w_signed` has the quarter's bit (lanes
     q*block_in/4 .. of quarter q), else unsigned; with 1-bit operands both are bipolar (0 is -1, 1 is +1) and
-    a lane outside the map contributes nothing (an overlay has 1 bit for both or for neither). The sum of a step
-    is shifted left by `shift`. With `lane_shift` the quarters' sums are shifted left by 0, h, h, 2h more,
-    h = wgt_bits. Sums wrap modulo 2^acc_bits. The order of the counters does not change the result.
+    a lane outside the map contributes nothing (an overlay has 1 bit for both or for neither). The sum of a
+    step is shifted left by `shift`. With `lane_shift` the quarters' sums are shifted left by 0, h, h, 2h
+    more, h = wgt_bits. Sums wrap modulo 2^acc_bits. The order of the counters does not change the result.
     """
 
     opcode = Opcode.MATRIX
