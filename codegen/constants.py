@@ -105,15 +105,18 @@ def depthwise_records(weight: NDArray[np.integer], lanes: NDArray[np.int32]) -> 
 class Tiles:
     """Weights as tiles.
 
-    Shapes: `tiles` (output vectors, input half words, KH, KW, block_out, block_in) int8; `excess` the same, what
-    int8 could not hold (weights with a zero point have 9 bits), or None; `products` (output vectors, input half
-    words): the network's own products of a tile at one tap.
+    Shapes: `parts` of (output vectors, input half words, KH, KW, block_out, block_in) each, which add up to the
+    weights: one, or as many as it takes where weights with a zero point exceed wgt_bits; `products` (output vectors,
+    input half words): the network's own products of a tile at one tap.
     """
 
-    tiles: NDArray[np.int8]
-    excess: NDArray[np.int8] | None
+    parts: tuple[NDArray[np.int8], ...]
     products: I64
-    used: NDArray[np.bool_]
+
+    def used(self, part: int, vector: int) -> list[int]:
+        """Input half words of which an output vector needs tiles: zeros are skipped."""
+        needed = self.products[vector] > 0 if part == 0 else self.parts[part][vector].any((1, 2, 3, 4))
+        return [int(i) for i in np.flatnonzero(needed)]
 
 
 def tile_weights(
@@ -136,11 +139,12 @@ def tile_weights(
     shape = (vectors, overlay.block_out, lanes.shape[0], overlay.block_in, kh, kw)
     blocked = picked.reshape(shape).transpose(0, 2, 4, 5, 1, 3)
     half = 1 << (overlay.wgt_bits - 1)
-    tiles = np.ascontiguousarray(np.clip(blocked, -half, half - 1), np.int8)
-    excess = None
-    if blocked.dtype.itemsize > 1 and (np.abs(blocked) >= half).any():
-        rest = np.ascontiguousarray(blocked - tiles, np.int8)
-        excess = rest if rest.any() else None
+    parts = [np.ascontiguousarray(np.clip(blocked, -half, half - 1), np.int8)]
+    if blocked.dtype.itemsize > 1:
+        rest = blocked - parts[0]
+        while rest.any():
+            parts.append(np.ascontiguousarray(np.clip(rest, -half, half - 1), np.int8))
+            rest = rest - parts[-1]
     real = np.ones((outputs, 1), np.bool_) if present is None else present
     real = (
         real[:, channel] if real.shape[1] > 1 or len(channel) == 1 else np.repeat(real, len(channel), 1)
@@ -148,4 +152,4 @@ def tile_weights(
     padded = np.zeros((vectors * overlay.block_out, real.shape[1]), np.bool_)
     padded[:outputs] = real
     products = padded.reshape(shape[:4]).sum((1, 3), dtype=np.int64)
-    return Tiles(tiles, excess, products, products > 0)
+    return Tiles(tuple(parts), products)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from tilewright.codegen.constants import Tiles, pack_bits, parameter_records, tile_weights
 from tilewright.codegen.layers import MatrixLayer
 from tilewright.codegen.scratchpad import Buffers, Scratchpads
@@ -28,6 +30,21 @@ def _limit(kind: type[Instruction], name: str) -> int:
 MOST_IC = _limit(Matrix, "n_ic")
 MOST_OC = _limit(Matrix, "n_oc")
 MOST_HALF_WORDS = _limit(Vector, "n_c")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Tiles of one part of the weights: input half words ic .., kernel rows ky .., all columns."""
+
+    part: int
+    ic: int
+    n_ic: int
+    ky: int
+    n_ky: int
+
+    def size(self, columns: int) -> int:
+        """Tiles for one output vector."""
+        return self.n_ic * self.n_ky * columns
 
 
 @dataclass(frozen=True)
@@ -105,7 +122,7 @@ class _MatrixEmitter:
     def chunks(self) -> Iterator[Chunk]:
         """Cut the outputs so that a chunk's tiles and records take half of WGT and PARAM at most."""
         tiles = tile_weights(self.layer.weight, self.layer.present, self.layer.source.lanes, self.overlay)
-        vectors = tiles.tiles.shape[0]
+        vectors = tiles.parts[0].shape[0]
         records = self.overlay.block_out * self.layer.parameters.sets
         table = 0 if self.layer.table is None else self.transfer.table_records
         most = min(MOST_OC, (self.pads.param_half - table) // records, MOST_HALF_WORDS // self.ratio)
@@ -118,7 +135,7 @@ class _MatrixEmitter:
         first = 0
         while first < vectors:
             count = 1
-            size = _size(passes[first], tiles)
+            size = sum(r.size(tiles.parts[0].shape[3]) for r in passes[first])
             while (
                 first + count < vectors
                 and count < most
@@ -129,31 +146,22 @@ class _MatrixEmitter:
             yield self.make_chunk(tiles, first, count, passes[first])
             first += count
 
-    def passes(self, tiles: Tiles, vector: int) -> tuple[tuple[int, int, int, int, bool], ...]:
-        """Ranges (ic, ic count, ky, ky count, excess) that vector needs, each small enough for half of WGT."""
-        kh, kw = tiles.tiles.shape[2:4]
+    def passes(self, tiles: Tiles, vector: int) -> tuple[Range, ...]:
+        """What an output vector needs, in ranges small enough for half of WGT."""
+        kh, kw = tiles.parts[0].shape[2:4]
+        rows = min(kh, max(1, self.pads.wgt_half // kw))
+        deep = min(MOST_IC, max(1, self.pads.wgt_half // (rows * kw)))
         found = []
-        for part, used in self.parts(tiles, vector):
-            if not len(used):
-                continue
-            rows = min(kh, max(1, self.pads.wgt_half // kw))
-            deep = min(MOST_IC, max(1, self.pads.wgt_half // (rows * kw)))
-            for ic in range(used[0], used[-1] + 1, deep):
+        for part in range(len(tiles.parts)):
+            used = tiles.used(part, vector)
+            for ic in range(used[0], used[-1] + 1, deep) if used else ():
                 for ky in range(0, kh, rows):
-                    found.append((ic, min(deep, used[-1] + 1 - ic), ky, min(rows, kh - ky), part))
-        return tuple(found) or ((0, 1, 0, 1, False),)  # all weights absent: one tile of zeros
+                    found.append(Range(part, ic, min(deep, used[-1] + 1 - ic), ky, min(rows, kh - ky)))
+        return tuple(found) or (Range(0, 0, 1, 0, 1),)  # all weights absent: one row of zeros
 
-    @staticmethod
-    def parts(tiles: Tiles, vector: int) -> Iterator[tuple[bool, list[int]]]:
-        yield False, tiles.used[vector].nonzero()[0].tolist()
-        if tiles.excess is not None:
-            yield True, tiles.excess[vector].any((1, 2, 3, 4)).nonzero()[0].tolist()
-
-    def make_chunk(
-        self, tiles: Tiles, first: int, count: int, ranges: tuple[tuple[int, int, int, int, bool], ...]
-    ) -> Chunk:
+    def make_chunk(self, tiles: Tiles, first: int, count: int, ranges: tuple[Range, ...]) -> Chunk:
         """Store weights and records. Loads are filled with passes while they fit half of WGT."""
-        kw = tiles.tiles.shape[3]
+        kw = tiles.parts[0].shape[3]
         loads: list[WeightLoad] = []
         passes: list[Pass] = []
         content: list[bytes] = []
@@ -167,18 +175,16 @@ class _MatrixEmitter:
                 for part in (passes, content, products):
                     part.clear()
 
-        for ic, n_ic, ky, n_ky, is_excess in ranges:
-            size = count * n_ic * n_ky * kw
+        for r in ranges:
+            size = count * r.size(kw)
             if len(products) + size > self.pads.wgt_half:
                 flush()
-            passes.append(Pass(ic, n_ic, ky, n_ky, len(products)))
-            held = tiles.excess if is_excess and tiles.excess is not None else tiles.tiles
-            cut = held[first : first + count, ic : ic + n_ic, ky : ky + n_ky]
+            passes.append(Pass(r.ic, r.n_ic, r.ky, r.n_ky, len(products)))
+            cut = tiles.parts[r.part][first : first + count, r.ic : r.ic + r.n_ic, r.ky : r.ky + r.n_ky]
             content.append(pack_bits(cut, self.overlay.wgt_bits).tobytes())
-            counted = self.layer.counted and not is_excess
-            for o in range(first, first + count):
-                for i in range(ic, ic + n_ic):
-                    products += [int(tiles.products[o, i]) if counted else 0] * (n_ky * kw)
+            own = tiles.products[first : first + count, r.ic : r.ic + r.n_ic]
+            counted = self.layer.counted and r.part == 0
+            products += np.repeat(own if counted else 0 * own, r.n_ky * kw).tolist()
         flush()
         half_word = first * self.ratio
         half_words = min(count * self.ratio, self.half_words - half_word)
@@ -402,11 +408,6 @@ class _MatrixEmitter:
 def first_pass(chunk: Chunk) -> Pass:
     """The pass that begins a chunk's sums."""
     return chunk.loads[0].passes[0]
-
-
-def _size(passes: tuple[tuple[int, int, int, int, bool], ...], tiles: Tiles) -> int:
-    kw = tiles.tiles.shape[3]
-    return sum(n_ic * n_ky * kw for _, n_ic, _, n_ky, _ in passes)
 
 
 def sizes(total: int, most: int) -> list[int]:
