@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -15,8 +17,25 @@ from tilewright.frontend.pixels import Pixels, brief, check_values, times
 
 Layout = Literal["nhwc", "nchw"]
 
-# What NumPy and zipfile raise on damaged files; MemoryError where a head claims a huge shape.
-_DAMAGE = (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, MemoryError, OverflowError)
+# What NumPy and zipfile raise on damaged files (found by changing single bytes); MemoryError where a head
+# claims a huge shape, NotImplementedError and RuntimeError for foreign compression and encryption.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    IndexError,
+    SyntaxError,
+    MemoryError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _PICKLED = "holds Python objects, which are never loaded"
 
 
@@ -27,7 +46,8 @@ def load_npy(path: str | Path) -> Pixels:
         DataError: it cannot be read, is damaged or holds objects.
     """
     try:
-        value = np.load(path, allow_pickle=False)
+        with Path(path).open("rb") as file:
+            value = np.load(file, allow_pickle=False)
     except _DAMAGE as error:
         raise _unreadable(error, str(path), "an NPY file") from error
     if not isinstance(value, np.ndarray):
@@ -43,19 +63,22 @@ def load_npz(path: str | Path) -> dict[str, Pixels]:
         DataError: it cannot be read, is damaged or holds objects.
     """
     try:
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise DataError(Fault("expected an NPZ archive, found one array", str(path), "name it *.npy"))
-        with archive:
-            return {key: archive[key] for key in archive.files}
-    except (*_DAMAGE, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        # Opened here, since NumPy leaves the file open when it is damaged.
+        with Path(path).open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.ndarray):
+                with archive:
+                    return {key: archive[key] for key in archive.files}
+    except _DAMAGE as error:
         raise _unreadable(error, str(path), "an NPZ file") from error
+    raise DataError(Fault("expected an NPZ archive, found one array", str(path), "name it *.npy"))
 
 
 def _unreadable(error: BaseException, where: str, kind: str) -> DataError:
-    text = str(error)
-    if "allow_pickle" in text or "pickled" in text:
+    if "Object arrays cannot be loaded" in str(error):
         return DataError(Fault(_PICKLED, where, "save it as an array of numbers"))
+    if "pickled data" in str(error):  # NumPy takes everything unknown for a pickle
+        return DataError(Fault(f"is not {kind}, or {_PICKLED}", where))
     return DataError(Fault(f"cannot be read as {kind} ({brief(error)})", where))
 
 

@@ -5,6 +5,7 @@ The field numbers are those of BVLC Caffe's `caffe.proto`, message `BlobProto`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,26 @@ def _blob_class() -> Any:
 
 
 _BlobProto = _blob_class()
+
+
+@dataclass(frozen=True)
+class MeanMap:
+    """A mean for each pixel: `data` holds (C, H, W) float32, little endian, row-major."""
+
+    shape: tuple[int, int, int]
+    data: bytes
+
+    @property
+    def array(self) -> npt.NDArray[np.float32]:
+        """The mean as (C, H, W) float32."""
+        return np.frombuffer(self.data, dtype="<f4").reshape(self.shape).astype(np.float32)
+
+    @classmethod
+    def of(cls, values: npt.ArrayLike) -> MeanMap:
+        """Wrap a (C, H, W) array."""
+        array = np.asarray(values, dtype="<f4")
+        channels, height, width = array.shape
+        return cls((channels, height, width), array.tobytes())
 
 
 def read_mean(path: str | Path) -> npt.NDArray[np.float32]:

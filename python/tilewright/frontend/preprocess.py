@@ -24,7 +24,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tilewright.errors import ConfigError, DataError, Fault, FaultList
-from tilewright.frontend.mean import read_mean
+from tilewright.frontend.mean import MeanMap, read_mean
 from tilewright.frontend.pixels import (
     MAX_PIXELS,
     Pixels,
@@ -44,27 +44,11 @@ _KEYS = ("resize", "crop", "channels", "mean", "std")
 _CHANNEL_COUNT = {"bgr": 3, "rgb": 3, "gray": 1}
 
 
-@dataclass(frozen=True)
-class MeanMap:
-    """A mean for each pixel: `data` holds (C, H, W) float32, little endian, row-major."""
-
-    shape: tuple[int, int, int]
-    data: bytes
-
-    @property
-    def array(self) -> Float32:
-        """The mean as (C, H, W) float32."""
-        return np.frombuffer(self.data, dtype="<f4").reshape(self.shape).astype(np.float32)
-
-    @classmethod
-    def of(cls, values: npt.ArrayLike) -> MeanMap:
-        """Wrap a (C, H, W) array."""
-        array = np.asarray(values, dtype="<f4")
-        channels, height, width = array.shape
-        return cls((channels, height, width), array.tobytes())
+Values = float | Sequence[float]
+Mean = Values | MeanMap | npt.NDArray[np.generic] | str | Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Preprocess:
     """How an image becomes a network's input.
 
@@ -79,44 +63,49 @@ class Preprocess:
             given, the size of the resized image, and is then cropped like it (as Caffe does).
         std: divides; one value or one a channel.
 
-    Arrays are taken to be stored as RGB. Orientation tags are not applied and an alpha channel is dropped.
+    A single number serves as `mean` or `std` of all channels; `mean` also takes a (C, H, W) array or the name
+    of a *.binaryproto file. Arrays are taken to be stored as RGB. Orientation tags are not applied
+    and an alpha channel is dropped.
 
     Raises:
         ConfigError: all settings that are wrong, together.
     """
 
-    resize: int | tuple[int, int] | None = None
-    crop: int | None = None
-    channels: Channels | None = None
-    mean: tuple[float, ...] | MeanMap = (0.0,)
-    std: tuple[float, ...] = (1.0,)
+    resize: int | tuple[int, int] | None
+    crop: int | None
+    channels: Channels | None
+    mean: tuple[float, ...] | MeanMap
+    std: tuple[float, ...]
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        resize: int | Sequence[int] | None = None,
+        crop: int | None = None,
+        channels: Channels | None = None,
+        mean: Mean = (0.0,),
+        std: Values = (1.0,),
+    ) -> None:
         faults = FaultList()
-        resize = self.resize
-        sides = tuple(resize) if isinstance(resize, Sequence) else () if resize is None else (resize,)
-        if isinstance(resize, Sequence) and (isinstance(resize, str) or len(sides) != 2):
-            faults.add(f"expected a length or (height, width), found {resize!r}", where="resize")
-        else:
-            for side in sides:
-                _check_side(side, "resize", faults)
-            object.__setattr__(self, "resize", sides if isinstance(resize, Sequence) else resize)
-        if self.crop is not None:
-            _check_side(self.crop, "crop", faults)
-        if self.channels is not None and self.channels not in get_args(Channels):
-            faults.add(f"expected bgr, rgb or gray, found {self.channels!r}", where="channels")
-        object.__setattr__(self, "mean", _as_mean(self.mean, faults))
-        std = _as_values(self.std, "std", faults)
-        object.__setattr__(self, "std", std)
-        if any(v < float(np.finfo(np.float32).tiny) for v in std):
-            faults.add(f"expected values above 0, found {_comma(std)}", where="std")
-        if not faults and self.crop is not None and sides and self.crop > min(sides):
+        sides = _as_sizes(resize, faults)
+        if crop is not None:
+            _check_side(crop, "crop", faults)
+        if channels is not None and channels not in get_args(Channels):
+            faults.add(f"expected bgr, rgb or gray, found {channels!r}", where="channels")
+        averages = _as_mean(mean, faults)
+        deviations = _as_values(std, "std", faults)
+        if any(v < float(np.finfo(np.float32).tiny) for v in deviations):
+            faults.add(f"expected values above 0, found {_comma(deviations)}", where="std")
+        if not faults and crop is not None and sides and crop > min(sides):
             faults.add(
-                f"{self.crop} pixels do not fit the resized image, whose shorter side is {min(sides)}",
+                f"{crop} pixels do not fit the resized image, whose shorter side is {min(sides)}",
                 where="crop",
                 remedy="give a larger resize or a smaller crop",
             )
         faults.raise_if_any(ConfigError)
+        scaled = sides[0] if len(sides) == 1 else (sides[0], sides[1]) if sides else None
+        settings = (scaled, crop, channels, averages, deviations)
+        for name, value in zip(_KEYS, settings, strict=True):
+            object.__setattr__(self, name, value)
 
     @classmethod
     def parse(
@@ -403,6 +392,19 @@ class Preprocess:
 def _check_side(side: object, where: str, faults: FaultList) -> None:
     if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= MAX_SIDE:
         faults.add(f"expected 1 to {MAX_SIDE} pixels, found {side!r}", where=where)
+
+
+def _as_sizes(resize: object, faults: FaultList) -> list[int]:
+    """Nothing, the length of the shorter side, or height and width."""
+    if resize is None:
+        return []
+    if isinstance(resize, str) or (isinstance(resize, Sequence) and len(resize) != 2):
+        faults.add(f"expected a length or (height, width), found {resize!r}", where="resize")
+        return []
+    sides: list[int] = list(resize) if isinstance(resize, Sequence) else [cast("int", resize)]
+    for side in sides:
+        _check_side(side, "resize", faults)
+    return sides
 
 
 def _as_values(values: object, where: str, faults: FaultList) -> tuple[float, ...]:
