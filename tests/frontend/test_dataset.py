@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from tilewright.errors import ConfigError, DataError
@@ -286,6 +290,34 @@ def test_a_head_that_claims_a_huge_array(tmp_path: Path) -> None:
     assert claim in path.read_bytes()[: len(whole)]
     with pytest.raises(DataError, match=r"a\.npy: cannot be read as an NPY file \("):
         open_dataset(path, input_shapes=COLOUR)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "npy", "png", "jpg", "gif", "tiff", "webp", "csv"])
+@settings(max_examples=40, derandomize=True, deadline=None)
+@given(data=st.data())
+def test_files_with_changed_bytes_give_a_data_error_or_a_set(
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"changed.{suffix}"
+    pixels = _pixels(1, (32, 32, 3))
+    if suffix == "npz":
+        np.savez(path, x=pixels, y=[1])
+    elif suffix == "npy":
+        np.save(path, pixels)
+    elif suffix == "csv":
+        path = _folder(tmp_path_factory.mktemp("set"), "file,label\n0.png,3\n", pixels) / "labels.csv"
+    else:
+        Image.fromarray(pixels[0]).save(path)
+    whole = bytearray(path.read_bytes())
+    places = st.integers(0, min(len(whole), 400) - 1)  # heads, where most can go wrong
+    for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=3)):
+        whole[place] = value
+    path.write_bytes(whole[: data.draw(st.integers(1, len(whole)))])
+    spec = path.parent if suffix == "csv" else path
+    # Pillow warns of oddities in heads; whether the pixels can be had is what counts.
+    with warnings.catch_warnings(), contextlib.suppress(DataError):
+        warnings.simplefilter("ignore")
+        assert _inputs(open_dataset(spec, input_shapes=COLOUR)).shape[1:] == (3, 8, 8)
 
 
 def test_nothing_there(tmp_path: Path) -> None:

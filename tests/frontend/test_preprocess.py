@@ -246,8 +246,9 @@ def test_wrong_json(text: str, message: str) -> None:
             "crop: a crop of 32x32 is not the network's input of 32x30; give --resize 32x30 and no crop",
         ),
         ({"channels": "bgr"}, (1, 1, 28, 28), "channels: bgr makes 3, the network takes 1"),
-        ({"mean": (1, 2, 3)}, (1, 1, 28, 28), "mean: expected 1 or 1 values, one a channel, found 3"),
-        ({"std": (1, 2)}, (1, 3, 28, 28), "std: expected 3 or 1 values, one a channel, found 2"),
+        ({"mean": (1, 2, 3)}, (1, 1, 28, 28), "mean: expected values for 1 channels, found 3"),
+        ({"mean": np.ones((1, 8, 8))}, (1, 3, 8, 8), "mean: expected values for 3 channels, found 1"),
+        ({"std": (1, 2)}, (1, 3, 28, 28), "std: expected values for 1 or 3 channels, found 2"),
         (
             {"mean": np.full((3, 256, 256), 5.5)},
             (1, 3, 227, 227),

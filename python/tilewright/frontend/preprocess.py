@@ -209,12 +209,15 @@ class Preprocess:
                 faults.add(
                     f"{self.channels} makes {expected}, the network takes {channels}", where="channels"
                 )
-        mean_count = self.mean.shape[0] if isinstance(self.mean, MeanMap) else len(self.mean)
-        for name, count in (("mean", mean_count), ("std", len(self.std))):
-            if count not in (1, channels) or (
-                name == "mean" and isinstance(self.mean, MeanMap) and count != channels
-            ):
-                faults.add(f"expected {channels} or 1 values, one a channel, found {count}", where=name)
+        if isinstance(self.mean, MeanMap):
+            counts = {"mean": (self.mean.shape[0], {channels})}
+        else:
+            counts = {"mean": (len(self.mean), {1, channels})}
+        counts["std"] = (len(self.std), {1, channels})
+        for name, (found, allowed) in counts.items():
+            if found not in allowed:
+                wanted = " or ".join(str(count) for count in sorted(allowed))
+                faults.add(f"expected values for {wanted} channels, found {found}", where=name)
         faults.raise_if_any(ConfigError)
 
     def _check_sizes(self, height: int, width: int, faults: FaultList) -> None:
