@@ -14,6 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from tilewright.frontend.caffe import load_caffe, write_caffemodel
 from tilewright.frontend.dataset import Dataset, open_dataset
 from tilewright.frontend.labels import topk
 from tilewright.frontend.preprocess import Preprocess
@@ -56,6 +57,15 @@ def test_caffe_and_onnx_forms_agree() -> None:
     assert np.abs(np.concatenate(found) - expected).max() / np.abs(expected).max() < 1e-5
 
 
+def test_imported_caffe_form_agrees_with_the_onnx_form() -> None:
+    model = load_caffe(DEMO / "digits.prototxt", DEMO / "digits.caffemodel")
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    data = _open("digits_calibration.npz")
+    found = np.concatenate([session.run(["prob"], feeds)[0] for feeds, _ in data])
+    expected = _onnx_scores(data)
+    assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-5
+
+
 def test_float_accuracy_on_images_never_seen() -> None:
     data = _open("digits_test.npz")
     assert len(data) >= 300
@@ -89,12 +99,14 @@ def test_images_are_scikit_learns_and_test_images_not_trained_on() -> None:
 
 
 @pytest.mark.usefixtures("demo_modules")
-def test_files_come_from_the_table() -> None:
+def test_files_come_from_the_table(tmp_path: Path) -> None:
     network = importlib.import_module("network")
     model = onnx.load(DEMO / "digits.onnx")
     weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     assert network.to_onnx(weights) == model
     assert network.to_prototxt() == (DEMO / "digits.prototxt").read_text(encoding="utf-8")
+    write_caffemodel(tmp_path / "again.caffemodel", network.to_caffe_blobs(weights))
+    assert (tmp_path / "again.caffemodel").read_bytes() == (DEMO / "digits.caffemodel").read_bytes()
 
 
 def test_the_network_has_what_the_demo_promises() -> None:

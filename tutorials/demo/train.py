@@ -37,7 +37,7 @@ from network import (
 from torch import nn
 from torch.nn import functional
 
-from tilewright.frontend.caffe.weights import write_caffemodel
+from tilewright.frontend.caffe import write_caffemodel
 
 SEED = 1
 EPOCHS = 40
