@@ -138,7 +138,7 @@ class Builder:
         return self.node(ops.SumPool2d(kernel, zero, r, strides, padding), (c, oh, ow), x.dtype, x)
 
     def add(self, a: Tensor, b: Tensor) -> Tensor:
-        r = self.rescale(0.6, 1, a.dtype, dims=1)
+        r = self.rescale(0.3, 1, a.dtype, dims=1)
         m2 = int(r.m[0] * self.rng.uniform(-1, 1))
         za, zb = (int(self.rng.integers(0, 256)) - ops.storage_offset(t.dtype) for t in (a, b))
         return self.node(ops.Add(za, zb, m2, r), a.shape[1:], a.dtype, a, b)
