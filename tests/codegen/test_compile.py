@@ -148,7 +148,9 @@ def test_flatten_and_dense(machine: Overlay) -> None:
     b = Builder(8)
     x = b.input(20, 5, 6, dtype="int8")
     other = b.conv(x, 7, (1, 1), dtype="int8")
-    both = b.layout([CONCAT, LayoutStep("transpose", ((0, 1, 3, 2),)), LayoutStep("reshape", ((1, 27 * 30),))], x, other)
+    both = b.layout(
+        [CONCAT, LayoutStep("transpose", ((0, 1, 3, 2),)), LayoutStep("reshape", ((1, 27 * 30),))], x, other
+    )
     hidden = b.dense(both, 70)
     check(b, b.graph(b.dense(b.table(hidden), 11), b.add(hidden, hidden)), machine)
 
