@@ -21,7 +21,6 @@ from tilewright.codegen.transfer import Rectangle, Transfer, rectangles
 from tilewright.errors import Fault, ScheduleError
 from tilewright.targets.isa.spec import Matrix, Source, Vector, VectorOp, field_limit
 
-
 MOST_IC = field_limit(Matrix, "n_ic")
 MOST_OC = field_limit(Matrix, "n_oc")
 MOST_KY = field_limit(Matrix, "n_ky")

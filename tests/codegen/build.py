@@ -173,9 +173,11 @@ class Builder:
                     (strides[1], padding[1], kernel[1], w, ow),
                 )
             ]
-            q = requantisation(1 / np.outer(*inside).reshape(-1), 0, ops.storage_offset(x.dtype))
-            b = q.b - (np.int64(ops.storage_offset(x.dtype)) << q.s)
-            r = ops.Rescale(*(a.reshape(1, oh, ow) for a in (q.m, q.s, b)), r.lo, r.hi, x.dtype)
+            offset = np.int64(ops.storage_offset(x.dtype))
+            rows, columns = (np.array(n, np.float64) for n in inside)
+            q = requantisation(1 / (rows[:, None] * columns).reshape(-1), 0, int(offset))
+            m, s, b = (a.reshape(1, oh, ow) for a in (q.m, q.s, q.b - (offset << q.s)))
+            r = ops.Rescale(m, s, b, r.lo, r.hi, x.dtype)
         return self.node(ops.SumPool2d(kernel, zero, r, strides, padding), (c, oh, ow), x.dtype, x)
 
     def add(self, a: Tensor, b: Tensor) -> Tensor:

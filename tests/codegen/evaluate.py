@@ -89,7 +89,7 @@ def max_pool(x: Array, op: ops.MaxPool2d) -> Array:
         for ky in range(0, op.kernel[0] * op.dilation[0], op.dilation[0])
         for kx in range(0, op.kernel[1] * op.dilation[1], op.dilation[1])
     ]
-    return np.max(taps, axis=0).astype(x.dtype)
+    return np.asarray(np.max(np.array(taps), axis=0), x.dtype)
 
 
 def evaluate(op: ops.Operator, inputs: Sequence[Array], shape: tuple[int, ...]) -> Array:
@@ -126,7 +126,7 @@ def evaluate(op: ops.Operator, inputs: Sequence[Array], shape: tuple[int, ...]) 
         p = (wide[0] - op.zero_point_a) * (wide[1] - op.zero_point_b) * r.m.item() + r.b.item()
         return np.clip(rne(p, r.s.item()), r.lo, r.hi).astype(r.dtype)
     if isinstance(op, ops.Table):
-        low = np.iinfo(np.asarray(inputs[0]).dtype).min
+        low = np.iinfo(str(inputs[0].dtype)).min
         return op.table.astype(op.dtype)[wide[0] - low]
     assert isinstance(op, ops.Layout)
     return op.apply([np.asarray(x) for x in inputs])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from build import CONCAT, Builder
+from tests.codegen.build import CONCAT, Builder
 
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Tensor
