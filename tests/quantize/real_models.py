@@ -66,7 +66,7 @@ def _fold_batch_normalisation(graph: onnx.GraphProto) -> None:
         factor = gamma / np.sqrt(variance + epsilon)
         weight = numpy_helper.to_array(constants[conv.input[1]]) * factor[:, None, None, None]
         bias = numpy_helper.to_array(constants[conv.input[2]]) if len(conv.input) > 2 else 0.0
-        names = [f"{conv.output[0]}.weight", f"{conv.output[0]}.bias"]
+        names = [f"{node.name}.folded_{kind}" for kind in ("weight", "bias")]
         for name, value in zip(names, (weight, (bias - mean) * factor + beta), strict=True):
             graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), name))
         source = conv.input[0]
@@ -108,7 +108,7 @@ def _cifar(data: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np
 
 def _normalised(images: NDArray[np.uint8]) -> Floats:
     scaled = images.astype(np.float32) / 255.0
-    return _nchw((scaled - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD))
+    return _nchw((scaled - np.array(IMAGENET_MEAN, np.float32)) / np.array(IMAGENET_STD, np.float32))
 
 
 def _resnet20(data: Path) -> Case:
@@ -133,13 +133,12 @@ def _kws(data: Path) -> Case:
     folder = data / "images/mlperf_tiny"
     test = np.load(folder / "kws01_400.npz")
     train = np.load(folder / "kws01_calibration_100.npz")["x"]
-    # The files hold int8 codes of the features: (code - 83) * 0.5847... in TFLite's convention.
     model = canonical(data / "onnx/mlperf_tiny/kws_ref_model_float32_fp32.onnx")
-    decode = KWS_DECODE
-    return Case(model, decode(train), decode(test["x"]), test["y"])
+    return Case(model, _features(train), _features(test["x"]), test["y"])
 
 
-def KWS_DECODE(codes: NDArray[np.generic]) -> Floats:
+def _features(codes: NDArray[np.int8]) -> Floats:
+    """Return what the int8 codes of the speech set stand for."""
     return _nchw((codes.astype(np.float32) - 83) / np.float32(1.7103))
 
 
@@ -160,7 +159,9 @@ def _mobilenet(data: Path) -> Case:
             file, label = line.split(",")[:2]
             image = Image.open(folder / "images" / file).convert("RGB")
             ratio = 146 / min(image.size)
-            image = image.resize((round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BILINEAR)
+            image = image.resize(
+                (round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BILINEAR
+            )
             left, top = (image.width - 128) // 2, (image.height - 128) // 2
             images.append(np.asarray(image.crop((left, top, left + 128, top + 128))))
             labels.append(int(label) + 1)  # class 0 is the background

@@ -44,20 +44,21 @@ class Affine:
     @property
     def largest(self) -> int:
         """The largest integer."""
-        return 2**self.bits - 1
+        return (1 << self.bits) - 1
 
     @property
     def amax(self) -> int:
         """The largest magnitude of `q - zero_point`."""
-        return max(self.zero_point, self.largest - self.zero_point)
+        largest: int = self.largest
+        return max(self.zero_point, largest - self.zero_point)
 
 
 def affine_of(span: Range, bits: int) -> Affine:
     """Return the parameters that cover `span` with `bits` bits and represent zero exactly.
 
     The zero point is rounded; the scale is then the smallest with which both ends lie within half a step of a
-    representable number. A tensor that was always zero gets the range [0, 1], so that a value that appears later
-    is not lost altogether.
+    representable number. A tensor that was always zero gets the range [0, 1], so that a value that appears
+    later is not lost altogether.
     """
     largest = 2**bits - 1
     if span.width < SMALLEST_RANGE:
@@ -70,4 +71,4 @@ def affine_of(span: Range, bits: int) -> Affine:
 def quantize_array(values: NDArray[np.floating], affine: Affine) -> NDArray[np.int64]:
     """Return what QuantizeLinear makes of `values`: half to even, then saturation."""
     steps = np.rint(np.asarray(values, np.float32) / affine.scale).astype(np.int64) + affine.zero_point
-    return np.clip(steps, 0, affine.largest)
+    return np.asarray(np.clip(steps, 0, affine.largest), np.int64)

@@ -1,9 +1,9 @@
 """Bias correction: take the mean error of each output channel out of the bias.
 
-After Nagel et al. 2019 (see `equalise.py`), section 4.2, in the empirical form: rounding of weights and clipping of
-inputs shift the mean of an output channel, and a mean is what a bias can correct. Each operator is fed with the float
-network's own input, rounded to that tensor's scale, so that it answers for its own error and not for that of the
-layers before it, and one pass over the samples serves all operators.
+After Nagel et al. 2019 (see `equalise.py`), section 4.2, in the empirical form: rounding of weights and
+clipping of inputs shift the mean of an output channel, and a mean is what a bias can correct. Each operator
+is fed with the float network's own input, rounded to that tensor's scale, so that it answers for its own
+error and not for that of the layers before it, and one pass over the samples serves all operators.
 """
 
 from __future__ import annotations

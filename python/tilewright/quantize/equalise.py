@@ -1,12 +1,12 @@
-"""Cross-layer equalisation: rescale channels between two operators so that each uses the range of their tensor.
+"""Cross-layer equalisation: rescale channels between two operators so that each uses its tensor's range.
 
 After Nagel, van Baalen, Blankevoort and Welling, "Data-Free Quantization Through Weight Equalization and Bias
-Correction", ICCV 2019, section 4.1: for f(s x) = s f(x), s > 0, the network is unchanged when channel c of the first
-operator is divided by s[c] and the second's weights for input channel c are multiplied by it. They choose s from
-weight ranges, for weights with one scale a tensor. Here weights have a scale for each output channel, so the
-first operator's ranges are free; what matters is the range of each channel of the tensor between, measured on the
-calibration set, against the second operator's columns. Where that is depthwise, its columns have scales of their own
-as well, and every channel is given the full range.
+Correction", ICCV 2019, section 4.1: for f(s x) = s f(x), s > 0, the network is unchanged when channel c of
+the first operator is divided by s[c] and the second's weights for input channel c are multiplied by it.
+They choose s from weight ranges, for weights with one scale a tensor. Here weights have a scale for each
+output channel, so the first operator's ranges are free; what matters is the range of each channel of the
+tensor between, measured on the calibration set, against the second operator's columns. Where that is
+depthwise, its columns have scales of their own as well, and every channel is given the full range.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def find_pairs(graph: Graph, units: list[Unit]) -> list[Pair]:
         if second is None or second.kind != "mac" or second.head.op_type == "ConvTranspose":
             continue
         weights = {*first.head.input[1:], second.head.input[1]}
-        if not weights & shared and _columns_match(graph, first, second, tensor):
+        depthwise = any(attribute(unit.head, "group", 1) != 1 for unit in (first, second))
+        # Between dense layers it gains nothing at 8 bits (README).
+        if depthwise and not weights & shared and _columns_match(graph, first, second, tensor):
             pairs.append(Pair(first, second, tensor))
     return pairs
 

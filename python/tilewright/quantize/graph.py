@@ -33,7 +33,8 @@ class Graph:
     """A float model with its lookups; the nodes are in topological order, as ONNX demands.
 
     Args:
-        model: not changed; the index holds a copy in which every node has a name of its own and all shapes are
+        model: not changed; the index holds a copy in which every node has a name of its own and all shapes
+        are
             inferred.
 
     Raises:
@@ -115,7 +116,7 @@ class Graph:
         made = {name for node in nodes for name in node.output} & infos.keys()
         del result.functions[:]
         for field in ("node", "input", "initializer", "output", "value_info"):
-            graph.ClearField(field)  # type: ignore[arg-type]
+            graph.ClearField(field)
         graph.node.extend(reversed(nodes))
         graph.input.extend(kept_inputs)
         graph.initializer.extend(kept_constants)

@@ -1,9 +1,10 @@
 """Which tensors share a scale and zero point, and the range that each group must cover.
 
-The range that a tensor needs is what its readers can tell apart, not what it holds: a clamp or a maximum after it
-commutes with the saturation of QuantizeLinear, so that a convolution that only feeds a pooling and a Relu needs no
-negative numbers. Then groups are formed with a union-find: *hard* edges (data movement) always join, *soft* ones
-(concat, clamps, average pooling) join where nobody loses more than `share_ratio` of resolution.
+The range that a tensor needs is what its readers can tell apart, not what it holds: a clamp or a maximum
+after it commutes with the saturation of QuantizeLinear, so that a convolution that only feeds a pooling and
+a Relu needs no negative numbers. Then groups are formed with a union-find: *hard* edges (data movement)
+always join, *soft* ones (concat, clamps, average pooling) join where nobody loses more than `share_ratio`
+of resolution.
 """
 
 from __future__ import annotations
@@ -39,6 +40,19 @@ def quantised_tensors(units: list[Unit]) -> list[str]:
     return list(dict.fromkeys(name for unit in units for name in (*unit.inputs, *unit.outputs)))
 
 
+def read_in_float(graph: Graph, units: list[Unit]) -> set[str]:
+    """Return the quantised tensors that are graph outputs or that float operators read.
+
+    Their largest values decide, as the scores of classes do: saturation would make them equal.
+    """
+    in_units = {id(node) for unit in units for node in unit.nodes}
+    return {
+        name
+        for name in quantised_tensors(units)
+        if name in graph.outputs or any(id(node) not in in_units for node in graph.consumers.get(name, []))
+    }
+
+
 def make_scheme(
     graph: Graph, units: list[Unit], ranges: Mapping[str, Range], options: QuantizeOptions
 ) -> Scheme:
@@ -65,12 +79,10 @@ def _needed_ranges(graph: Graph, units: list[Unit], ranges: Mapping[str, Range])
     for unit in units:
         for name in unit.inputs:
             readers.setdefault(name, []).append(unit)
-    in_units = {id(node) for unit in units for node in unit.nodes}
+    in_float = read_in_float(graph, units)
     needed: dict[str, Range] = {}
     for name in reversed(quantised_tensors(units)):
-        seen_whole = name in graph.outputs or any(
-            id(node) not in in_units for node in graph.consumers.get(name, [])
-        )
+        seen_whole = name in in_float
         span = Range(0.0, 0.0)
         for unit in readers.get(name, []):
             if unit.kind not in _SATURATION_COMMUTES:
@@ -110,7 +122,8 @@ class _Groups:
     def join_soft(self, unit: Unit) -> None:
         """Join each input's group with the output's where that costs the other readers little.
 
-        An input that nothing but `unit` reads loses nothing: its values are rounded to the output's scale anyway.
+        An input that nothing but `unit` reads loses nothing: its values are rounded to the output's scale
+        anyway.
         """
         output = unit.outputs[0]
         for name in unit.inputs:

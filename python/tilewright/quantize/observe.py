@@ -22,7 +22,7 @@ CHANNEL_AXIS = 1
 def watch_channels(
     model: onnx.ModelProto, names: Iterable[str], rank: dict[str, int], kind: Statistic
 ) -> list[str]:
-    """Add an output to `model` for each tensor: `kind` over all axes but the channels', or over all of a vector.
+    """Add an output to `model` for each tensor: `kind` over all axes but the channels', axis 1.
 
     Returns:
         The names of the added outputs, in the order of `names`; each is a vector.
@@ -83,7 +83,7 @@ def run_samples(
 
 
 def require_finite(tensors: Iterable[str], values: Iterable[NDArray[Any]]) -> None:
-    """Raise DataError where a watched value is NaN or infinite; tensors in topological order, the first is named."""
+    """Raise DataError for the first of `tensors`, which are in topological order, that is not finite."""
     for name, value in zip(tensors, values, strict=True):
         if not np.isfinite(value).all():
             found = "NaN" if np.isnan(value).any() else "infinity"

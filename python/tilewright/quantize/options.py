@@ -23,8 +23,8 @@ class QuantizeOptions:
         percentile: share of the values, in percent, that the range keeps; only for `percentile`.
         bias_correction: add the mean error of each output channel of convolutions and dense layers on the
             calibration set to the bias.
-        equalise: rescale channels between convolutions so that each uses the range of its tensor, without a
-            change of the network's function (cross-layer equalisation).
+        equalise: rescale channels around depthwise convolutions so that each uses the range of its tensor,
+            without a change of the network's function (cross-layer equalisation).
         share_ratio: a tensor that other operators read too joins the scale of a concat, average pooling or
             clamp only where its range becomes at most this many times wider.
         share_average: whether average pooling shares its input's scale (within `share_ratio`).
@@ -37,8 +37,8 @@ class QuantizeOptions:
     """
 
     bits: int = 8
-    method: Method = "minmax"
-    percentile: float = 99.99
+    method: Method = "percentile"
+    percentile: float = 99.999
     bias_correction: bool = True
     equalise: bool = True
     share_ratio: float = 8.0
@@ -59,8 +59,8 @@ class QuantizeOptions:
             faults.add(f"share_ratio={self.share_ratio}: expected a finite number of at least 1")
         if not 2 * self.bits < self.accumulator_bits <= 32:
             faults.add(
-                f"accumulator_bits={self.accumulator_bits}: expected more than 2*bits={2 * self.bits} and at most"
-                " 32, the width of a bias in ONNX"
+                f"accumulator_bits={self.accumulator_bits}: expected more than 2*bits={2 * self.bits} and at"
+                " most 32, the width of a bias in ONNX"
             )
         if self.statistics_samples < 1:
             faults.add(f"statistics_samples={self.statistics_samples}: expected at least 1")

@@ -1,9 +1,9 @@
 """Writing the quantised model: Quantize - Dequantize pairs between units, integer weights and biases.
 
 Nodes and tensors of the float model keep their names. Around tensor `t` stand `t_QuantizeLinear` and
-`t_DequantizeLinear`, with results `t_quantized` and `t_dequantized`; tensors that share parameters read the same
-`<first of them>_scale` and `_zero_point`. A graph output keeps its name for the dequantised value; what its
-operator makes is then called `t_float`.
+`t_DequantizeLinear`, with results `t_quantized` and `t_dequantized`; tensors that share parameters read the
+same `<first of them>_scale` and `_zero_point`. A graph output keeps its name for the dequantised value;
+what its operator makes is then called `t_float`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Writer:
         infos = [item for item in self.graph.model.graph.value_info if item.name in made]
         inputs = [item for item in self.graph.model.graph.input if item.name in self.graph.inputs]
         for field in ("node", "initializer", "value_info", "input"):
-            target.ClearField(field)  # type: ignore[arg-type]
+            target.ClearField(field)
         target.input.extend(inputs)
         target.node.extend(self.nodes)
         target.initializer.extend([*constants, *self.constants])
@@ -123,6 +123,8 @@ class _Writer:
         self.constants.append(numpy_helper.from_array(value, unique))
         return unique
 
-    def _add(self, operator: str, inputs: list[str], output: str, base: str, **attributes: int) -> None:
-        name = self.graph.unique(f"{base}_{operator}")
-        self.nodes.append(helper.make_node(operator, inputs, [output], name=name, **attributes))
+    def _add(self, operator: str, inputs: list[str], output: str, base: str, axis: int | None = None) -> None:
+        node = helper.make_node(operator, inputs, [output], name=self.graph.unique(f"{base}_{operator}"))
+        if axis is not None:
+            node.attribute.append(helper.make_attribute("axis", axis))
+        self.nodes.append(node)

@@ -12,7 +12,7 @@ from tilewright.errors import UnsupportedModel
 from tilewright.quantize.correction import mean_errors
 from tilewright.quantize.equalise import equalise, find_pairs
 from tilewright.quantize.graph import Graph
-from tilewright.quantize.grouping import make_scheme, quantised_tensors
+from tilewright.quantize.grouping import make_scheme, quantised_tensors, read_in_float
 from tilewright.quantize.options import QuantizeOptions
 from tilewright.quantize.qdq import write_qdq
 from tilewright.quantize.ranges import calibrate_ranges
@@ -35,9 +35,9 @@ def quantize_onnx(
 
     Args:
         model: a float model in canonical form; not changed.
-        calibration: samples, each a mapping from input name to an array of the input's shape and type; read once.
-        options: widths, calibration method and corrections.
-        progress: called after each batch with the samples done so far and the number in all passes (0 where
+        calibration: samples, each a mapping from input name to an array of the input's shape and type; read
+        once. options: widths, calibration method and corrections. progress: called after each batch with
+        the samples done so far and the number in all passes (0 where
             `calibration` does not tell its length).
 
     Raises:
@@ -56,7 +56,9 @@ def quantize_onnx(
     if pairs:
         graph = equalise(graph, pairs, samples.batches_of_kept())
         units = find_units(graph)
-    ranges = calibrate_ranges(graph, quantised_tensors(units), samples.batches_of_all(), options)
+    tensors = quantised_tensors(units)
+    whole = read_in_float(graph, units)
+    ranges = calibrate_ranges(graph, tensors, whole, samples.batches_of_all(), options)
     scheme = make_scheme(graph, units, ranges, options)
     floats = {unit.head.name: float_weights(graph, unit) for unit in units if unit.kind == "mac"}
 

@@ -1,8 +1,8 @@
 """Ranges of activations, by ONNX Runtime's calibrators.
 
-The calibrators are used for what they compute and kept from what they do beside it: they see the tensors between
-units only, their sessions are ours (silent, and checked for NaN and infinity), their prints go nowhere, and their
-histograms cannot grow without bound.
+The calibrators are used for what they compute and kept from what they do beside it: they see the tensors
+between units only, their sessions are ours (silent, and checked for NaN and infinity), their prints go
+nowhere, and their histograms cannot grow without bound.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,23 @@ from tilewright.quantize.observe import open_session, require_finite, watch_chan
 from tilewright.quantize.options import QuantizeOptions
 from tilewright.quantize.samples import Sample
 
-# Bins over [-largest, largest]; min-max has none. Percentiles are read from bin edges: 4096 leave half a step of 8 bits at most, also
-# where all values are positive. The entropy search costs the cube of the bins.
+# Bins over [-largest, largest]; min-max has none. Percentiles are read from bin edges: 4096 leave an eighth
+# of a step of 8 bits, also where all values are positive. The entropy search's cost grows with the bins'
+# cube.
 _BINS: dict[str, int] = {"minmax": 0, "percentile": 4096, "entropy": 512}
-# The calibrators widen a histogram by adding bins of the old width: after a batch of nearly zeros a normal one
-# would ask for billions. Past this growth of the first number the counts are put into wider bins.
+# The calibrators widen a histogram by adding bins of the old width: after a batch of nearly zeros a normal
+# one would ask for billions. Past this growth of the first number the counts are put into wider bins.
 _LARGEST_GROWTH = 2.0
 
 
 def calibrate_ranges(
-    graph: Graph, tensors: list[str], batches: Iterable[list[Sample]], options: QuantizeOptions
+    graph: Graph,
+    tensors: list[str],
+    whole: Collection[str],
+    batches: Iterable[list[Sample]],
+    options: QuantizeOptions,
 ) -> dict[str, Range]:
-    """Return the range of each of `tensors` over all samples.
+    """Return the range of each of `tensors` over all samples; of those in `whole` nothing is cut off.
 
     Raises:
         DataError: an activation is NaN or infinite.
@@ -60,6 +65,8 @@ def calibrate_ranges(
     result = {}
     for name in tensors:
         low, high = found[name].range_value
+        if name in whole:
+            low, high = session.histograms.get(name, (None, None, low, high))[2:4]
         result[name] = Range.around(float(np.min(low)), float(np.max(high)))
     return result
 
@@ -71,7 +78,7 @@ def _make_calibrator(
     infos: dict[str, onnx.ValueInfoProto],
     options: QuantizeOptions,
 ) -> Any:
-    """Return one of ONNX Runtime's calibrators over `tensors` alone (`create_calibrator` selects by operator)."""
+    """Return a calibrator over `tensors` alone; ONNX Runtime's `create_calibrator` selects by operator."""
     source, augmented = folder / "float.onnx", str(folder / "augmented.onnx")
     onnx.save(model, source)
     make, extra = {
@@ -138,7 +145,7 @@ class _CheckedSession:
 
 
 def _widen(histogram: tuple[Any, ...], largest: float, bins: int) -> tuple[Any, ...]:
-    """Return the histogram with `bins` bins over [-largest, largest], counts moved by the middles of their bins."""
+    """Return the histogram with `bins` bins over [-largest, largest]; counts go with their middles."""
     counts, edges, low, high, _ = histogram
     middles = (edges[1:] + edges[:-1]) / 2
     wide, wide_edges = np.histogram(middles, bins, range=(-largest, largest), weights=counts)

@@ -27,7 +27,7 @@ class Samples:
         graph: the model whose inputs the samples must fit.
         source: the caller's samples; read once.
         kept: how many to keep.
-        progress: called with (samples done, samples in all passes, 0 where the source does not tell its length).
+        progress: called with the samples done and those in all passes, 0 where the source has no length.
     """
 
     def __init__(self, graph: Graph, source: Iterable[Sample], kept: int, progress: Progress | None) -> None:

@@ -15,8 +15,8 @@ concat      Concat                                                              
 move        MaxPool, Slice, Split, Reshape, Transpose, DepthToSpace, Resize, Pad, ...    the input's, always
 ==========  ===========================================================================  ==================
 
-*Soft* sharing gives way where it would cost too much range (`grouping.py`). All other operators stay float and
-read dequantised values.
+*Soft* sharing gives way where it would cost too much range (`grouping.py`). All other operators stay float
+and read dequantised values.
 """
 
 from __future__ import annotations
@@ -40,13 +40,15 @@ _CLAMP = frozenset({"Relu", "Clip"})
 _FUSED_INTO_MAC = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu"})
 # Elementwise with one input; the other inputs, where there are any, are scalar constants.
 _UNARY = frozenset(
-    "Abs Ceil Celu Clip Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Log Mish Neg Reciprocal Relu"
-    " Round Selu Sigmoid Sign Softplus Softsign Sqrt Tanh ThresholdedRelu".split()
+    {"Abs", "Ceil", "Celu", "Clip", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish"}
+    | {"Identity", "LeakyRelu", "Log", "Mish", "Neg", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid"}
+    | {"Sign", "Softplus", "Softsign", "Sqrt", "Tanh", "ThresholdedRelu"}
 )
 _UNARY_WITH_SCALAR = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "PRelu"})
 # The output holds values of the input, or zero, and nothing else.
 _MOVE = frozenset(
-    "DepthToSpace Flatten MaxPool Pad Reshape Resize Slice SpaceToDepth Split Squeeze Transpose Unsqueeze".split()
+    {"DepthToSpace", "Flatten", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split"}
+    | {"Squeeze", "Transpose", "Unsqueeze"}
 )
 
 
@@ -84,9 +86,9 @@ def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object
 def weight_axis(node: onnx.NodeProto, weight_shape: tuple[int, ...]) -> int:
     """Return the axis of a MAC operator's weights along which their scales run.
 
-    It is the axis of output channels. A transposed convolution has `(C_in, C_out/groups, kH, kW)`: depthwise ones
-    (one input and one output channel a group) take axis 0, which counts the output channels too; other groups
-    share the scales of axis 1.
+    It is the axis of output channels. A transposed convolution has `(C_in, C_out/groups, kH, kW)`:
+    depthwise ones (one input and one output channel a group) take axis 0, which counts the output channels
+    too; other groups share the scales of axis 1.
     """
     if node.op_type == "Conv":
         return 0
@@ -193,9 +195,10 @@ def _with_activation(
 def _elementwise_units(graph: Graph, claimed: set[int]) -> list[Unit]:
     """Return table, clamp and binary units.
 
-    Each elementwise result has a *root*, the one tensor that it is a function of. An operator whose inputs have one
-    root extends the table; one with two roots is a binary unit, and its inputs end units of their own. An
-    intermediate result that feeds two units is made a unit's end as well, until each node has exactly one end.
+    Each elementwise result has a *root*, the one tensor that it is a function of. An operator whose inputs
+    have one root extends the table; one with two roots is a binary unit, and its inputs end units of their
+    own. An intermediate result that feeds two units is made a unit's end as well, until each node has
+    exactly one end.
     """
     candidates = [node for node in graph.nodes if id(node) not in claimed and _is_elementwise(graph, node)]
     member = {id(node) for node in candidates}
@@ -289,8 +292,8 @@ def _build_elementwise(
 def _reachable(graph: Graph, units: list[Unit]) -> list[Unit]:
     """Drop units whose values never meet arithmetic on integers, such as what follows a softmax.
 
-    A unit is kept where it demands integers, where a kept unit wants its output, or where all its inputs come out
-    of kept units or are graph inputs that lead to arithmetic of any kind.
+    A unit is kept where it demands integers, where a kept unit wants its output, or where all its inputs
+    come out of kept units or are graph inputs that lead to arithmetic of any kind.
     """
     wanted: set[str] = set()
     arithmetic: set[str] = set()

@@ -1,8 +1,8 @@
 """Weights and biases as integers.
 
 Weights are symmetric per output channel, `w = sw[c] * q`, in -(2^(bits-1)-1)..2^(bits-1)-1. The most negative
-integer is left out so that -q is always a weight too: a bound on a channel's sum is then the same for both signs,
-and a negated channel needs no other scale. It costs less than half a percent of resolution.
+integer is left out so that -q is always a weight too: a bound on a channel's sum is then the same for both
+signs, and a negated channel needs no other scale. It costs less than half a percent of resolution.
 
 Biases are int32 with the scale of the products, `sx * sw[c]`, so that they are added to the sums as they are.
 A channel's `sw` is made larger where its sum could leave the accumulator:
@@ -51,7 +51,7 @@ class IntegerWeights:
 
 
 def float_weights(graph: Graph, unit: Unit) -> tuple[Floats, Floats]:
-    """Return weights and bias (zeros where there is none; one value for each output channel) of a MAC unit."""
+    """Return weights and bias of a MAC unit; the bias has a value for each output channel, 0 without one."""
     node = unit.head
     weight = np.asarray(graph.constant(node.input[1]), np.float32)
     channels = output_channels(unit, weight.shape)
