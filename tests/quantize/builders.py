@@ -27,7 +27,7 @@ def build(
     outputs: Sequence[str],
     constants: Mapping[str, Any] | None = None,
 ) -> onnx.ModelProto:
-    """Return a model of opset 21 with float32 inputs; constants are float32 unless they are integer arrays."""
+    """Return a model of opset 21 with float32 inputs; constants are float32 unless they are integers."""
     tensors = []
     for name, value in (constants or {}).items():
         array = np.asarray(value)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+
 from tilewright.quantize import QuantizeOptions, find_units, quantize_onnx
 from tilewright.quantize.equalise import equalise, find_pairs
 from tilewright.quantize.graph import Graph
@@ -55,7 +56,7 @@ def test_equalisation_keeps_the_function(activation: str, attributes: dict[str, 
     samples = noise_samples(graph.model, 8)
     pairs = find_pairs(graph, find_units(graph))
     assert [(pair.first.head.name, pair.second.head.name) for pair in pairs] == [("c1", "c2"), ("c2", "y")]
-    changed = equalise(graph, pairs, [samples])
+    changed = equalise(graph, pairs, [[*samples]])
     for feed in samples:
         before, after = run(graph.model, feed)[0], run(changed.model, feed)[0]
         # Each weight is rounded to float32 again: three layers, sums of 8 to 72 terms.
@@ -67,7 +68,7 @@ def test_equalisation_before_a_depthwise_layer_gives_each_channel_the_whole_rang
     graph = Graph(_separable())
     samples = noise_samples(graph.model, 8)
     pairs = find_pairs(graph, find_units(graph))
-    changed = equalise(graph, pairs[:1], [samples])
+    changed = equalise(graph, pairs[:1], [[*samples]])
     largest = np.max(
         [np.abs(run(changed.slice_model(["a1"]), feed)[0]).max(axis=(0, 2, 3)) for feed in samples], axis=0
     )
@@ -133,7 +134,7 @@ def test_bias_correction_removes_the_mean_error_of_each_channel() -> None:
         return np.asarray(np.mean(errors, axis=(0, 1, 3, 4)), np.float32)
 
     before, after = np.abs(means(False)), np.abs(means(True))
-    # What is left is the mean of 800 output roundings, uniform in half a step: 4 deviations of step/sqrt(12*800).
+    # What is left is the mean of 800 output roundings, uniform in a step: 4 deviations of step/sqrt(12*800).
     step = float(np.ptp(np.concatenate([run(model, feed)[0].ravel() for feed in samples]))) / 255
     assert before.max() > 0.25 * step
     assert after.max() < 4 * step / np.sqrt(12 * 800)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
 from tilewright.errors import ConfigError, DataError, ModelError, TilewrightError, UnsupportedModel
 from tilewright.quantize import QuantizeOptions, is_quantised, quantize_onnx
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+
 from tilewright.quantize import QuantizeOptions, quantize_onnx
 
 from .builders import Feed, build, node, normal

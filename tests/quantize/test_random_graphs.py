@@ -9,6 +9,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tilewright.quantize import QuantizeOptions, find_units, quantize_onnx
 from tilewright.quantize.graph import Graph
 from tilewright.quantize.options import Method
@@ -159,6 +160,6 @@ def test_dense_blocks_keep_their_signal(depth: int) -> None:
     samples = noise_samples(model, 8)
     quantised = quantize_onnx(model, samples)
     expected, found = run(model, samples[0])[0], run(quantised, samples[0])[0]
-    # One rounding to 8 bits of a tensor with a peak of four deviations leaves 20 log10(256 sqrt(12)/8) = 41 dB.
+    # One rounding to 8 bits of a tensor with peaks of +-4 deviations leaves 20 log10(256 sqrt(12)/8) = 41 dB.
     noise = 10 * np.log10(np.square(expected).sum() / np.square(expected - found).sum())
     assert noise > 41 - 3 - 10 * np.log10(1 + depth)

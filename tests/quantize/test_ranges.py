@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnxruntime.quantization import calibrate
+
 from tilewright.quantize import QuantizeOptions, quantize_onnx
 from tilewright.quantize.graph import Graph
 from tilewright.quantize.options import Method
@@ -105,8 +107,9 @@ def test_a_batch_of_nearly_zeros_first(method: Method, first: float) -> None:
 
 def test_standard_output_stays_empty(capfd: pytest.CaptureFixture[str]) -> None:
     model = _model()
-    for method in ("minmax", "percentile", "entropy"):
-        quantize_onnx(model, noise_samples(model), QuantizeOptions(method=method))  # type: ignore[arg-type]
+    methods: tuple[Method, ...] = ("minmax", "percentile", "entropy")
+    for method in methods:
+        quantize_onnx(model, noise_samples(model), QuantizeOptions(method=method))
     assert capfd.readouterr() == ("", "")
 
 
@@ -120,7 +123,7 @@ def test_progress_counts_samples_of_all_passes(count: int) -> None:
     total = count + min(count, 10)
     assert calls[-1] == (total, total)
     assert [done for done, _ in calls] == sorted({done for done, _ in calls})
-    assert all(later - earlier <= BATCH for (earlier, _), (later, _) in zip(calls, calls[1:], strict=False))
+    assert all(later - earlier <= BATCH for (earlier, _), (later, _) in itertools.pairwise(calls))
     calls.clear()
     quantize_onnx(model, iter([*samples]), options, lambda done, total: calls.append((done, total)))
     generator = (sample for sample in samples)

@@ -1,4 +1,4 @@
-"""Every kind of unit: where Quantize stands, which scales are shared, and that values stay within the bound."""
+"""Every kind of unit: where Quantize stands, which scales are shared, and the bound on values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+
 from tilewright.quantize import QuantizeOptions, find_units, quantize_onnx
 from tilewright.quantize.graph import Graph
 
@@ -220,8 +221,11 @@ MODELS: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], list[str], dict[st
             "scales": [1.0, 1.0, 2.0, 2.0],
             "halves": _shape(16, 16),
         },
-        ["move: Slice", "move: Reshape", "move: Transpose", "move: Pad", "move: DepthToSpace", "move: Resize"]
-        + ["move: Split", "clamp: Relu"],
+        [
+            f"move: {name}"
+            for name in ("Slice", "Reshape", "Transpose", "Pad", "DepthToSpace", "Resize", "Split")
+        ]
+        + ["clamp: Relu"],
     ),
 }
 

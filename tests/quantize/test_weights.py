@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tilewright.quantize import QuantizeOptions, Unit
 from tilewright.quantize.affine import Affine, Range, affine_of, quantize_array
 from tilewright.quantize.weights import integer_weights
@@ -16,7 +19,7 @@ OPTIONS = QuantizeOptions()
 SOURCE = Affine(np.float32(0.02), 100, 8)
 
 
-def _unit(operator: str = "Conv", **attributes: int) -> Unit:
+def _unit(operator: str = "Conv", **attributes: Any) -> Unit:
     return Unit("mac", (node(operator, "x w b", "y", **attributes),), ("x",), ("y",))
 
 

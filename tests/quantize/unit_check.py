@@ -1,8 +1,8 @@
 """Each unit of a quantised model against the float operators, fed with the quantised model's own inputs.
 
-The bound is derived: the result is rounded once, which errs by half a step at most; the weights of output channel c
-err by `sw[c]/2` each and the bias by `sx*sw[c]/2`, so that a sum errs by `sw[c]/2 * sum|x| + sx*sw[c]/2`; activation
-functions with slopes of at most 1, and saturation, make no difference larger.
+The bound is derived: the result is rounded once, which errs by half a step at most; the weights of output
+channel c err by `sw[c]/2` each and the bias by `sx*sw[c]/2`, so that a sum errs by `sw[c]/2 * sum|x| + sx*sw[c]/2`;
+activation functions with slopes of at most 1, and saturation, make no difference larger.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
 from tilewright.quantize import Unit, find_units
 from tilewright.quantize.graph import Graph
 
@@ -33,7 +34,7 @@ class Quantised:
 
     def saturate(self, values: NDArray[Any]) -> NDArray[Any]:
         low, high = (np.array([0, 255]) - self.zero_point) * self.scale
-        return np.clip(values, low, high)
+        return np.asarray(np.clip(values, low, high))
 
 
 def parameters(model: onnx.ModelProto) -> dict[str, Quantised]:
@@ -114,13 +115,12 @@ def _unit_model(graph: Graph, unit: Unit, nodes: list[onnx.NodeProto] | None = N
 
 
 def _weight_error(graph: Graph, unit: Unit, inputs: Feed, found: dict[str, Quantised]) -> NDArray[Any]:
-    """Return what rounding of weights and bias can change in each sum: the operator over |x| with half steps."""
+    """Return what rounding of weights and bias can change in each sum: the operator on |x| and half steps."""
     head = unit.head
     weight = numpy_helper.to_array(graph.initializers[head.input[1]])
     axis = {"Conv": 0, "Gemm": 0, "ConvTranspose": 1}[head.op_type]
     others = tuple(k for k in range(weight.ndim) if k != axis)
-    # Scales that groups of a transposed convolution share, or that a large bias enlarged, are larger: at most the
-    # largest of the tensor. Tests of those look at the integers themselves.
+    # Groups of a transposed convolution share scales: the largest of the tensor bounds them.
     scale = np.abs(weight).max(axis=others, keepdims=True) / 127
     if head.op_type == "ConvTranspose":
         scale = np.full_like(scale, scale.max())

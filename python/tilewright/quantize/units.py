@@ -15,8 +15,9 @@ concat      Concat                                                              
 move        MaxPool, Slice, Split, Reshape, Transpose, DepthToSpace, Resize, Pad, ...    the input's, always
 ==========  ===========================================================================  ==================
 
-A clamp of integers is exact, so that a scale of its own could only add a rounding. *Soft* sharing gives
-way where it would cost too much range (`grouping.py`). All other operators stay float and read dequantised values.
+A clamp of integers is exact, so that a scale of its own could only add a rounding. *Soft* sharing gives way
+where it would cost too much range (`grouping.py`). All other operators stay float
+and read dequantised values.
 """
 
 from __future__ import annotations
