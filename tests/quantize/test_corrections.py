@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from tests.quantize.builders import Floats, build, node, noise_samples, normal, run
 
 from tilewright.quantize import QuantizeOptions, find_units, quantize_onnx
 from tilewright.quantize.equalise import equalise, find_pairs
 from tilewright.quantize.graph import Graph
-
-from .builders import Floats, build, node, noise_samples, normal, run
 
 MAP = (1, 8, 10, 10)
 

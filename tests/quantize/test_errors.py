@@ -9,11 +9,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tests.quantize.builders import build, node, noise_samples, normal
 
 from tilewright.errors import ConfigError, DataError, ModelError, TilewrightError, UnsupportedModel
 from tilewright.quantize import QuantizeOptions, is_quantised, quantize_onnx
-
-from .builders import build, node, noise_samples, normal
 
 MAP = (1, 2, 4, 4)
 

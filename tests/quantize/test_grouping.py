@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from tests.quantize.builders import Feed, build, node, normal
+from tests.quantize.unit_check import Quantised, check_units, parameters
 
 from tilewright.quantize import QuantizeOptions, quantize_onnx
-
-from .builders import Feed, build, node, normal
-from .unit_check import Quantised, check_units, parameters
 
 PLAIN = QuantizeOptions(method="minmax", bias_correction=False, equalise=False)
 MAP = (1, 2, 4, 4)

@@ -9,13 +9,12 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.quantize.builders import build, node, noise_samples, normal, run
+from tests.quantize.unit_check import check_units, parameters
 
 from tilewright.quantize import QuantizeOptions, find_units, quantize_onnx
 from tilewright.quantize.graph import Graph
 from tilewright.quantize.options import Method
-
-from .builders import build, node, noise_samples, normal, run
-from .unit_check import check_units, parameters
 
 CHANNELS, SIDE = 4, 8
 

@@ -12,15 +12,14 @@ import numpy as np
 import onnx
 import pytest
 from onnxruntime.quantization import calibrate
+from tests.quantize.builders import Feed, build, node, noise_samples, normal
+from tests.quantize.unit_check import parameters
 
 from tilewright.quantize import QuantizeOptions, quantize_onnx
 from tilewright.quantize.graph import Graph
 from tilewright.quantize.options import Method
 from tilewright.quantize.ranges import calibrate_ranges
 from tilewright.quantize.samples import BATCH, Samples
-
-from .builders import Feed, build, node, noise_samples, normal
-from .unit_check import parameters
 
 MAP = (1, 3, 8, 8)
 PLAIN = calibrate.CalibrationMethod

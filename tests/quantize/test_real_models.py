@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.quantize.real_models import CASES, predictions
 
 from tilewright.quantize import Method, QuantizeOptions, quantize_onnx
-
-from .real_models import CASES, predictions
 
 # Top-1 points that a network may lose: 1, or 2 where a flip of one image is a third of a point or more.
 ALLOWED = {"resnet20": 1.0, "resnet8": 1.0, "kws": 1.0, "vww": 2.0, "mobilenet_v1": 2.0, "shufflenetv2": 1.0}

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from tests.quantize.builders import build, node, noise_samples, normal, run
+from tests.quantize.unit_check import check_units, parameters
 
 from tilewright.quantize import QuantizeOptions, find_units, quantize_onnx
 from tilewright.quantize.graph import Graph
-
-from .builders import build, node, noise_samples, normal, run
-from .unit_check import check_units, parameters
 
 PLAIN = QuantizeOptions(method="minmax", bias_correction=False, equalise=False)
 MAP = (1, 6, 8, 8)

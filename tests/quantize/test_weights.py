@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.quantize.builders import node, normal
 
 from tilewright.quantize import QuantizeOptions, Unit
 from tilewright.quantize.affine import Affine, Range, affine_of, quantize_array
 from tilewright.quantize.weights import integer_weights
-
-from .builders import node, normal
 
 OPTIONS = QuantizeOptions()
 SOURCE = Affine(np.float32(0.02), 100, 8)

@@ -14,11 +14,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from tests.quantize.builders import Feed, constants_of, run
 
 from tilewright.quantize import Unit, find_units
 from tilewright.quantize.graph import Graph
-
-from .builders import Feed, constants_of, run
 
 # float32 sums of a few hundred terms: 2^-24 * 256 of the result.
 RELATIVE_ROUNDING = 2.0**-16
