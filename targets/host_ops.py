@@ -203,20 +203,20 @@ HOST_OPS: tuple[HostOp, ...] = (
     HostOp(
         "detection_output",
         (3, 3),
-        "Caffe SSD's DetectionOutput: locations (1, P*4 or P*4*classes), confidences (1, P*classes), priors (1, 2, P*4) "
-        "float32 -> (1, 1, N, 7) rows (image, class, score, xmin, ymin, xmax, ymax), by descending score, ties by class "
-        "and then prior; without any detection one row of -1.",
+        "Caffe SSD's DetectionOutput, as `frontend/caffe/detection_function.py` defines it: location (P * L * 4 values, "
+        "L = 1 or classes), confidence (P * classes), prior (1, 2, 4 P), float32 -> (1, 1, N, 7) rows (0, class, "
+        "confidence, xmin, ymin, xmax, ymax), by falling confidence, ties by class and then prior; without any "
+        "detection the row (0, -1, -1, -1, -1, -1, -1).",
         (
             Attribute("num_classes", "int", "classes with the background"),
             Attribute("share_location", "int", "1: one box per prior, 0: one per prior and class"),
             Attribute("background_label_id", "int", "class that is not reported; -1: none"),
-            Attribute("code_type", "int", "1: corner, 2: centre and size, 3: corner and size"),
-            Attribute("variance_encoded_in_target", "int", "1: priors' variances are not applied"),
             Attribute("nms_threshold", "float", "overlap above which the lower score goes"),
-            Attribute("nms_eta", "float", "below 1: the threshold shrinks by it while above 0.5"),
-            Attribute("nms_top_k", "int", "candidates per class before suppression; -1: all"),
+            Attribute("top_k", "int", "candidates per class before suppression; -1: all"),
             Attribute("keep_top_k", "int", "rows in total; -1: all"),
             Attribute("confidence_threshold", "float", "scores must be above this"),
+            Attribute("code_type", "int", "1: CORNER, 2: CENTER_SIZE, 3: CORNER_SIZE"),
+            Attribute("variance_encoded_in_target", "int", "1: priors' variances are not applied"),
         ),
     ),
 )

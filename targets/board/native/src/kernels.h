@@ -71,7 +71,8 @@ namespace ops {
 struct AxisView {
   std::int64_t outer = 1, length = 1, inner = 1;
   AxisView(const Shape& shape, std::size_t axis) : length(shape[axis]) {
-    for (std::size_t i = 0; i < shape.size(); ++i) (i < axis ? outer : i > axis ? inner : length) *= i == axis ? 1 : shape[i];
+    for (std::size_t i = 0; i < axis; ++i) outer *= shape[i];
+    for (std::size_t i = axis + 1; i < shape.size(); ++i) inner *= shape[i];
   }
 };
 
