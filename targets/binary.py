@@ -105,6 +105,10 @@ class Reader:
         """Take an unsigned number of 64 bits."""
         return self._one("Q")
 
+    def i32(self) -> int:
+        """Take a signed number of 32 bits."""
+        return self._one("i")
+
     def i64(self) -> int:
         """Take a signed number of 64 bits."""
         return self._one("q")

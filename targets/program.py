@@ -16,7 +16,7 @@ HOST_DTYPES + 1. The C++ reader is `board/native/src/program.cc`.
 |---|---|
 | magic | `TWRG` and u16 1 |
 | name | text |
-| inp_bits | u8: 1, 2, 4 or 8 |
+| machine | i32 for each of MACHINE_FIELDS |
 | sizes | u64 workspace, input, output bytes |
 | layers | list of text |
 | layer_of | list of u32 |
@@ -38,12 +38,28 @@ from numpy.typing import NDArray
 
 from tilewright.errors import FaultList, PackageError
 from tilewright.targets.binary import Reader, Writer
+from tilewright.targets.config import Overlay
 from tilewright.targets.host_ops import ATTRIBUTE_TYPES, BY_NAME, HOST_DTYPES, HostDType
 from tilewright.targets.region import CompiledRegion, MapLayout, RegionDType
 
 PROGRAM_MAGIC = b"TWHP\x01\x00"
 REGION_MAGIC = b"TWRG\x01\x00"
 MAX_RANK = 8
+MACHINE_FIELDS = (
+    "block_in",
+    "block_out",
+    "inp_bits",
+    "wgt_bits",
+    "acc_bits",
+    "act_half_words",
+    "wgt_tiles",
+    "acc_vectors",
+    "param_records",
+    "disp_entries",
+    "displacement_min",
+    "displacement_max",
+)
+"""What of an overlay decides results, in the order of the C++ `tilewright::Overlay`."""
 
 AttributeValue = int | float | tuple[int, ...]
 
@@ -216,12 +232,17 @@ def decode_program(data: bytes) -> HostProgram:
     return HostProgram(tuple(tensors), constants, inputs, outputs, tuple(steps))
 
 
-def encode_region(region: CompiledRegion, inp_bits: int) -> bytes:
+def machine_of(overlay: Overlay) -> tuple[int, ...]:
+    """The values of MACHINE_FIELDS."""
+    return tuple(int(getattr(overlay, name)) for name in MACHINE_FIELDS)
+
+
+def encode_region(region: CompiledRegion, overlay: Overlay) -> bytes:
     """The bytes of a region without its stream and constants, see the module's table."""
     w = Writer()
     w.raw(REGION_MAGIC)
     w.text(region.name)
-    w.u8(inp_bits)
+    w.pack(f"{len(MACHINE_FIELDS)}i", *machine_of(overlay))
     w.pack("3Q", region.workspace_bytes, region.input_bytes, region.output_bytes)
     w.u32(len(region.layers))
     for layer in region.layers:
@@ -239,11 +260,15 @@ def encode_region(region: CompiledRegion, inp_bits: int) -> bytes:
     return w.bytes()
 
 
-def decode_region(data: bytes, stream: bytes, constants: bytes) -> tuple[CompiledRegion, int]:
-    """Read a region; gives it and its inp_bits. Raises PackageError for anything that is not one."""
+def decode_region(data: bytes, stream: bytes, constants: bytes, overlay: Overlay) -> CompiledRegion:
+    """Read a region. Raises PackageError for anything that is not one, or was made for another overlay."""
     r = Reader(data, "region")
     r.expect(REGION_MAGIC)
-    name, inp_bits = r.text(), r.u8()
+    name = r.text()
+    for field_name, value in zip(MACHINE_FIELDS, machine_of(overlay), strict=True):
+        found = r.i32()
+        if found != value:
+            raise PackageError(f"region {name}: made for {field_name} {found}, overlay {overlay.name} has {value}")
     workspace, input_bytes, output_bytes = r.u64(), r.u64(), r.u64()
     layers = tuple(r.text() for _ in range(r.u32()))
     layer_of = r.array("I")
@@ -261,7 +286,6 @@ def decode_region(data: bytes, stream: bytes, constants: bytes) -> tuple[Compile
     r.end()
     if any(number >= len(layers) for number in layer_of):
         raise PackageError(f"region {name}: an instruction names a layer beyond the {len(layers)} there are")
-    region = CompiledRegion(
+    return CompiledRegion(
         name, stream, layers, layer_of, constants, workspace, input_bytes, output_bytes, maps[0], maps[1]
     )
-    return region, inp_bits
