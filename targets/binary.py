@@ -123,7 +123,9 @@ class Reader:
         try:
             return data.decode()
         except UnicodeDecodeError as error:
-            raise PackageError(f"{self._what}: expected UTF-8 before byte {self._at}, found {data[:20]!r}") from error
+            raise PackageError(
+                f"{self._what}: expected UTF-8 before byte {self._at}, found {data[:20]!r}"
+            ) from error
 
     def array(self, code: str) -> tuple[int, ...]:
         """Take a u32 count and that many values."""
@@ -135,7 +137,9 @@ class Reader:
         """Take a u8, 1 being the first of `names`."""
         number = self.u8()
         if not 1 <= number <= len(names):
-            raise PackageError(f"{self._what}: expected a {of} 1..{len(names)}, found {number} before byte {self._at}")
+            raise PackageError(
+                f"{self._what}: expected a {of} 1..{len(names)}, found {number} before byte {self._at}"
+            )
         return names[number - 1]
 
     def expect(self, value: bytes) -> None:
@@ -147,4 +151,6 @@ class Reader:
     def end(self) -> None:
         """Check that nothing is left."""
         if self._at != len(self._data):
-            raise PackageError(f"{self._what}: expected its end at byte {self._at}, found {len(self._data)} bytes")
+            raise PackageError(
+                f"{self._what}: expected its end at byte {self._at}, found {len(self._data)} bytes"
+            )

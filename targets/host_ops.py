@@ -111,8 +111,15 @@ HOST_OPS: tuple[HostOp, ...] = (
     ),
     HostOp("softmax", (1, 1), "exp(x - max) / sum of it, along `axis`; float32.", (_AXIS,)),
     HostOp("log_softmax", (1, 1), "x - max - log(sum(exp(x - max))), along `axis`; float32.", (_AXIS,)),
-    HostOp("argmax", (1, 1), "Index of the first largest along `axis`, int64 or int32; any type.", (_AXIS, _KEEP)),
-    HostOp("argmin", (1, 1), "Index of the first smallest along `axis`, int64 or int32; any type.", (_AXIS, _KEEP)),
+    HostOp(
+        "argmax", (1, 1), "Index of the first largest along `axis`, int64 or int32; any type.", (_AXIS, _KEEP)
+    ),
+    HostOp(
+        "argmin",
+        (1, 1),
+        "Index of the first smallest along `axis`, int64 or int32; any type.",
+        (_AXIS, _KEEP),
+    ),
     *(HostOp(name, (1, 1), doc) for name, doc in _UNARY.items()),
     HostOp(
         "leaky_relu",
@@ -124,7 +131,10 @@ HOST_OPS: tuple[HostOp, ...] = (
         "clip",
         (1, 1),
         "min(max(x, lo), hi); any type.",
-        (Attribute("lo", "float", "lower limit, may be -inf"), Attribute("hi", "float", "upper limit, may be inf")),
+        (
+            Attribute("lo", "float", "lower limit, may be -inf"),
+            Attribute("hi", "float", "upper limit, may be inf"),
+        ),
     ),
     *(HostOp(name, (2, 2), doc + "; shapes broadcast as in NumPy") for name, doc in _BINARY.items()),
     *(HostOp("reduce_" + name, (1, 1), doc, (_AXES, _KEEP)) for name, doc in _REDUCTIONS.items()),

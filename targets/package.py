@@ -175,7 +175,10 @@ class Package:
             package.program.check(len(package.regions))
         except PackageError as error:
             raise PackageError(
-                *(Fault(f.message, f"{source}: {f.where}" if f.where else source, f.remedy) for f in error.faults)
+                *(
+                    Fault(f.message, f"{source}: {f.where}" if f.where else source, f.remedy)
+                    for f in error.faults
+                )
             ) from error
         return package
 
@@ -188,7 +191,7 @@ class Package:
             "stripped": self.stripped,
         }
         sections = {
-            "overlay": _json({"configuration": self.overlay.to_dict(), "hash": self.overlay.hash()}),
+            "overlay": _json({"configuration": self.overlay.to_dict(), "hash": self.overlay.hash}),
             "info": _json(info),
             "program": encode_program(self.program),
         }
@@ -225,7 +228,9 @@ def _join(sections: Mapping[str, bytes]) -> bytes:
 def _split(data: bytes) -> dict[str, bytes]:
     """Sections by name, each checked against its checksum."""
     if data[: len(MAGIC)] != MAGIC:
-        raise PackageError(Fault(f"not a Tilewright package: it starts with {data[:8]!r}", remedy="expected a .twp file"))
+        raise PackageError(
+            Fault(f"not a Tilewright package: it starts with {data[:8]!r}", remedy="expected a .twp file")
+        )
     if len(data) < _HEAD.size + _DIGEST_BYTES:
         raise PackageError(Fault(f"truncated: {len(data)} bytes do not hold the header", remedy=_REMEDY))
     _, version, count, size = _HEAD.unpack_from(data)
@@ -239,7 +244,9 @@ def _split(data: bytes) -> dict[str, bytes]:
     if len(data) < size:
         raise PackageError(Fault(f"truncated: expected {size} bytes, found {len(data)}", remedy=_REMEDY))
     if len(data) > size:
-        raise PackageError(Fault(f"expected {size} bytes, found {len(data)}: something follows", remedy=_REMEDY))
+        raise PackageError(
+            Fault(f"expected {size} bytes, found {len(data)}: something follows", remedy=_REMEDY)
+        )
     start = _HEAD.size + _DIGEST_BYTES
     end = start + count * _ENTRY.size
     digest = data[_HEAD.size : start]
@@ -272,14 +279,18 @@ def _document(sections: dict[str, bytes], name: str, kind: type[Any]) -> Any:
     except (ValueError, RecursionError) as error:
         raise PackageError(Fault(f"is not JSON: {error}", where=f"section {name}")) from error
     if not isinstance(value, kind):
-        raise PackageError(Fault(f"expected a {kind.__name__}, found {type(value).__name__}", where=f"section {name}"))
+        raise PackageError(
+            Fault(f"expected a {kind.__name__}, found {type(value).__name__}", where=f"section {name}")
+        )
     return value
 
 
 def _field(document: Mapping[str, Any], key: str, kind: type[Any], section: str) -> Any:
     value = document.get(key)
     if not isinstance(value, kind):
-        raise PackageError(Fault(f"expected a {kind.__name__} as {key!r}, found {value!r}", where=f"section {section}"))
+        raise PackageError(
+            Fault(f"expected a {kind.__name__} as {key!r}, found {value!r}", where=f"section {section}")
+        )
     return value
 
 
@@ -291,16 +302,15 @@ def _overlay(sections: dict[str, bytes]) -> Overlay:
     except ConfigError as error:
         raise PackageError(*error.faults) from error
     digest = _field(document, "hash", str, "overlay")
-    if digest != overlay.hash():
+    if digest != overlay.hash:
         raise PackageError(
-            Fault(f"hash {digest} is not that of its configuration, {overlay.hash()}", where="section overlay")
+            Fault(f"hash {digest} is not that of its configuration, {overlay.hash}", where="section overlay")
         )
     installed = overlays().get(overlay.name)
-    if installed is not None and (differences := installed.differences(overlay)):
+    if installed is not None and (differences := overlay.differences(installed)):
         raise PackageError(
             Fault(
-                f"made for another {overlay.name} than the installed one (installed -> package): "
-                + ", ".join(differences),
+                f"made for another {overlay.name} than the installed one: " + ", ".join(differences),
                 where="section overlay",
                 remedy="compile again, or give the changed overlay a name of its own",
             )
@@ -319,7 +329,9 @@ def _assemble(sections: dict[str, bytes]) -> Package:
         parts = [sections.pop(f"region/{len(regions)}/{part}", None) for part in ("stream", "constants")]
         stream, constants = parts
         if stream is None or constants is None:
-            raise PackageError(Fault("stream or constants are missing", where=f"section region/{len(regions)}"))
+            raise PackageError(
+                Fault("stream or constants are missing", where=f"section region/{len(regions)}")
+            )
         regions.append(decode_region(record, stream, constants, overlay))
     preprocess = _document(sections, "preprocess", dict) if "preprocess" in sections else None
     labels = _document(sections, "labels", list) if "labels" in sections else None
@@ -341,5 +353,7 @@ def _assemble(sections: dict[str, bytes]) -> Package:
         tool_version=_field(info, "tool_version", str, "info"),
     )
     if sections:
-        raise PackageError(Fault(f"unknown sections: {', '.join(sorted(sections))}", remedy="update Tilewright"))
+        raise PackageError(
+            Fault(f"unknown sections: {', '.join(sorted(sections))}", remedy="update Tilewright")
+        )
     return package

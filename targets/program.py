@@ -118,7 +118,9 @@ class HostProgram:
             if found != expected:
                 faults.add(f"expected attributes {expected}, found {found}", where=where)
             elif step.op == "region" and not 0 <= cast(int, step.attributes["index"]) < regions:
-                faults.add(f"region {step.attributes['index']} does not exist, there are {regions}", where=where)
+                faults.add(
+                    f"region {step.attributes['index']} does not exist, there are {regions}", where=where
+                )
             for kind, numbers, limits in (
                 ("operands", step.inputs, spec.inputs),
                 ("results", step.outputs, spec.outputs),
@@ -156,12 +158,12 @@ def encode_program(program: HostProgram) -> bytes:
         w.pack(f"{len(tensor.shape)}q", *tensor.shape)
     w.u32(len(program.constants))
     for number in sorted(program.constants):
-        value, tensor = program.constants[number], program.tensors[number]
-        if value.shape != tensor.shape or value.dtype.name != tensor.dtype:
+        array, tensor = program.constants[number], program.tensors[number]
+        if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
             raise PackageError(
-                f"constant {tensor.name}: expected {tensor.dtype} {tensor.shape}, found {value.dtype.name} {value.shape}"
+                f"constant {tensor.name}: expected {tensor.dtype} {tensor.shape}, found {array.dtype.name} {array.shape}"
             )
-        data = np.ascontiguousarray(value.astype(value.dtype.newbyteorder("<"))).tobytes()
+        data = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"))).tobytes()
         w.u32(number)
         w.u64(len(data))
         w.raw(data)
@@ -210,7 +212,9 @@ def decode_program(data: bytes) -> HostProgram:
         number, size = r.u32(), r.u64()
         raw = r.raw(size)
         if number >= len(tensors) or number in constants:
-            raise PackageError(f"program: constant for tensor {number}, which does not exist or has one already")
+            raise PackageError(
+                f"program: constant for tensor {number}, which does not exist or has one already"
+            )
         tensor = tensors[number]
         dtype_np = np.dtype(tensor.dtype).newbyteorder("<")
         if any(d < 0 for d in tensor.shape) or math.prod(tensor.shape) * dtype_np.itemsize != size:
@@ -268,7 +272,9 @@ def decode_region(data: bytes, stream: bytes, constants: bytes, overlay: Overlay
     for field_name, value in zip(MACHINE_FIELDS, machine_of(overlay), strict=True):
         found = r.i32()
         if found != value:
-            raise PackageError(f"region {name}: made for {field_name} {found}, overlay {overlay.name} has {value}")
+            raise PackageError(
+                f"region {name}: made for {field_name} {found}, overlay {overlay.name} has {value}"
+            )
     workspace, input_bytes, output_bytes = r.u64(), r.u64(), r.u64()
     layers = tuple(r.text() for _ in range(r.u32()))
     layer_of = r.array("I")

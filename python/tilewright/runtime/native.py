@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilewright.errors import DataError, PackageError, SimError, TilewrightError
-from tilewright.targets.host_ops import HOST_DTYPES
+from tilewright.targets.host_ops import HOST_DTYPES, HostDType
 
 ABI = 1
 MAX_RANK = 8
@@ -88,9 +88,17 @@ def _library() -> ctypes.CDLL:
     lib = ctypes.CDLL(str(library_path(_LIBRARY)))
     lib.tw_rt_abi.restype = ctypes.c_int32
     if lib.tw_rt_abi() != ABI:
-        raise ImportError(f"{_LIBRARY} has interface {lib.tw_rt_abi()}, expected {ABI}: install tilewright again")
+        raise ImportError(
+            f"{_LIBRARY} has interface {lib.tw_rt_abi()}, expected {ABI}: install tilewright again"
+        )
     pointer, error = ctypes.c_void_p, ctypes.POINTER(_Error)
-    lib.tw_rt_open.argtypes = [_Bytes, ctypes.POINTER(_Bytes), ctypes.c_uint32, ctypes.POINTER(pointer), error]
+    lib.tw_rt_open.argtypes = [
+        _Bytes,
+        ctypes.POINTER(_Bytes),
+        ctypes.c_uint32,
+        ctypes.POINTER(pointer),
+        error,
+    ]
     lib.tw_rt_close.argtypes = [pointer]
     lib.tw_rt_close.restype = None
     lib.tw_rt_set_accelerator.argtypes = [pointer, _ACCELERATOR, pointer]
@@ -152,13 +160,15 @@ class NativeProgram:
         self._lib.tw_rt_set_accelerator(self._handle, self._callback, None)
 
     def run(self, inputs: Sequence[NDArray[np.generic]]) -> tuple[list[NDArray[np.generic]], Stats]:
-        """Run on arrays in the program's order. Raises DataError, SimError, or what the accelerator raised."""
+        """Run on arrays in the program's order. Raises DataError, SimError or the accelerator's own."""
         arrays = [np.ascontiguousarray(a) for a in inputs]
         tensors = (_Tensor * len(arrays))()
         for tensor, array in zip(tensors, arrays, strict=True):
             if array.dtype.name not in HOST_DTYPES or array.ndim > MAX_RANK:
-                raise DataError(f"expected one of {', '.join(HOST_DTYPES)}, found {array.dtype} of rank {array.ndim}")
-            tensor.dtype = HOST_DTYPES.index(cast(str, array.dtype.name)) + 1  # type: ignore[arg-type]
+                raise DataError(
+                    f"expected one of {', '.join(HOST_DTYPES)}, found {array.dtype} of rank {array.ndim}"
+                )
+            tensor.dtype = HOST_DTYPES.index(cast(HostDType, array.dtype.name)) + 1
             tensor.rank = array.ndim
             tensor.shape[: array.ndim] = array.shape
             tensor.data, tensor.size = array.ctypes.data, array.nbytes

@@ -138,6 +138,8 @@ void RegionRunner::Run(Device* device, const std::vector<const std::uint8_t*>& i
           inputs.size(), " and ", outputs.size());
   const int bits = region_.machine.inp_bits;
   for (std::size_t i = 0; i < inputs.size(); ++i) Pack(region_.inputs[i], bits, inputs[i], input_segment_.data());
+  // Bytes that a faulty stream leaves alone must not show an earlier run's results.
+  std::fill(output_segment_.begin(), output_segment_.end(), std::uint8_t{0});
   device->Run(region_, index_, input_segment_, &output_segment_, stats);
   for (std::size_t i = 0; i < outputs.size(); ++i) Unpack(region_.outputs[i], bits, output_segment_.data(), outputs[i]);
 }
