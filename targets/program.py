@@ -29,7 +29,7 @@ step) before it is used.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -81,6 +81,13 @@ class HostStep:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+
+    @staticmethod
+    def of(op: str, inputs: Sequence[int], outputs: Sequence[int], **attributes: AttributeValue) -> HostStep:
+        """A step with its attributes given in any order; the table's order is the one that counts."""
+        names = [a.name for a in BY_NAME[op].attributes] if op in BY_NAME else []
+        ordered = {name: attributes.pop(name) for name in names if name in attributes} | attributes
+        return HostStep(op, tuple(inputs), tuple(outputs), ordered)
 
 
 @dataclass(frozen=True)
@@ -163,7 +170,7 @@ def encode_program(program: HostProgram) -> bytes:
             raise PackageError(
                 f"constant {tensor.name}: expected {tensor.dtype} {tensor.shape}, found {array.dtype.name} {array.shape}"
             )
-        data = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"))).tobytes()
+        data = array.astype(array.dtype.newbyteorder("<")).tobytes()
         w.u32(number)
         w.u64(len(data))
         w.raw(data)
@@ -178,7 +185,7 @@ def encode_program(program: HostProgram) -> bytes:
         w.u8(len(step.attributes))
         for name, value in step.attributes.items():
             w.text(name)
-            w.u8(ATTRIBUTE_TYPES.index(_attribute_type(value)) + 1)  # type: ignore[arg-type]
+            w.u8(ATTRIBUTE_TYPES.index(_attribute_type(value)) + 1)
             if isinstance(value, tuple):
                 w.array("q", value)
             elif isinstance(value, float):
