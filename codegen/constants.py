@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 from tilewright.codegen.layers import Parameters
 from tilewright.targets.arithmetic import B_BITS, M_BITS, S_MAX, S_MIN
 from tilewright.targets.config import Overlay
-from tilewright.targets.isa.spec import RECORD_BYTES
 
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
@@ -44,15 +44,14 @@ class Pool:
         self.offsets[content] = offset
         return offset
 
-    def add_weights(self, content: bytes, products: I64, unit: int) -> int:
+    def add_weights(self, content: bytes, products: Sequence[int], unit: int) -> int:
         """Store weights in units of `unit` bytes with the number of the network's own products of each."""
         padding = -self.size % self.alignment
         self.chunks.append(b"\0" * padding)
         offset = self.size + padding
         self.chunks.append(content)
         self.size = offset + len(content)
-        counts = products.reshape(-1).tolist()
-        self.products.update({offset + i * unit: n for i, n in enumerate(counts) if n})
+        self.products.update({offset + i * unit: n for i, n in enumerate(products) if n})
         return offset
 
     def bytes(self) -> bytes:
@@ -62,13 +61,11 @@ class Pool:
 
 def pack_bits(values: NDArray[np.integer], bits: int) -> U8:
     """Pack values of `bits` (1, 2, 4, 8) little-endian within bytes. Shapes: (..., n) -> (..., n*bits/8)."""
-    u = values.astype(np.uint8)
     if bits == 8:
-        return u
+        return values.astype(np.uint8)
     per = 8 // bits
-    u = (u & ((1 << bits) - 1)).reshape(*u.shape[:-1], -1, per)
-    shifts = (np.arange(per) * bits).astype(np.uint8)
-    return np.bitwise_or.reduce(u << shifts, axis=-1).astype(np.uint8)
+    lanes = (values.astype(np.int64) & ((1 << bits) - 1)).reshape(*values.shape[:-1], -1, per)
+    return np.asarray((lanes << (np.arange(per) * bits)).sum(axis=-1), np.uint8)
 
 
 def parameter_records(parameters: Parameters, lanes: NDArray[np.int32], zero_point: int) -> bytes:
@@ -108,15 +105,18 @@ def depthwise_records(weight: NDArray[np.integer], lanes: NDArray[np.int32]) -> 
 class Tiles:
     """Weights as tiles.
 
-    Shapes: `tiles` (output vectors, input half words, KH, KW, block_out, block_in) int8; `excess` the same, what
-    int8 could not hold (weights with a zero point have 9 bits), or None; `products` (output vectors, input half
-    words): the network's own products of a tile at one tap.
+    Shapes: `parts` of (output vectors, input half words, KH, KW, block_out, block_in) each, which add up to the
+    weights: one, or as many as it takes where weights with a zero point exceed wgt_bits; `products` (output vectors,
+    input half words): the network's own products of a tile at one tap.
     """
 
-    tiles: NDArray[np.int8]
-    excess: NDArray[np.int8] | None
+    parts: tuple[NDArray[np.int8], ...]
     products: I64
-    used: NDArray[np.bool_]
+
+    def used(self, part: int, vector: int) -> list[int]:
+        """Input half words of which an output vector needs tiles: zeros are skipped."""
+        needed = self.products[vector] > 0 if part == 0 else self.parts[part][vector].any((1, 2, 3, 4))
+        return [int(i) for i in np.flatnonzero(needed)]
 
 
 def tile_weights(
@@ -139,14 +139,17 @@ def tile_weights(
     shape = (vectors, overlay.block_out, lanes.shape[0], overlay.block_in, kh, kw)
     blocked = picked.reshape(shape).transpose(0, 2, 4, 5, 1, 3)
     half = 1 << (overlay.wgt_bits - 1)
-    tiles = np.ascontiguousarray(np.clip(blocked, -half, half - 1), np.int8)
-    excess = None
-    if blocked.dtype.itemsize > 1 and (np.abs(blocked) >= half).any():
-        rest = np.ascontiguousarray(blocked - tiles, np.int8)
-        excess = rest if rest.any() else None
+    parts = [np.ascontiguousarray(np.clip(blocked, -half, half - 1), np.int8)]
+    if blocked.dtype.itemsize > 1:
+        rest = blocked - parts[0]
+        while rest.any():
+            parts.append(np.ascontiguousarray(np.clip(rest, -half, half - 1), np.int8))
+            rest = rest - parts[-1]
     real = np.ones((outputs, 1), np.bool_) if present is None else present
-    real = (real[:, channel] if real.shape[1] > 1 or len(channel) == 1 else np.repeat(real, len(channel), 1)) & held
+    real = (
+        real[:, channel] if real.shape[1] > 1 or len(channel) == 1 else np.repeat(real, len(channel), 1)
+    ) & held
     padded = np.zeros((vectors * overlay.block_out, real.shape[1]), np.bool_)
     padded[:outputs] = real
     products = padded.reshape(shape[:4]).sum((1, 3), dtype=np.int64)
-    return Tiles(tiles, excess, products, products > 0)
+    return Tiles(tuple(parts), products)

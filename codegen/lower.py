@@ -71,9 +71,7 @@ def machine_parameters(
     m, s, b = (np.asarray(a, np.int64).reshape(-1) + spread for a in (rescale.m, rescale.s, rescale.b))
     sums = spread if weight_sums is None else weight_sums
     shift = np.int64(offset) << s
-    parameters = Parameters(
-        m, s, b - m * zero_point * sums + shift, rescale.lo + offset, rescale.hi + offset
-    )
+    parameters = Parameters(m, s, b - m * zero_point * sums + shift, rescale.lo + offset, rescale.hi + offset)
     if rescale.m_neg is None or rescale.b_neg is None:
         return parameters
     m2, b2 = (np.asarray(a, np.int64).reshape(-1) + spread for a in (rescale.m_neg, rescale.b_neg))
@@ -206,13 +204,10 @@ class _Lowering:
         fill = gather.number == CONSTANT
         parameters.m[fill], parameters.s[fill] = 0, 1
         parameters.b[fill] = gather.lane[fill].astype(np.int64) << 1
-        count = gather.count[::-1] if gather.swapped else gather.count
-        stride = gather.stride[::-1] if gather.swapped else gather.stride
-        origin = gather.origin[::-1] if gather.swapped else gather.origin
         geometry = Geometry(
-            stride=stride,
-            offset=origin,
-            count=count,
+            stride=gather.stride,
+            offset=gather.origin,
+            count=gather.count[::-1] if gather.swapped else gather.count,
             first=gather.first,
             step=gather.step,
             swapped=gather.swapped,
@@ -228,15 +223,16 @@ class _Lowering:
         assert isinstance(op, ops.Conv2d)
         (tensor,) = node.inputs
         geometry = Geometry(
-            op.weight.shape[2:],  # type: ignore[arg-type]
+            op.weight.shape[2:],
             op.strides,
             op.dilation,
             (-op.padding[0], -op.padding[1]),
             node.output.shape[2:],  # type: ignore[arg-type]
         )
-        output = None
         if self.depthwise(op.weight, op.groups, tensor.shape[1]):
-            layer: Layer = self.depthwise_layer(node, operands[0], geometry, op.weight, op.zero_point, op.rescale)
+            layer: Layer = self.depthwise_layer(
+                node, operands[0], geometry, op.weight, op.zero_point, op.rescale
+            )
             output = layer.output
         else:
             output = self.new_map(node.name, node.output.shape[1:])
@@ -385,10 +381,10 @@ class _Lowering:
         shape = np.broadcast_shapes(op.rescale.m.shape, op.rescale.s.shape, op.rescale.b.shape)
         if len(shape) == 3 and shape[1] * shape[2] > 1:
             count = node.output.shape[2] * node.output.shape[3]
-            spread = replace(
-                op.rescale,
-                **{k: np.broadcast_to(getattr(op.rescale, k), (1, *geometry.count)) for k in ("m", "s", "b")},
+            m, s, b = (
+                np.broadcast_to(a, (1, *geometry.count)) for a in (op.rescale.m, op.rescale.s, op.rescale.b)
             )
+            spread = replace(op.rescale, m=m, s=s, b=b)
             flat = machine_parameters(spread, count)
             parameters = replace(
                 flat,
@@ -546,7 +542,7 @@ def ungrouped(
         rows, columns = slice(g * outputs, (g + 1) * outputs), slice(g * per_group, (g + 1) * per_group)
         full[rows, columns] = weight[rows]
         present[rows, columns] = True
-    return full, present  # type: ignore[return-value]
+    return full, present
 
 
 def dilated(weight: NDArray[np.generic], dilation: tuple[int, int]) -> NDArray[np.generic]:
@@ -592,7 +588,9 @@ def place_layout(op: ops.Layout, output: Tensor, operands: Sequence[Value]) -> V
     maps, joined = join(operands)
     offset = ops.storage_offset(output.dtype)
     steps = tuple(
-        replace(step, args=(*step.args[:2], (-1 - (step.args[2][0] + offset),))) if step.kind == "pad" else step
+        replace(step, args=(*step.args[:2], (-1 - (step.args[2][0] + offset),)))
+        if step.kind == "pad"
+        else step
         for step in op.steps
     )
     starts = np.cumsum([0] + [v.number.size for v in joined])

@@ -30,7 +30,9 @@ class _History:
 def add_tokens(program: TileProgram, rows: Mapping[Space, int]) -> list[Instruction]:
     """The program's instructions with their `wait` and `give` fields set. `rows`: size of each space."""
     history = {space: _History(n) for space, n in rows.items()}
-    known = np.full((len(_UNITS), len(_UNITS)), -1, np.int64)  # unit -> latest finished operation of each unit
+    known = np.full(
+        (len(_UNITS), len(_UNITS)), -1, np.int64
+    )  # unit -> latest finished operation of each unit
     after: list[NDArray[np.int64]] = []  # what is known once operation i has finished
     wait = [0] * len(program.operations)
     give = [0] * len(program.operations)

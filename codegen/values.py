@@ -72,11 +72,16 @@ class Value:
         """Whether every channel is one lane of a map of the tensor's own height and width."""
         if len(self.shape) == 1:
             used = np.unique(self.number)
-            return bool(used[0] != CONSTANT and all(self.maps[n].height * self.maps[n].width == 1 for n in used))
+            return bool(
+                used[0] != CONSTANT and all(self.maps[n].height * self.maps[n].width == 1 for n in used)
+            )
         _, height, width = self.shape
         if self.number.min() == CONSTANT:
             return False
-        if any((self.maps[n].height, self.maps[n].width) != (height, width) for n in np.unique(self.number[:, 0, 0])):
+        if any(
+            (self.maps[n].height, self.maps[n].width) != (height, width)
+            for n in np.unique(self.number[:, 0, 0])
+        ):
             return False
         own = np.arange(height * width, dtype=np.int32).reshape(1, height, width)
         return bool(
@@ -118,9 +123,7 @@ class Source:
         return found
 
 
-def source_of(
-    maps: Sequence[Map], number: I32, lane: I32, size: tuple[int, int], block_in: int
-) -> Source:
+def source_of(maps: Sequence[Map], number: I32, lane: I32, size: tuple[int, int], block_in: int) -> Source:
     """The half words that hold these channels, sorted by place; one that two channels share is listed twice."""
     order: dict[int, int] = {}
     for n in number.tolist():
@@ -178,7 +181,7 @@ class Gather:
     """A copy of whole channels: a rectangle of the result, every `step`-th row and column of it.
 
     Result row `first_y + step_y*j`, column `first_x + step_x*i` is source row `origin_y + stride_y*j`, column
-    `origin_x + stride_x*i`; with `swapped` the source's rows and columns change places first.
+    `origin_x + stride_x*i`; with `swapped` it is source row `origin_y + stride_y*i`, column `origin_x + stride_x*j`.
 
     Attributes:
         number, lane: place of each channel; CONSTANT channels have their value in `lane`.
@@ -236,7 +239,10 @@ def _phase(value: Value, first: tuple[int, int], step: tuple[int, int]) -> Gathe
     rows, columns = np.divmod(pixel[0], map_width)
     for swapped in (False, True):
         a, b = (rows.T, columns.T) if swapped else (rows, columns)
-        stride = (int(a[1, 0] - a[0, 0]) if a.shape[0] > 1 else 1, int(b[0, 1] - b[0, 0]) if b.shape[1] > 1 else 1)
+        stride = (
+            int(a[1, 0] - a[0, 0]) if a.shape[0] > 1 else 1,
+            int(b[0, 1] - b[0, 0]) if b.shape[1] > 1 else 1,
+        )
         want_a = a[0, 0] + stride[0] * np.arange(a.shape[0])[:, None]
         want_b = b[0, 0] + stride[1] * np.arange(b.shape[1])[None, :]
         if min(stride) >= 1 and (a == want_a).all() and (b == want_b).all():

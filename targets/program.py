@@ -20,6 +20,7 @@ HOST_DTYPES + 1. The C++ reader is `board/native/src/program.cc`.
 | sizes | u64 workspace, input, output bytes |
 | layers | list of text |
 | layer_of | list of u32 |
+| products | list of u64 offsets, list of u32 counts; only compilers read them |
 | inputs, outputs | list of: text name, u8 type (int8 or uint8), u8 rank, i64 dims, u64 offset, list of i32 lanes |
 
 A region's stream and constants are byte strings beside it. Every tensor is defined once (input, constant or result of a
@@ -259,6 +260,8 @@ def encode_region(region: CompiledRegion, overlay: Overlay) -> bytes:
     for layer in region.layers:
         w.text(layer)
     w.array("I", region.layer_of)
+    w.array("Q", sorted(region.products))
+    w.array("I", (region.products[offset] for offset in sorted(region.products)))
     for maps in (region.inputs, region.outputs):
         w.u32(len(maps))
         for m in maps:
@@ -285,6 +288,9 @@ def decode_region(data: bytes, stream: bytes, constants: bytes, overlay: Overlay
     workspace, input_bytes, output_bytes = r.u64(), r.u64(), r.u64()
     layers = tuple(r.text() for _ in range(r.u32()))
     layer_of = r.array("I")
+    offsets, counts = r.array("Q"), r.array("I")
+    if len(offsets) != len(counts):
+        raise PackageError(f"region {name}: {len(offsets)} offsets of products with {len(counts)} counts")
     maps: list[tuple[MapLayout, ...]] = []
     for _ in range(2):
         items: list[MapLayout] = []
@@ -299,6 +305,17 @@ def decode_region(data: bytes, stream: bytes, constants: bytes, overlay: Overlay
     r.end()
     if any(number >= len(layers) for number in layer_of):
         raise PackageError(f"region {name}: an instruction names a layer beyond the {len(layers)} there are")
+    products = dict(zip(offsets, counts, strict=True))
     return CompiledRegion(
-        name, stream, layers, layer_of, constants, workspace, input_bytes, output_bytes, maps[0], maps[1]
+        name,
+        stream,
+        layers,
+        layer_of,
+        constants,
+        workspace,
+        input_bytes,
+        output_bytes,
+        maps[0],
+        maps[1],
+        products,
     )
