@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .graph import Graph, folded_nodes, node_origins
 from .canonical import canonicalise
+from .graph import Graph, folded_nodes, node_origins
 from .onnx_loader import load_onnx
 
 __all__ = ["Graph", "canonicalise", "folded_nodes", "load_onnx", "node_origins"]

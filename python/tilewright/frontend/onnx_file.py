@@ -67,7 +67,9 @@ def _parse(data: bytes, where: str) -> ModelProto:
     try:
         model.ParseFromString(data)
     except DecodeError:
-        message = f"expected an ONNX model, found {len(data)} bytes that do not decode (truncated or another format)"
+        message = (
+            f"expected an ONNX model, found {len(data)} bytes that do not decode (truncated, or no ONNX)"
+        )
         raise ModelError(Fault(message, where, remedy)) from None
     if not model.HasField("graph") or not model.graph.output:
         message = f"expected an ONNX model, found {len(data)} bytes without a graph that has outputs"

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import onnx
 from onnx import ValueInfoProto, helper
 
-from ..errors import Fault, FaultList, ModelError
+from ..errors import FaultList, ModelError
 from .canonical.fold_constants import FoldConstants
 from .graph import Graph, Shape, ValueType
+from .infer_types import infer_types
 
-_SMALL = 1024
 _MAX_ELEMENTS = 1 << 31
 # Inputs of operators that hold a shape with the batch first.
 _SHAPE_INPUTS = (("Reshape", 1), ("Expand", 1), ("Resize", 3))
@@ -159,37 +158,6 @@ def _apply(graph: Graph, shapes: Mapping[str, Shape], file_batch: int) -> None:
                 changed = target.copy()
                 changed[0] = new
                 graph.set_input(node, index, graph.add_constant(f"{node.name}/shape", changed))
-
-
-def infer_types(graph: Graph) -> None:
-    """Infer the types of all values anew with onnx's strict inference.
-
-    Raises:
-        ModelError: shapes or types contradict each other; the message names the node.
-    """
-    model = graph.to_model(largest_constant=_SMALL)
-    del model.graph.value_info[:]
-    own = {v for n in graph.nodes if n.domain for v in n.outputs}
-    for name in sorted(own & set(graph.types)):
-        model.graph.value_info.add(name=name, type=graph.types[name].proto())
-    for output in model.graph.output:
-        if output.name not in own and output.type.WhichOneof("value") == "tensor_type":
-            output.type.tensor_type.ClearField("shape")
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    except (
-        onnx.shape_inference.InferenceError,
-        onnx.checker.ValidationError,
-        RuntimeError,
-        ValueError,
-    ) as exc:
-        lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-        message = f"shapes do not fit together: {' '.join(lines)}"
-        raise ModelError(Fault(message, "graph", "check the input shape and the model")) from None
-    for value in [*inferred.graph.value_info, *inferred.graph.output]:
-        kind = ValueType.of(value.type)
-        if kind is not None and value.name not in graph.constants:
-            graph.types[value.name] = kind
 
 
 def _check_shapes(graph: Graph) -> None:

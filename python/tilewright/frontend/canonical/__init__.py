@@ -12,7 +12,7 @@ from onnx import ModelProto
 
 from ...errors import Fault, ModelError
 from ..graph import OPSET, Graph
-from ..onnx_shapes import infer_types
+from ..infer_types import infer_types
 from .add_bias import AddBias
 from .affine_to_conv import AffineToConv
 from .base import NodePass, RewritePass, check_graph, run_passes

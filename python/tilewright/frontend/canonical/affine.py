@@ -71,7 +71,7 @@ def _per_channel(constant: Array, rank: int, channels: int) -> Vector | None:
     if constant.ndim > rank or constant.dtype.kind != "f":
         return None
     aligned = constant.reshape((1,) * (rank - constant.ndim) + constant.shape)
-    first = aligned[:1, :, *(slice(0, 1),) * (rank - 2)]
+    first = aligned[(slice(0, 1), slice(None), *(slice(0, 1),) * (rank - 2))]
     if aligned.size != first.size and not (aligned == first).all():
         return None  # a number for each position
     return np.broadcast_to(first.reshape(-1).astype(np.float64), (channels,))

@@ -22,7 +22,8 @@ class RewritePass(ABC):
 
     Class attributes:
         name: as on the command line; the file is named like it.
-        on_quantised: whether the pass leaves the arithmetic of a QDQ model as it is, so that it may run on one.
+        on_quantised: whether the pass leaves the arithmetic of a QDQ model as it is, so that it
+            may run on one.
     """
 
     name: ClassVar[str]

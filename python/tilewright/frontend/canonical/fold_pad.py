@@ -2,10 +2,11 @@
 
     Conv(Pad(x, p, 0))                   ->  Conv(x, pads + p)
     AveragePool(Pad(x, p, 0))            ->  AveragePool(x, pads + p, count_include_pad = 1)
-    MaxPool(Pad(x, p, v))                ->  MaxPool(x, pads + p)      v lowest, or v <= 0 and x >= 0 (after Relu)
+    MaxPool(Pad(x, p, v))                ->  MaxPool(x, pads + p)   v lowest, or v <= 0 <= x
 
-Exact: the window saw v at those places before and skips them, or counts them as 0, now; in a maximum they never
-win. A pooling window must keep at least one element of x. Other Pads stay.
+Exact: the window saw v at those places before and skips them, or counts them as 0, now; in a maximum
+they never win (x >= 0 is known after Relu and the like). A pooling
+window must keep at least one element of x. Other Pads stay.
 
 Why: padding inside a window costs neither memory nor time on the machine, a Pad of its own costs a copy.
 """

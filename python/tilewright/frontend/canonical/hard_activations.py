@@ -102,7 +102,7 @@ def _swish(graph: Graph, node: Node) -> bool:
 
 
 def _take_over(graph: Graph, node: Node, value: str, op: str, source: str, **attrs: float) -> None:
-    """Let `node` compute `op` of `source`, and remove what led from there to `value` if nobody else reads it."""
+    """Let `node` compute `op` of `source`, and remove what led to `value` if nobody else reads it."""
     graph.become(node, op, [source], **attrs)
     pending = [value]
     while pending:

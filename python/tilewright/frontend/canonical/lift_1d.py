@@ -20,9 +20,10 @@ from .base import NodePass
 _WINDOWS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool")
 _GLOBAL = ("GlobalAveragePool", "GlobalMaxPool", "LRN")
 _UNARY = (
-    "Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu", "Selu", "Celu", "Softplus",
-    "Softsign", "Abs", "Exp", "Log", "Sqrt", "Neg", "Erf", "Gelu", "Mish", "BatchNormalization",
-)  # fmt: skip
+    *("Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu", "Selu", "Celu"),
+    *("Softplus", "Softsign", "Abs", "Exp", "Log", "Sqrt", "Neg", "Erf", "Gelu", "Mish"),
+    "BatchNormalization",
+)
 _BINARY = ("Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu", "Pow", "Sum")
 
 

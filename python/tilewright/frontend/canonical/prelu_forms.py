@@ -1,7 +1,7 @@
 """One form for the slopes of PRelu.
 
-    PRelu(x, slope of any shape that broadcasts over channels)  ->  PRelu(x, slope [C,1,1])    ([C] after Gemm)
-    PRelu(x, one slope)                                         ->  LeakyRelu(x, alpha = slope)
+    PRelu(x, slope that broadcasts over channels)   ->  PRelu(x, slope [C,1,1])     ([C] after Gemm)
+    PRelu(x, one slope)                             ->  LeakyRelu(x, alpha = slope)
 
 Why: VECTOR has a negative slope per channel as a parameter; with one slope the table does it.
 """

@@ -30,8 +30,9 @@ class RemoveDead(RewritePass):
             if not read:
                 graph.remove(node, into="")
                 modified = True
-            elif node.op in ("MaxPool", "Dropout") and not node.domain and len(node.outputs) > 1:
-                if node.outputs[1] not in read:
-                    graph.drop_outputs(node, 1)
-                    modified = True
+                continue
+            optional = node.op in ("MaxPool", "Dropout") and not node.domain and len(node.outputs) > 1
+            if optional and node.outputs[1] not in read:
+                graph.drop_outputs(node, 1)
+                modified = True
         return modified

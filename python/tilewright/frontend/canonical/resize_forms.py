@@ -57,9 +57,9 @@ class ResizeForms(NodePass):
         }
         factors = [m // n for n, m in zip(shape, result, strict=True)]
         scales = graph.constant(node.input(2))
-        if node.attrs == plain and scales is not None and len(node.inputs) == 3 and not node.inputs[1]:
-            if scales.tolist() == factors:
-                return False
+        done = node.attrs == plain and len(node.inputs) == 3 and not node.inputs[1]
+        if done and scales is not None and scales.tolist() == factors:
+            return False
         if not _repeats(node, shape[2:], result[2:], factors[2:]):
             return False
         name = graph.add_constant(f"{node.name}/scales", np.array(factors, np.float32))
