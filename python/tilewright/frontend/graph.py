@@ -19,7 +19,7 @@ import onnx
 from onnx import AttributeProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from ..errors import Fault, ModelError
-from .graph_parts import IR_VERSION, OPSET, Array, AttributeValue, Node, Shape, ValueType
+from .graph_parts import IR_VERSION, OPSET, Array, AttributeValue, Node, Shape, ValueType, write_tensor
 
 __all__ = [
     "IR_VERSION",
@@ -137,7 +137,7 @@ class Graph:
             if largest_constant is not None and array.size > largest_constant:
                 model.graph.input.add(name=name, type=self.types[name].proto())
             else:
-                model.graph.initializer.append(_tensor(name, array))
+                write_tensor(model.graph.initializer.add(), name, array)
         return model
 
     def _typed(self, value: ValueInfoProto) -> ValueInfoProto:

@@ -139,13 +139,13 @@ def _to_opset(model: ModelProto) -> None:
         remedy = f"export the model with opset {OPSET}"
         raise UnsupportedModel(Fault(message, _first_unconvertible(model, version), remedy)) from None
     names = {t.name for t in large}
-    constants = [*converted.graph.initializer, *large]
     nodes, inputs = list(converted.graph.node), [v for v in converted.graph.input if v.name not in names]
     domains = [o for o in model.opset_import if o.domain not in ("", "ai.onnx")]
     del model.graph.node[:], model.graph.input[:], model.graph.value_info[:], model.opset_import[:]
-    kept = [t for t in model.graph.initializer if t.name in names]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend([*(t for t in constants if t.name not in names), *kept])
+    for index in reversed(range(len(model.graph.initializer))):
+        if model.graph.initializer[index].name not in names:
+            del model.graph.initializer[index]
+    model.graph.initializer.extend(t for t in converted.graph.initializer if t.name not in names)
     model.graph.node.extend(nodes)
     model.graph.input.extend(inputs)
     model.opset_import.extend([helper.make_opsetid("", OPSET), *domains])

@@ -20,6 +20,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from ..errors import ConfigError, Fault
 from ..frontend.graph import IR_VERSION, OPSET, Graph, Node
+from ..frontend.graph_parts import write_tensor
 from ..frontend.onnx_file import read_model
 from ..frontend.onnx_loader import load_onnx
 
@@ -114,7 +115,7 @@ def _draw_weights(model: ModelProto, seed: int) -> set[str]:
         shape = [int(d) for d in numpy_helper.to_array(constants[node.input[0]])]
         name = node.output[0]
         array = _draw(_random(seed, name), shape, _role(name, readers))
-        model.graph.initializer.append(numpy_helper.from_array(array, name))
+        write_tensor(model.graph.initializer.add(), name, array)
         names.add(name)
     copies = [NodeProto.FromString(n.SerializeToString()) for n in kept]
     del model.graph.node[:]
