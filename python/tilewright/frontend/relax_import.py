@@ -82,7 +82,7 @@ class Sources:
 
 def constant(value: object) -> GenericConst:
     """A Relax constant of exactly the array's type (`relax.const` narrows int64)."""
-    return relax.const(runtime.tensor(np.ascontiguousarray(value)))
+    return relax.const(runtime.tensor(np.array(value, order="C")))
 
 
 def _value(expr: Expr | None) -> np.ndarray | None:  # type: ignore[type-arg]
