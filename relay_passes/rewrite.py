@@ -1,0 +1,51 @@
+"""Small tools for rewriting a function's bindings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tvm import relax
+from tvm.ir import GlobalVar
+
+
+def unique_name(name: str, taken: set[str]) -> str:
+    """`name`, or `name_1`.. where taken; the answer is added to `taken`."""
+    found, i = name, 0
+    while found in taken:
+        i += 1
+        found = f"{name}_{i}"
+    taken.add(found)
+    return found
+
+
+def call_of(symbol: GlobalVar, args: Sequence[relax.Expr], body: relax.Function) -> relax.Call:
+    """A call with its type set."""
+    return relax.Call(symbol, list(args), ret_ty=body.ret_ty)
+
+
+def used(value: Any) -> set[str]:
+    """Names of the variables that an expression uses."""
+    return {v.name for v in relax.analysis.free_vars(value)}
+
+
+def bindings_of(function: relax.Function) -> list[relax.VarBinding]:
+    """All bindings of a function in order."""
+    return [b for block in function.body.blocks for b in block.bindings]
+
+
+def live_bindings(function: relax.Function, bindings: Sequence[relax.VarBinding]) -> list[relax.VarBinding]:
+    """Those that the function's result needs, in order."""
+    needed = used(function.body.body)
+    kept: list[relax.VarBinding] = []
+    for binding in reversed(bindings):
+        if binding.var.name in needed or not isinstance(binding.var, relax.DataflowVar):
+            needed |= used(binding.value)
+            kept.append(binding)
+    return kept[::-1]
+
+
+def with_bindings(function: relax.Function, bindings: Sequence[relax.VarBinding]) -> relax.Function:
+    """The function with one dataflow block of these bindings."""
+    body = relax.SeqExpr([relax.DataflowBlock(list(bindings))], function.body.body)
+    return relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
