@@ -48,4 +48,5 @@ def live_bindings(function: relax.Function, bindings: Sequence[relax.VarBinding]
 def with_bindings(function: relax.Function, bindings: Sequence[relax.VarBinding]) -> relax.Function:
     """The function with one dataflow block of these bindings."""
     body = relax.SeqExpr([relax.DataflowBlock(list(bindings))], function.body.body)
+    relax.expr._update_type(body, function.body.body.ty)
     return relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
