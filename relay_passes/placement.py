@@ -26,11 +26,13 @@ class Placement:
 
     Attributes:
         accelerated: cones that became integer operators.
-        refused: cones or layers that stay on the host, with the reason.
+        refused: cones that stay in float on the host, with the reason.
+        evicted: integer operators that go to the host, with the reason.
     """
 
     accelerated: dict[str, Row] = field(default_factory=dict)
     refused: dict[str, Reject] = field(default_factory=dict)
+    evicted: dict[str, Reject] = field(default_factory=dict)
 
     def note(self, variable: str, layer: str, members: Sequence[str]) -> None:
         """Record an accelerated cone."""
@@ -49,4 +51,5 @@ class Placement:
         return Placement(
             {k: Row(**v) for k, v in data["accelerated"].items()},
             {k: Reject(**v) for k, v in data["refused"].items()},
+            {k: Reject(**v) for k, v in data["evicted"].items()},
         )
