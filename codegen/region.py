@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tilewright.relay_passes.integer.ops import DType
 
@@ -55,3 +56,6 @@ class CompiledRegion:
     output_bytes: int
     inputs: tuple[MapLayout, ...]
     outputs: tuple[MapLayout, ...]
+    products: Mapping[int, int] = field(default_factory=dict)
+    """For each weight tile and depthwise tap row, by its byte offset in `constants`, how many of its weights belong to
+    the network (the rest fills blocks); for counting MACs from the stream."""

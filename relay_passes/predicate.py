@@ -40,7 +40,7 @@ class Reject:
 Verdict = Ok | Reject
 
 
-class Rejected(Exception):  # noqa: N818 - carries a value through a recursive match, it is not an error
+class Rejected(Exception):  # carries a value through a recursive match, it is not an error
     """Raised inside a matcher to leave a recursion with its answer; never leaves `relay_passes`."""
 
     def __init__(self, reject: Reject) -> None:

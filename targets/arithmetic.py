@@ -2,10 +2,10 @@
 
     y = clamp(rne(acc * m + B, s), lo, hi)        rne(p, s) = p / 2^s, rounded half to even
 
-m is a signed integer with a normalised 24-bit magnitude, B has 48 bits, 1 <= s <= 62. The quantiser, the passes and
-the reference simulator use these functions; the C++ simulator and the integer level have their own, so that their
-agreement means something. Rounding is half to even because the quantised ONNX model rounds so (QuantizeLinear,
-onnx.ai/onnx/operators/onnx__QuantizeLinear.html).
+m is a signed integer with a normalised 24-bit magnitude, B has 48 bits, 1 <= s <= 62. The quantiser, the
+passes and the reference simulator use these functions; the C++ simulator and the integer level have their
+own, so that their agreement means something. Rounding is half to even because the quantised ONNX model rounds
+so (QuantizeLinear, onnx.ai/onnx/operators/onnx__QuantizeLinear.html).
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ def multiplier(ratio: ArrayLike, s_max: int | I64 = S_MAX) -> tuple[I64, I64]:
 def requantisation(ratio: ArrayLike, bias: ArrayLike, zero_point: int) -> Requant:
     """Parameters for `y = (acc + bias) * ratio + zero_point`.
 
-    Shapes: `ratio` and `bias` broadcast to (n,). `bias` counts units of acc, |bias| < 2^40. B = bias*m + zp*2^s must
-    fit 48 bits; where it does not, m and s lose low bits, and where nothing is left the channel is the constant
-    that its saturated value is.
+    Shapes: `ratio` and `bias` broadcast to (n,). `bias` counts units of acc, |bias| < 2^40.
+    B = bias*m + zp*2^s must fit 48 bits; where it does not, m and s lose low bits, and where nothing is left
+    the channel is the constant that its saturated value is.
     """
     ratio, bias = np.broadcast_arrays(
         np.atleast_1d(np.asarray(ratio, np.float64)), np.atleast_1d(np.asarray(bias, np.int64))
@@ -120,8 +120,8 @@ def wrap(value: ArrayLike, bits: int) -> I64:
 def largest_sum(weights: ArrayLike, value_max: int) -> I64:
     """Largest magnitude that a sum of products can reach, per output channel.
 
-    Shapes: `weights` (channels, ...) -> (channels,). Values are 0..value_max, so the positive and the negative
-    weights are summed apart.
+    Shapes: `weights` (channels, ...) -> (channels,). Values are 0..value_max, so the positive and the
+    negative weights are summed apart.
     """
     w = np.asarray(weights, np.int64).reshape(np.shape(weights)[0], -1)
     return np.asarray(value_max * np.maximum(np.maximum(w, 0).sum(1), np.maximum(-w, 0).sum(1)), np.int64)

@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests."""
+"""What several test folders share."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Models and images that the repository does not hold; tests that need them are skipped without."""
-    root = Path(__file__).resolve().parents[1]
-    path = Path(os.environ.get("TILEWRIGHT_DATA", root.parent / "shared" / "data"))
+    """Folder of real models and images; tests that need it are skipped where it is absent."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    path = Path(os.environ.get("TILEWRIGHT_DATA", default))
     if not path.is_dir():
         pytest.skip(f"shared data not found at {path}")
     return path

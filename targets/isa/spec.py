@@ -2,17 +2,23 @@
 
 The machine has four units with an in-order queue each (LOAD, MATRIX, VECTOR, STORE) and scratchpads between
 them; `targets/README.md` tells what it does, the docstrings below define each instruction exactly, and
-`targets/sim/reference.py` executes them. Encoder, decoder, listing and C header are derived from these classes.
+`targets/sim/reference.py` executes them. Encoder, decoder, listing and C header are derived from these
+classes.
 
 Words used below:
 
-* *half word*: `block_in` lanes of `inp_bits`, the row of an ACT bank; ACT addresses and pitches count half words.
+* *half word*: `block_in` lanes of `inp_bits`, the row of an ACT bank; ACT addresses and pitches count half
+  words.
 * *tile*: `block_out x block_in` weights of `wgt_bits`; WGT addresses count tiles.
 * *record*: 16 bytes of PARAM; PARAM addresses count records.
 * *vector*: `block_out` sums of `acc_bits`; ACC addresses count vectors. ACC has two halves.
 * *entry*: `block_in` pairs (dy, dx), a row of the displacement table.
 
-An instruction is 512 bits; fields lie from bit 0 upwards in the order written, the common ones first.
+An instruction is 512 bits, stored little-endian; fields lie from bit 0 upwards in the order written, the
+common ones first; bits behind the last field are 0. Lanes narrower than a byte are packed with lane 0 lowest.
+
+Addresses are not reduced: one that lies outside its memory is an error, found before the instruction changes
+anything, and so is the read of a row or DRAM byte that nothing has written.
 """
 
 from __future__ import annotations
@@ -21,7 +27,6 @@ import dataclasses
 import enum
 import typing
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, ClassVar
 
 INSTRUCTION_BITS = 512
@@ -69,7 +74,7 @@ class Base(enum.IntEnum):
 
 
 class VectorOp(enum.IntEnum):
-    """What VECTOR does with the window of an output element; values are `value - src_zp` (see :class:`Vector`)."""
+    """What VECTOR does with the window of an output element (see :class:`Vector`)."""
 
     SUM = 0  # sum over the window; with a 1x1 window a copy
     MAX = 1  # largest over the window
@@ -165,7 +170,8 @@ class _Copy(Instruction):
 
     DRAM address = base register + dram_offset + i0*dram_stride0 + i1*dram_stride1 + i2*dram_stride2 (bytes);
     scratchpad address = address + i0*stride0 + i1*stride1 + i2*stride2 (its own unit). DRAM addresses are
-    multiples of the half word's bytes.
+    multiples of the half word's bytes; those of records of 16 bytes where a half word has more. No two
+    elements have a destination (row or DRAM byte) in common.
     """
 
     base: Annotated[int, Bits(2, "DRAM base register", kind=Base)] = 0
@@ -188,7 +194,7 @@ class Load(_Copy):
 
     An element of ACT is a half word, of WGT a tile (row-major `[block_out][block_in]`, packed little-endian),
     of PARAM a record, of DISP an entry (`block_in` bytes, lane l: dy in the low nibble, dx in the high, both
-    two's complement).
+    two's complement; each within what the overlay allows).
     """
 
     opcode = Opcode.LOAD
@@ -199,7 +205,7 @@ class Load(_Copy):
 
 @dataclass(frozen=True, kw_only=True)
 class Store(_Copy):
-    """ACT -> DRAM, see :class:`_Copy`. Gives after the last write response."""
+    """ACT -> DRAM (WORKSPACE or OUTPUT), see :class:`_Copy`. Gives after the last write response."""
 
     opcode = Opcode.STORE
     unit = Unit.STORE
@@ -215,15 +221,16 @@ class Matrix(Instruction):
     * coordinate py = y*stride_y + ky*dilation_y + offset_y, px likewise; (the map's own, not the stripe's)
     * lane l: (dy, dx) = displacement[disp_base + b][l] if `displaced` else (0, 0);
       value = ACT[act_base + ((py+dy) mod ring)*act_row + (px+dx)*act_x + b*act_ic][l] if (py, px) and
-      (py+dy, px+dx) both lie in `height` x `width`, else `pad`; `ring` 0 means no wrap
+      (py+dy, px+dx) both lie in `height` x `width`, else `pad` (below 2^inp_bits); `ring` 0 means no wrap
     * tile = WGT[wgt_base + oc*wgt_oc + ic*wgt_ic + ky*wgt_ky + kx*wgt_kx]
     * vector = ACC[acc_base + oc*acc_oc + y*acc_y + x*acc_x]; with `fresh` the step with ic = ky = kx = 0
       overwrites it, all others add. Two different (oc, y, x) must not meet at one vector.
 
     Values are unsigned, weights two's complement where `w_signed` has the quarter's bit (lanes
-    q*block_in/4 .. of quarter q), else unsigned; with 1-bit operands both are bipolar (0 is -1, 1 is +1) and a
-    lane outside the map contributes nothing. The sum of a step is shifted left by `shift`. With `lane_shift`
-    the quarters' sums are shifted left by 0, h, h, 2h more, h = wgt_bits. Sums wrap modulo 2^acc_bits.
+    q*block_in/4 .. of quarter q), else unsigned; with 1-bit operands both are bipolar (0 is -1, 1 is +1) and
+    a lane outside the map contributes nothing (an overlay has 1 bit for both or for neither). The sum of a
+    step is shifted left by `shift`. With `lane_shift` the quarters' sums are shifted left by 0, h, h, 2h
+    more, h = wgt_bits. Sums wrap modulo 2^acc_bits. The order of the counters does not change the result.
     """
 
     opcode = Opcode.MATRIX
@@ -250,9 +257,7 @@ class Matrix(Instruction):
     acc_oc: Annotated[int, Bits(10, "vectors per output block")] = 0
     acc_y: Annotated[int, Bits(10, "vectors per row")] = 0
     acc_x: Annotated[int, Bits(10, "vectors per column")] = 0
-    act_base: Annotated[
-        int, Bits(16, "half word of map row 0 (ring row 0), column 0, block 0", signed=False)
-    ] = 0
+    act_base: Annotated[int, Bits(16, "half word of map row 0 (ring row 0), column 0, block 0")] = 0
     act_row: Annotated[int, Bits(16, "half words per row")] = 0
     act_x: Annotated[int, Bits(12, "half words per column")] = 0
     act_ic: Annotated[int, Bits(12, "half words per input block")] = 0
@@ -289,24 +294,30 @@ class Vector(Instruction):
 
     * taps ky, kx: py = y*stride_y + ky*dilation_y + offset_y, px likewise; a tap outside `height` x `width`
       contributes nothing. A window without any tap inside is an error.
-    * value(py, px, c), source ACT: half word src_base + (py mod ring)*src_row + px*src_x + c*src_c (ring 0: no
-      wrap); with `in_planes` 1 (two planes) plus 2^inp_bits times the half word `src_plane` further.
+    * value(py, px, c), source ACT: half word src_base + (py mod ring)*src_row + px*src_x + c*src_c (ring 0:
+      no wrap); with `in_planes` 1 (two planes) plus 2^inp_bits times the half word `src_plane` further.
       Source ACC: lanes (c mod R)*block_in.. of vector src_base + py*src_row + px*src_x + (c div R)*src_c,
       R = block_out/block_in (1 or 2), sums sign-extended from acc_bits; ring 0 and in_planes 0.
-    * v = op over the window of (value - src_zp), wrapped to acc_bits; the second operand w = value of half word
+    * v = op over the window of (value - src_zp), wrapped to acc_bits; the second operand (SCALED_ADD,
+      MULTIPLY: 1x1 kernel, source ACT) w = value of half word
       src2_base + (py mod ring)*src2_row + px*src2_x + c*src2_c at tap (0, 0), minus src2_zp.
       DEPTHWISE weight of tap t = ky*kernel_x + kx: 16-bit little-endian two's complement at byte 2*lane of
-      PARAM record depthwise_base + c*depthwise_c + t*(block_in/8).
+      PARAM record depthwise_base + c*depthwise_c + t*(block_in/8); read for taps inside the map.
     * parameters of lane l: PARAM record param_base + c*param_c + l, bytes 0..3 m (int32, |m| < 2^24),
-      bytes 4..7 s (1..62), bytes 8..15 B (int64 within 48 bits). A second set lies block_in records further.
+      bytes 4..7 s (1..62), bytes 8..15 B (int64 within 48 bits). A second set lies block_in records further,
+      read where SCALED_ADD or `negative` needs it; its s is not used.
       p = v*m + B; SCALED_ADD: p = v*m + w*m2 + B; MULTIPLY: p = (v*w)*m + B, m2 and B2 are the second set's.
-      With `negative`, where p < (out_zp << s): p = v*m2 + B2 (PReLU; one s for both).
-    * y = clamp(rne(p, s), lo, hi), rne(p, s) = p / 2^s rounded half to even; with `table` (out_planes 0) y =
-      byte y of the 256 at record table_base; its low inp_bits are kept.
-    * y goes to half word dst_base + ((dst_y + y) mod dst_ring)*dst_row + x*dst_x + c*dst_c (dst_ring 0: no wrap);
-      with `out_planes` 1 its bits from inp_bits up go `dst_plane` further.
+      With `negative`, where p < (out_zp << s): p = v*m2 + B2 (PReLU; one s for both; not with SCALED_ADD or
+      MULTIPLY).
+    * y = clamp(rne(p, s), lo, hi), rne(p, s) = p / 2^s rounded half to even, lo <= hi; with `table`
+      (out_planes 0, hi <= 255) y = byte y of the 256 at record table_base, whose 16 records are read. Without
+      out_planes y's low inp_bits are kept.
+    * y goes to half word dst_base + ((dst_y + y) mod dst_ring)*dst_row + x*dst_x + c*dst_c (dst_ring 0: no
+      wrap); with `out_planes` 1 its low inp_bits go there and the inp_bits above them `dst_plane` further.
+      No two results have a half word in common.
 
-    Source and destination may overlap if no half word is read after this instruction wrote it, in counter order.
+    Source and destination may overlap if no half word is read after this instruction wrote it, in counter
+    order; a result's reads come before its writes.
     """
 
     opcode = Opcode.VECTOR
@@ -362,7 +373,10 @@ class Vector(Instruction):
 
 @dataclass(frozen=True, kw_only=True)
 class Finish(Instruction):
-    """Ends the stream; retires when all units are idle. All token counters must be zero then."""
+    """Ends the stream; retires when all units are idle. Waits for and gives nothing, for it has no unit.
+
+    All token counters must be zero then.
+    """
 
     opcode = Opcode.FINISH
 
@@ -371,9 +385,7 @@ INSTRUCTIONS: tuple[type[Instruction], ...] = (Load, Matrix, Vector, Store, Fini
 OPCODE_BITS = 3
 
 
-@cache
-def layout(kind: type[Instruction]) -> tuple[FieldSpec, ...]:
-    """The fields of an instruction with their bit offsets; the opcode occupies bits 0..2 before them."""
+def _lay_out(kind: type[Instruction]) -> tuple[FieldSpec, ...]:
     hints = typing.get_type_hints(kind, include_extras=True)
     specs: list[FieldSpec] = []
     offset = OPCODE_BITS
@@ -384,3 +396,16 @@ def layout(kind: type[Instruction]) -> tuple[FieldSpec, ...]:
     if offset > INSTRUCTION_BITS:
         raise AssertionError(f"{kind.__name__} needs {offset} bits, an instruction has {INSTRUCTION_BITS}")
     return tuple(specs)
+
+
+_LAYOUTS = {kind: _lay_out(kind) for kind in INSTRUCTIONS}
+
+
+def layout(kind: type[Instruction]) -> tuple[FieldSpec, ...]:
+    """The fields of an instruction with their bit offsets; the opcode occupies bits 0..2 before them."""
+    return _LAYOUTS[kind]
+
+
+def field_limit(kind: type[Instruction], name: str) -> int:
+    """Largest value that a field holds."""
+    return next(f.bits.hi for f in layout(kind) if f.name == name)

@@ -1,0 +1,155 @@
+"""The constants segment: weight tiles and parameter records, laid out as LOAD copies them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tilewright.codegen.layers import Parameters
+from tilewright.targets.arithmetic import B_BITS, M_BITS, S_MAX, S_MIN
+from tilewright.targets.config import Overlay
+
+I64 = NDArray[np.int64]
+U8 = NDArray[np.uint8]
+
+_RECORD = np.dtype([("m", "<i4"), ("s", "<i4"), ("b", "<i8")])
+
+
+@dataclass(eq=False)
+class Pool:
+    """Collects constants; equal contents are stored once.
+
+    `products` remembers, for each tile and each depthwise tap row by its byte offset, how many of its weights belong
+    to the network; the rest fills blocks.
+    """
+
+    alignment: int
+    chunks: list[bytes] = field(default_factory=list)
+    size: int = 0
+    offsets: dict[bytes, int] = field(default_factory=dict)
+    products: dict[int, int] = field(default_factory=dict)
+
+    def add(self, content: bytes) -> int:
+        """Store and return the byte offset."""
+        if content in self.offsets:
+            return self.offsets[content]
+        padding = -self.size % self.alignment
+        self.chunks.append(b"\0" * padding)
+        offset = self.size + padding
+        self.chunks.append(content)
+        self.size = offset + len(content)
+        self.offsets[content] = offset
+        return offset
+
+    def add_weights(self, content: bytes, products: Sequence[int], unit: int) -> int:
+        """Store weights in units of `unit` bytes with the number of the network's own products of each."""
+        padding = -self.size % self.alignment
+        self.chunks.append(b"\0" * padding)
+        offset = self.size + padding
+        self.chunks.append(content)
+        self.size = offset + len(content)
+        self.products.update({offset + i * unit: n for i, n in enumerate(products) if n})
+        return offset
+
+    def bytes(self) -> bytes:
+        """The segment."""
+        return b"".join(self.chunks)
+
+
+def pack_bits(values: NDArray[np.integer], bits: int) -> U8:
+    """Pack values of `bits` (1, 2, 4, 8) little-endian within bytes. Shapes: (..., n) -> (..., n*bits/8)."""
+    if bits == 8:
+        return values.astype(np.uint8)
+    per = 8 // bits
+    lanes = (values.astype(np.int64) & ((1 << bits) - 1)).reshape(*values.shape[:-1], -1, per)
+    return np.asarray((lanes << (np.arange(per) * bits)).sum(axis=-1), np.uint8)
+
+
+def parameter_records(parameters: Parameters, lanes: NDArray[np.int32], zero_point: int) -> bytes:
+    """Records for half words with these channels.
+
+    Shapes: `lanes` (half words, block_in), -1 for a lane without channel, which becomes the constant `zero_point`.
+    Order: half word, set, lane.
+    """
+    sets = [(parameters.m, parameters.s, parameters.b)]
+    if parameters.m2 is not None and parameters.b2 is not None:
+        sets.append((parameters.m2, parameters.s, parameters.b2))
+    records = np.zeros((lanes.shape[0], len(sets), lanes.shape[1]), _RECORD)
+    held = lanes >= 0
+    channel = np.where(held, lanes, 0)
+    for i, (m, s, b) in enumerate(sets):
+        records["m"][:, i] = np.where(held, m[channel], 0)
+        records["s"][:, i] = np.where(held, s[channel], S_MIN)
+        records["b"][:, i] = np.where(held, b[channel], zero_point << S_MIN)
+    check_records(records["m"], records["s"], np.where(records["m"] == 0, 0, records["b"]))
+    return records.tobytes()
+
+
+def check_records(m: NDArray[np.integer], s: NDArray[np.integer], b: NDArray[np.integer]) -> None:
+    """Parameters must fit their fields; the passes choose them so."""
+    assert np.abs(m).max(initial=0) < 1 << M_BITS, f"m {np.abs(m).max()}"
+    assert s.min(initial=S_MIN) >= S_MIN and s.max(initial=S_MIN) <= S_MAX, f"s {s.min()}..{s.max()}"
+    assert np.abs(b).max(initial=0) < 1 << (B_BITS - 1), f"B {np.abs(b).max()}"
+
+
+def depthwise_records(weight: NDArray[np.integer], lanes: NDArray[np.int32]) -> NDArray[np.int16]:
+    """Taps of half words with these channels. Shapes: (channels, taps), (n, block_in) -> (n, taps, block_in)."""
+    taps = weight[np.where(lanes >= 0, lanes, 0)]  # (n, block_in, taps)
+    return np.where((lanes >= 0)[:, :, None], taps, 0).swapaxes(1, 2).astype("<i2")
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """Weights as tiles.
+
+    Shapes: `parts` of (output vectors, input half words, KH, KW, block_out, block_in) each, which add up to the
+    weights: one, or as many as it takes where weights with a zero point exceed wgt_bits; `products` (output vectors,
+    input half words): the network's own products of a tile at one tap.
+    """
+
+    parts: tuple[NDArray[np.int8], ...]
+    products: I64
+
+    def used(self, part: int, vector: int) -> list[int]:
+        """Input half words of which an output vector needs tiles: zeros are skipped."""
+        needed = self.products[vector] > 0 if part == 0 else self.parts[part][vector].any((1, 2, 3, 4))
+        return [int(i) for i in np.flatnonzero(needed)]
+
+
+def tile_weights(
+    weight: NDArray[np.integer],
+    present: NDArray[np.bool_] | None,
+    lanes: NDArray[np.int32],
+    overlay: Overlay,
+) -> Tiles:
+    """Arrange weights (O, I, KH, KW) for a source with these lanes."""
+    outputs, _, kh, kw = weight.shape
+    vectors = -(-outputs // overlay.block_out)
+    held = lanes.reshape(-1) >= 0
+    channel = np.where(held, lanes.reshape(-1), 0)
+    picked = weight[:, channel]
+    if not held.all():
+        picked[:, ~held] = 0
+    if vectors * overlay.block_out != outputs:
+        fill = np.zeros((vectors * overlay.block_out - outputs, *picked.shape[1:]), picked.dtype)
+        picked = np.concatenate([picked, fill])
+    shape = (vectors, overlay.block_out, lanes.shape[0], overlay.block_in, kh, kw)
+    blocked = picked.reshape(shape).transpose(0, 2, 4, 5, 1, 3)
+    half = 1 << (overlay.wgt_bits - 1)
+    parts = [np.ascontiguousarray(np.clip(blocked, -half, half - 1), np.int8)]
+    if blocked.dtype.itemsize > 1:
+        rest = blocked - parts[0]
+        while rest.any():
+            parts.append(np.ascontiguousarray(np.clip(rest, -half, half - 1), np.int8))
+            rest = rest - parts[-1]
+    real = np.ones((outputs, 1), np.bool_) if present is None else present
+    real = (
+        real[:, channel] if real.shape[1] > 1 or len(channel) == 1 else np.repeat(real, len(channel), 1)
+    ) & held
+    padded = np.zeros((vectors * overlay.block_out, real.shape[1]), np.bool_)
+    padded[:outputs] = real
+    products = padded.reshape(shape[:4]).sum((1, 3), dtype=np.int64)
+    return Tiles(tuple(parts), products)

@@ -1,0 +1,178 @@
+"""What the machine does for an operator: layers of the MATRIX and of the VECTOR unit, still untiled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tilewright.codegen.values import Map, Source
+from tilewright.relay_passes.integer import ops
+from tilewright.targets.isa.spec import VectorOp
+
+I64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Parameters:
+    """Requantisation as the machine does it, on unsigned values.
+
+    Shapes: `m`, `s`, `b` (and `m2`, `b2`, the second set) (channels,), or (OH, OW) where `by_position`.
+    """
+
+    m: I64
+    s: I64
+    b: I64
+    lo: int
+    hi: int
+    m2: I64 | None = None
+    b2: I64 | None = None
+    negative: bool = False
+    out_zero_point: int = 0
+    by_position: bool = False
+
+    @property
+    def sets(self) -> int:
+        """Parameter sets of a channel."""
+        return 1 if self.m2 is None else 2
+
+
+def machine_parameters(
+    rescale: ops.Rescale, channels: int, zero_point: int = 0, weight_sums: NDArray[np.int64] | None = None
+) -> Parameters:
+    """Rescale of an integer operator -> the machine's parameters.
+
+    The machine stores value + offset and, on MATRIX, sums raw stored values: `zero_point * weight_sums` leaves B.
+    """
+    offset = ops.storage_offset(rescale.dtype)
+    spread = np.zeros(channels, np.int64)
+    m, s, b = (np.asarray(a, np.int64).reshape(-1) + spread for a in (rescale.m, rescale.s, rescale.b))
+    sums = spread if weight_sums is None else weight_sums
+    shift = np.int64(offset) << s
+    parameters = Parameters(m, s, b - m * zero_point * sums + shift, rescale.lo + offset, rescale.hi + offset)
+    if rescale.m_neg is None or rescale.b_neg is None:
+        return parameters
+    m2, b2 = (np.asarray(a, np.int64).reshape(-1) + spread for a in (rescale.m_neg, rescale.b_neg))
+    return replace(
+        parameters,
+        m2=m2,
+        b2=b2 - m2 * zero_point * sums + shift,
+        negative=True,
+        out_zero_point=rescale.zero_point + offset,
+    )
+
+
+def stored_table(op: ops.Table) -> NDArray[np.uint8]:
+    """The table as stored values; the index is a stored value already."""
+    return (op.table.astype(np.int64) + ops.storage_offset(op.dtype)).astype(np.uint8)
+
+
+IDENTITY_M, IDENTITY_S = 1 << 23, 23
+"""m / 2^s = 1 exactly."""
+
+
+def identity(channels: int, hi: int) -> Parameters:
+    """Parameters of a copy."""
+    ones = np.ones(channels, np.int64)
+    return Parameters(ones * IDENTITY_M, ones * IDENTITY_S, ones * 0, 0, hi)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What cutting one axis into equal pieces reads of the source: in all, at most for a piece; and the pieces."""
+
+    total: int
+    largest: int
+    pieces: int
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Where the window of each result lies and where the result goes.
+
+    Result (j, i) reads rows j*stride + k*dilation + offset of the source and is written to row first + step*j of the
+    output map, columns likewise; with `swapped` row and column of the output change places.
+    """
+
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    offset: tuple[int, int] = (0, 0)
+    count: tuple[int, int] = (1, 1)
+    first: tuple[int, int] = (0, 0)
+    step: tuple[int, int] = (1, 1)
+    swapped: bool = False
+
+    def span(self, axis: int, start: int, count: int, size: int) -> tuple[int, int]:
+        """Source rows (axis 0) or columns (1) that results start .. start+count-1 read: first and number.
+
+        At least one is named even where all taps fall outside of 0..size-1.
+        """
+        low = start * self.stride[axis] + self.offset[axis]
+        high = (start + count - 1) * self.stride[axis] + self.offset[axis]
+        high += (self.kernel[axis] - 1) * self.dilation[axis]
+        low, high = min(max(low, 0), size - 1), max(min(high, size - 1), 0)
+        return low, max(high - low + 1, 1)
+
+    def extent(self, axis: int, cut: int, size: int) -> Extent:
+        """What pieces of `cut` results read along an axis of a source of `size`."""
+        total = self.count[axis]
+        spans = [self.span(axis, start, min(cut, total - start), size)[1] for start in range(0, total, cut)]
+        return Extent(sum(spans), max(spans), len(spans))
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixLayer:
+    """A convolution on MATRIX, requantised by VECTOR.
+
+    Attributes:
+        weight: (O, I, KH, KW) integers of 9 bits at most; I counts the source's channels.
+        present: (O, I), False where a weight is zero by structure (other groups, selections); None: all True.
+        pad: stored value outside of the map.
+        counted: whether its products count as the network's (copies do not).
+        table: 256 stored values applied last, or None.
+    """
+
+    name: str
+    source: Source
+    output: Map
+    geometry: Geometry
+    weight: NDArray[np.integer]
+    parameters: Parameters
+    pad: int = 0
+    present: NDArray[np.bool_] | None = None
+    counted: bool = True
+    table: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class VectorLayer:
+    """An operation on VECTOR. The output map has the source's half words in the source's order.
+
+    Attributes:
+        source2: second operand with the same lanes; 1 x 1 maps are broadcast.
+        weight: (channels, KH*KW) for DEPTHWISE.
+        zero_point, zero_point2: stored values subtracted from the operands.
+    """
+
+    name: str
+    op: VectorOp
+    source: Source
+    output: Map
+    geometry: Geometry
+    parameters: Parameters
+    zero_point: int = 0
+    source2: Source | None = None
+    zero_point2: int = 0
+    weight: NDArray[np.integer] | None = None
+    counted: bool = True
+    table: NDArray[np.uint8] | None = None
+
+
+Layer = MatrixLayer | VectorLayer
+
+
+def with_table(layer: Layer, table: NDArray[np.uint8]) -> Layer:
+    """The layer with a table applied last."""
+    return replace(layer, table=table)

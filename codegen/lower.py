@@ -1,0 +1,501 @@
+"""Region graph -> machine layers: layouts resolved, values made unsigned, operators assigned to units."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tilewright.codegen.filters import dilated, phase_taps, ungrouped
+from tilewright.codegen.graph import Graph, Node, Tensor
+from tilewright.codegen.layers import (
+    Geometry,
+    Layer,
+    MatrixLayer,
+    Parameters,
+    VectorLayer,
+    identity,
+    machine_parameters,
+    stored_table,
+    with_table,
+)
+from tilewright.codegen.layouts import Gather, gathers, place_layout
+from tilewright.codegen.values import (
+    CONSTANT,
+    Map,
+    Source,
+    Value,
+    channel_source,
+    flat_source,
+    matching_source,
+    source_of,
+)
+from tilewright.errors import Fault, ScheduleError
+from tilewright.relay_passes.integer import ops
+from tilewright.targets.config import Overlay
+from tilewright.targets.isa.spec import Base, VectorOp
+
+LEAST_USE = 0.5
+"""A value that uses a smaller share of the lanes it makes consumers read is copied together."""
+
+
+@dataclass(eq=False)
+class Lowered:
+    """A region as machine layers in order, with the maps of its inputs and outputs."""
+
+    inputs: list[tuple[Tensor, Map, tuple[int, ...]]]
+    outputs: list[tuple[Tensor, Map, tuple[int, ...]]]
+    layers: list[Layer]
+    maps: list[Map]
+
+
+def lower(graph: Graph, overlay: Overlay) -> Lowered:
+    """Lower a region. Raises ScheduleError naming the layer where an operator has no form on the machine."""
+    return _Lowering(graph, overlay).run()
+
+
+def _blocks(channels: int, block_in: int) -> int:
+    return -(-channels // block_in)
+
+
+def _pointwise(height: int, width: int) -> Geometry:
+    return Geometry(count=(height, width))
+
+
+@dataclass(eq=False)
+class _Lowering:
+    graph: Graph
+    overlay: Overlay
+    values: dict[str, Value] = field(default_factory=dict)
+    layers: list[Layer] = field(default_factory=list)
+    maps: list[Map] = field(default_factory=list)
+
+    def run(self) -> Lowered:
+        inputs = []
+        for tensor in self.graph.inputs:
+            shape = tensor.shape[1:]
+            m = self.new_map(tensor.name, shape, Base.INPUT)
+            self.values[tensor.name] = Value.of_map(m, range(shape[0]), shape)
+            inputs.append((tensor, m, self.lanes_of(self.values[tensor.name])))
+        uses = Counter(t.name for node in self.graph.nodes for t in node.inputs)
+        uses.update(t.name for t in self.graph.outputs)
+        previous: Node | None = None
+        for node in self.graph.nodes:
+            fused = previous is not None and self.fuse_table(node, previous, uses)
+            if not fused:
+                operands = [self.values[t.name] for t in node.inputs]
+                self.values[node.output.name] = _LOWER[type(node.operator)](self, node, operands)
+            previous = node
+        outputs = [self.output(tensor) for tensor in self.graph.outputs]
+        return Lowered(inputs, outputs, self.layers, self.maps)
+
+    def fuse_table(self, node: Node, previous: Node, uses: Counter[str]) -> bool:
+        """Let the layer just made look its results up, where nothing else reads them."""
+        (source, *_) = node.inputs
+        if not isinstance(node.operator, ops.Table) or previous.output.name != source.name:
+            return False
+        if uses[source.name] != 1 or isinstance(previous.operator, ops.Layout):
+            return False
+        value = self.values[source.name]
+        written = value.maps[0]
+        table = stored_table(node.operator)
+        for i, layer in enumerate(self.layers):
+            if layer.output is written:
+                if layer.table is not None:
+                    return False
+                self.layers[i] = with_table(layer, table)
+        self.values[node.output.name] = value
+        return True
+
+    def new_map(self, name: str, shape: tuple[int, ...], segment: Base = Base.WORKSPACE) -> Map:
+        height, width = shape[1:] if len(shape) == 3 else (1, 1)
+        m = Map(name, height, width, _blocks(shape[0], self.overlay.block_in), segment)
+        self.maps.append(m)
+        return m
+
+    def lanes_of(self, value: Value) -> tuple[int, ...]:
+        _, lane = value.channel_places()
+        lanes = np.full(value.maps[0].blocks * self.overlay.block_in, -1, np.int64)
+        lanes[lane] = np.arange(len(lane))
+        return tuple(int(c) for c in lanes)
+
+    def output(self, tensor: Tensor) -> tuple[Tensor, Map, tuple[int, ...]]:
+        """Bring a result into one map of the output segment."""
+        value = self.values[tensor.name]
+        number = np.unique(value.number)
+        places = value.channel_places()[1] if value.channels_in_place() else None
+        plain = places is not None and len(number) == 1 and len(np.unique(places)) == len(places)
+        if not plain or value.maps[int(number[0])].segment is Base.INPUT:
+            value = self.copy(tensor.name, value)
+            number = np.array([0])
+        m = value.maps[int(number[0])]
+        m.segment = Base.OUTPUT
+        _, lane = value.channel_places()
+        lanes = np.full(m.blocks * self.overlay.block_in, -1, np.int64)
+        lanes[lane] = np.arange(len(lane))
+        return tensor, m, tuple(int(c) for c in lanes)
+
+    def fail(self, name: str, message: str) -> ScheduleError:
+        return ScheduleError(Fault(message, f"layer {name}", "keep this operator on the host"))
+
+    def in_place(self, name: str, value: Value) -> Value:
+        """The value with its channels in place, copied where they are not."""
+        return value if value.channels_in_place() else self.copy(name, value)
+
+    def source(self, name: str, value: Value) -> Source:
+        return channel_source(self.in_place(name, value), self.overlay.block_in)
+
+    def copy(self, name: str, value: Value) -> Value:
+        """Copy a value's channels into a map of its own, in order: selections on MATRIX, exact."""
+        if len(value.shape) == 1:
+            flat = Value(value.maps, *(a[:, None, None] for a in (value.number, value.pixel, value.lane)))
+            copied = self.copy(name, flat)
+            return Value(copied.maps, *(a[:, 0, 0] for a in (copied.number, copied.pixel, copied.lane)))
+        found = gathers(value)
+        if found is None:
+            raise self.fail(name, f"elements of a {value.shape} tensor are not moved by whole channels")
+        output = self.new_map(name, value.shape)
+        for gather in found:
+            self.layers.append(self.copy_layer(name, value, gather, output))
+        return Value.of_map(output, range(value.shape[0]), value.shape)
+
+    def copy_layer(self, name: str, value: Value, gather: Gather, output: Map) -> MatrixLayer:
+        held = np.flatnonzero(gather.number != CONSTANT)
+        if not len(held):
+            raise self.fail(name, "a copy reads nothing: all its channels are constant")
+        first = value.maps[int(gather.number[held[0]])]
+        source = source_of(
+            value.maps,
+            gather.number[held],
+            gather.lane[held],
+            (first.height, first.width),
+            self.overlay.block_in,
+        )
+        channels = len(gather.number)
+        weight = np.zeros((channels, len(held), 1, 1), np.int8)
+        weight[held, np.arange(len(held))] = 1
+        parameters = identity(channels, self.overlay.inp_max)
+        fill = gather.number == CONSTANT
+        parameters.m[fill], parameters.s[fill] = 0, 1
+        parameters.b[fill] = gather.lane[fill].astype(np.int64) << 1
+        geometry = Geometry(
+            stride=gather.stride,
+            offset=gather.origin,
+            count=gather.count[::-1] if gather.swapped else gather.count,
+            first=gather.first,
+            step=gather.step,
+            swapped=gather.swapped,
+        )
+        return MatrixLayer(
+            name, source, output, geometry, weight, parameters, present=weight[:, :, 0, 0] != 0, counted=False
+        )
+
+    # One method for each operator; the result's value is returned.
+
+    def conv2d(self, node: Node, operands: Sequence[Value]) -> Value:
+        op = node.operator
+        assert isinstance(op, ops.Conv2d)
+        (tensor,) = node.inputs
+        geometry = Geometry(
+            op.weight.shape[2:],
+            op.strides,
+            op.dilation,
+            (-op.padding[0], -op.padding[1]),
+            node.output.shape[2:],  # type: ignore[arg-type]
+        )
+        if self.depthwise(op.weight, op.groups, tensor.shape[1]):
+            layer: Layer = self.depthwise_layer(
+                node, operands[0], geometry, op.weight, op.zero_point, op.rescale
+            )
+            output = layer.output
+        else:
+            output = self.new_map(node.name, node.output.shape[1:])
+            layer = self.matrix_layer(
+                node.name,
+                self.source(node.name, operands[0]),
+                output,
+                geometry,
+                *ungrouped(op.weight, op.groups),
+                zero_point=op.zero_point + ops.storage_offset(tensor.dtype),
+                rescale=op.rescale,
+            )
+        self.layers.append(layer)
+        return self.result(node, layer)
+
+    def depthwise(self, weight: NDArray[np.generic], groups: int, channels: int) -> bool:
+        """Whether VECTOR does it: one filter a channel, whose taps fit PARAM twice."""
+        taps = int(np.prod(weight.shape[2:]))
+        records = self.overlay.block_in * (1 + 1) + taps * self.overlay.block_in // 8 + 16
+        return (
+            groups == channels == weight.shape[0]
+            and weight.shape[1] == 1
+            and 2 * records <= self.overlay.param_records
+        )
+
+    def depthwise_layer(
+        self,
+        node: Node,
+        value: Value,
+        geometry: Geometry,
+        weight: NDArray[np.generic],
+        zero_point: int,
+        rescale: ops.Rescale,
+    ) -> VectorLayer:
+        source = self.source(node.name, value)
+        channels = weight.shape[0]
+        return VectorLayer(
+            node.name,
+            VectorOp.DEPTHWISE,
+            source,
+            self.vector_map(node, source),
+            geometry,
+            machine_parameters(rescale, channels),
+            zero_point + ops.storage_offset(node.inputs[0].dtype),
+            weight=weight.astype(np.int16).reshape(channels, -1),
+        )
+
+    def matrix_layer(
+        self,
+        name: str,
+        source: Source,
+        output: Map,
+        geometry: Geometry,
+        weight: NDArray[np.integer],
+        present: NDArray[np.bool_] | None,
+        *,
+        zero_point: int,
+        rescale: ops.Rescale,
+        correction: NDArray[np.int64] | None = None,
+    ) -> MatrixLayer:
+        """`correction`: sum of each output's weights, where `weight` does not hold them all."""
+        sums = weight.sum((1, 2, 3), dtype=np.int64) if correction is None else correction
+        parameters = machine_parameters(rescale, weight.shape[0], zero_point, sums)
+        return MatrixLayer(name, source, output, geometry, weight, parameters, zero_point, present)
+
+    def conv2d_transpose(self, node: Node, operands: Sequence[Value]) -> Value:
+        """Each phase of the result's rows and columns is a convolution of its own with every stride-th tap."""
+        op = node.operator
+        assert isinstance(op, ops.ConvTranspose2d)
+        (tensor,) = node.inputs
+        in_channels = tensor.shape[1]
+        weight = dilated(op.weight, op.dilation)
+        depthwise = self.depthwise(weight, op.groups, in_channels)
+        if not depthwise:
+            per_group = weight.shape[0] // op.groups
+            parts = [weight[g * per_group : (g + 1) * per_group].swapaxes(0, 1) for g in range(op.groups)]
+            weight = np.concatenate(parts, axis=0)  # (O, I/groups, KH, KW)
+        output: Map | None = None
+        _, _, height, width = node.output.shape
+        for ay in range(min(op.strides[0], height)):
+            for ax in range(min(op.strides[1], width)):
+                taps_y, offset_y = phase_taps(ay, op.padding[0], op.strides[0], weight.shape[2])
+                taps_x, offset_x = phase_taps(ax, op.padding[1], op.strides[1], weight.shape[3])
+                geometry = Geometry(
+                    kernel=(max(len(taps_y), 1), max(len(taps_x), 1)),
+                    offset=(offset_y, offset_x),
+                    count=(-(-(height - ay) // op.strides[0]), -(-(width - ax) // op.strides[1])),
+                    first=(ay, ax),
+                    step=op.strides,
+                )
+                cut = weight[:, :, taps_y][:, :, :, taps_x]
+                if cut.size == 0:  # no tap falls on this phase: the result is the bias
+                    cut = np.zeros((*weight.shape[:2], *geometry.kernel), weight.dtype)
+                if depthwise:
+                    layer: Layer = self.depthwise_layer(
+                        node, operands[0], geometry, cut, op.zero_point, op.rescale
+                    )
+                    if output is not None:
+                        self.maps.pop()
+                        layer = replace(layer, output=output)
+                else:
+                    layer = self.matrix_layer(
+                        node.name,
+                        self.source(node.name, operands[0]),
+                        output or self.new_map(node.name, node.output.shape[1:]),
+                        geometry,
+                        *ungrouped(cut, op.groups),
+                        zero_point=op.zero_point + ops.storage_offset(tensor.dtype),
+                        rescale=op.rescale,
+                    )
+                output = layer.output
+                self.layers.append(layer)
+        return self.result(node, layer)
+
+    def dense(self, node: Node, operands: Sequence[Value]) -> Value:
+        op = node.operator
+        assert isinstance(op, ops.Dense)
+        source = flat_source(operands[0], self.overlay.block_in)
+        layer = self.matrix_layer(
+            node.name,
+            source,
+            self.new_map(node.name, node.output.shape[1:]),
+            Geometry(),
+            op.weight[:, :, None, None],  # type: ignore[arg-type]
+            None,
+            zero_point=op.zero_point + ops.storage_offset(node.inputs[0].dtype),
+            rescale=op.rescale,
+        )
+        self.layers.append(layer)
+        return self.result(node, layer)
+
+    def max_pool2d(self, node: Node, operands: Sequence[Value]) -> Value:
+        op = node.operator
+        assert isinstance(op, ops.MaxPool2d)
+        geometry = self.window(node, op.kernel, op.strides, op.dilation, op.padding)
+        source = self.source(node.name, operands[0])
+        parameters = identity(node.inputs[0].shape[1], self.overlay.inp_max)
+        return self.vector(node, VectorOp.MAX, source, geometry, parameters)
+
+    def sum_pool2d(self, node: Node, operands: Sequence[Value]) -> Value:
+        op = node.operator
+        assert isinstance(op, ops.SumPool2d)
+        geometry = self.window(node, op.kernel, op.strides, (1, 1), op.padding)
+        source = self.source(node.name, operands[0])
+        zero_point = op.zero_point + ops.storage_offset(node.inputs[0].dtype)
+        shape = np.broadcast_shapes(op.rescale.m.shape, op.rescale.s.shape, op.rescale.b.shape)
+        if len(shape) == 3 and shape[1] * shape[2] > 1:
+            count = node.output.shape[2] * node.output.shape[3]
+            m, s, b = (
+                np.broadcast_to(a, (1, *geometry.count)) for a in (op.rescale.m, op.rescale.s, op.rescale.b)
+            )
+            spread = replace(op.rescale, m=m, s=s, b=b)
+            flat = machine_parameters(spread, count)
+            parameters = replace(
+                flat,
+                m=flat.m.reshape(geometry.count),
+                s=flat.s.reshape(geometry.count),
+                b=flat.b.reshape(geometry.count),
+                by_position=True,
+            )
+        else:
+            parameters = machine_parameters(op.rescale, node.output.shape[1])
+        return self.vector(node, VectorOp.SUM, source, geometry, parameters, zero_point)
+
+    def add(self, node: Node, operands: Sequence[Value]) -> Value:
+        op = node.operator
+        assert isinstance(op, ops.Add)
+        m2 = np.full(node.output.shape[1], op.m2, np.int64)
+        parameters = machine_parameters(op.rescale, node.output.shape[1])
+        parameters = replace(parameters, m2=m2, b2=0 * m2)
+        return self.binary(node, operands, VectorOp.SCALED_ADD, op, parameters)
+
+    def multiply(self, node: Node, operands: Sequence[Value]) -> Value:
+        op = node.operator
+        assert isinstance(op, ops.Multiply)
+        parameters = machine_parameters(op.rescale, node.output.shape[1])
+        return self.binary(node, operands, VectorOp.MULTIPLY, op, parameters)
+
+    def binary(
+        self,
+        node: Node,
+        operands: Sequence[Value],
+        op: VectorOp,
+        operator: ops.Add | ops.Multiply,
+        parameters: Parameters,
+    ) -> Value:
+        a, b = (self.in_place(node.name, v) for v in operands)
+        block_in = self.overlay.block_in
+        source = channel_source(a, block_in)
+        source2 = matching_source(source, b, block_in)
+        if source2 is None:  # lanes differ: bring both into order
+            a, b = (self.copy(node.name, v) for v in (a, b))
+            source = channel_source(a, block_in)
+            source2 = matching_source(source, b, block_in)
+        if source2 is None:
+            raise self.fail(node.name, f"operands {a.shape} and {b.shape} have different channels")
+        offsets = [ops.storage_offset(t.dtype) for t in node.inputs]
+        layer = VectorLayer(
+            node.name,
+            op,
+            source,
+            self.vector_map(node, source),
+            _pointwise(source.height, source.width),
+            parameters,
+            operator.zero_point_a + offsets[0],
+            source2,
+            operator.zero_point_b + offsets[1],
+        )
+        self.layers.append(layer)
+        return self.result(node, layer)
+
+    def table(self, node: Node, operands: Sequence[Value]) -> Value:
+        op = node.operator
+        assert isinstance(op, ops.Table)
+        source = self.source(node.name, operands[0])
+        parameters = identity(node.inputs[0].shape[1], self.overlay.inp_max)
+        geometry = _pointwise(source.height, source.width)
+        return self.vector(node, VectorOp.SUM, source, geometry, parameters, table=stored_table(op))
+
+    def layout(self, node: Node, operands: Sequence[Value]) -> Value:
+        op = node.operator
+        assert isinstance(op, ops.Layout)
+        value = place_layout(op, node.output, operands)
+        if len(value.shape) == 1:
+            return self.copy(node.name, value) if value.number.min() == CONSTANT else value
+        if not value.channels_in_place():
+            return self.copy(node.name, value)
+        source = channel_source(value, self.overlay.block_in)
+        use = value.shape[0] / (len(source.blocks) * self.overlay.block_in)
+        rounded = value.shape[0] / (_blocks(value.shape[0], self.overlay.block_in) * self.overlay.block_in)
+        return self.copy(node.name, value) if use < LEAST_USE * rounded else value
+
+    # What several of them share.
+
+    def window(
+        self,
+        node: Node,
+        kernel: tuple[int, int],
+        strides: tuple[int, int],
+        dilation: tuple[int, int],
+        padding: ops.Pads,
+    ) -> Geometry:
+        _, _, height, width = node.output.shape
+        return Geometry(kernel, strides, dilation, (-padding[0], -padding[1]), (height, width))
+
+    def vector_map(self, node: Node, source: Source) -> Map:
+        height, width = node.output.shape[2:] if len(node.output.shape) == 4 else (1, 1)
+        m = Map(node.name, height, width, len(source.blocks))
+        self.maps.append(m)
+        return m
+
+    def vector(
+        self,
+        node: Node,
+        op: VectorOp,
+        source: Source,
+        geometry: Geometry,
+        parameters: Parameters,
+        zero_point: int = 0,
+        table: NDArray[np.uint8] | None = None,
+    ) -> Value:
+        output = self.vector_map(node, source)
+        layer = VectorLayer(node.name, op, source, output, geometry, parameters, zero_point, table=table)
+        self.layers.append(layer)
+        return self.result(node, layer)
+
+    def result(self, node: Node, layer: Layer) -> Value:
+        """The value that a layer has written: MATRIX writes channels in order, VECTOR in the source's lanes."""
+        shape = node.output.shape[1:]
+        if isinstance(layer, MatrixLayer):
+            return Value.of_map(layer.output, range(shape[0]), shape)
+        lanes = layer.source.lanes.reshape(-1)
+        places = np.zeros(shape[0], np.int32)
+        held = np.flatnonzero(lanes >= 0)
+        places[lanes[held]] = held
+        return Value.of_map(layer.output, places.tolist(), shape)
+
+
+_LOWER: dict[type[ops.Operator], Callable[[_Lowering, Node, Sequence[Value]], Value]] = {
+    ops.Conv2d: _Lowering.conv2d,
+    ops.ConvTranspose2d: _Lowering.conv2d_transpose,
+    ops.Dense: _Lowering.dense,
+    ops.MaxPool2d: _Lowering.max_pool2d,
+    ops.SumPool2d: _Lowering.sum_pool2d,
+    ops.Add: _Lowering.add,
+    ops.Multiply: _Lowering.multiply,
+    ops.Table: _Lowering.table,
+    ops.Layout: _Lowering.layout,
+}
