@@ -1,0 +1,241 @@
+#include "matrix_unit.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "lanes.h"
+
+namespace tilewright {
+namespace {
+
+// A panel should stay in the L1 cache while all output blocks pass over it.
+constexpr std::size_t kPanelBytes = 32 * 1024;
+
+std::size_t Dots(Dot dot) { return static_cast<std::size_t>(dot); }
+
+// Left shift of quarter q's weights in lane_shift mode.
+int QuarterShift(const isa::Matrix& i, int q, int wgt_bits) {
+  return i.lane_shift ? (q == 0 ? 0 : q == 3 ? 2 * wgt_bits : wgt_bits) : 0;
+}
+
+}  // namespace
+
+bool MatrixUnit::Execute(const isa::Matrix& i) {
+  i_ = i;
+  pixels_ = std::int64_t{i.n_y} * i.n_x;
+  if (!CheckOperands() || !CheckAcc() || !CheckWgt() || !CheckAct()) return false;
+  ChooseDot();
+  Compute();
+  m_.stats_->matrix_steps += pixels_ * i.n_oc * i.n_ic * i.n_ky * i.n_kx;
+  return true;
+}
+
+// The narrowest operands that hold every weight, shifts of quarters included.
+void MatrixUnit::ChooseDot() {
+  int bits = 8;  // signed bits needed
+  const int w = m_.o_.wgt_bits;
+  for (int q = 0; q < 4 && !m_.bipolar_; ++q)
+    bits = std::max(bits, w + QuarterShift(i_, q, w) + (i_.w_signed >> q & 1 ? 0 : 1));
+  dot_ = KernelDot(m_.level, bits <= 8 ? Dot::k4 : bits <= 16 ? Dot::k2 : Dot::k1);
+  const int lanes = 4 * kDotLanes[Dots(dot_)];
+  quads_ = (m_.o_.block_in + lanes - 1) / lanes;
+}
+
+// Packs the tiles that output block `oc` needs, where they are not packed yet, see kernels.h.
+void MatrixUnit::PackTiles(int oc) {
+  const Overlay& o = m_.o_;
+  const PackKey key = 1u | static_cast<PackKey>(dot_) << 1 | i_.w_signed << 3 | i_.lane_shift << 7;
+  const std::size_t tile_words = static_cast<std::size_t>(m_.out16_ * quads_ * 4);
+  const std::size_t lanes = static_cast<std::size_t>(o.block_in);
+  const std::size_t per_word = static_cast<std::size_t>(kDotLanes[Dots(dot_)]);
+  std::vector<std::int32_t>& packed = m_.packed_[Dots(dot_)];
+  if (packed.empty()) packed.resize(static_cast<std::size_t>(o.wgt_tiles) * tile_words);
+  if (m_.bipolar_ && m_.tile_sums_.empty())
+    m_.tile_sums_.resize(static_cast<std::size_t>(o.wgt_tiles * m_.out16_));
+  std::vector<std::uint8_t> row(lanes);
+  std::vector<std::int32_t> weights(lanes);
+  for (std::uint32_t ic = 0; ic < i_.n_ic; ++ic)
+    for (std::uint32_t ky = 0; ky < i_.n_ky; ++ky)
+      for (std::uint32_t kx = 0; kx < i_.n_kx; ++kx) {
+        const std::size_t tile = i_.wgt_base + static_cast<std::size_t>(oc) * i_.wgt_oc + std::size_t{ic} * i_.wgt_ic +
+                                 std::size_t{ky} * i_.wgt_ky + std::size_t{kx} * i_.wgt_kx;
+        if (m_.pack_key_[tile] == key) continue;
+        m_.pack_key_[tile] = key;
+        std::int32_t* to = &packed[tile * tile_words];
+        std::fill_n(to, tile_words, 0);
+        for (int out = 0; out < o.block_out; ++out) {
+          const std::size_t row_bytes = lanes * static_cast<std::size_t>(o.wgt_bits) / 8;
+          UnpackLanes(&m_.wgt_[tile * static_cast<std::size_t>(o.tile_bytes()) + static_cast<std::size_t>(out) * row_bytes],
+                      row.data(), lanes, o.wgt_bits, 0);
+          const int sign = 1 << (o.wgt_bits - 1);
+          std::int32_t sum = 0;
+          for (std::size_t q = 0; q < 4; ++q) {
+            const bool is_signed = i_.w_signed >> q & 1;
+            const int factor = 1 << QuarterShift(i_, static_cast<int>(q), o.wgt_bits);
+            for (std::size_t l = q * lanes / 4; l < (q + 1) * lanes / 4; ++l) {
+              const int value = m_.bipolar_ ? 2 * row[l] - 1 : is_signed ? (row[l] ^ sign) - sign : row[l];
+              weights[l] = value * factor;
+              sum += weights[l];
+            }
+          }
+          if (m_.bipolar_) m_.tile_sums_[tile * static_cast<std::size_t>(m_.out16_) + static_cast<std::size_t>(out)] = sum;
+          // Word w of the row: lanes w*per_word .. , at sub-block out/16, quad w/4, word w%4, column out%16.
+          std::int32_t* column = to + static_cast<std::size_t>(out / kSubBlock * quads_ * 4 * kSubBlock + out % kSubBlock);
+          const unsigned mask = per_word == 4 ? 0xffu : per_word == 2 ? 0xffffu : ~0u;
+          for (std::size_t w = 0; w < lanes / per_word; ++w) {
+            std::uint32_t word = 0;
+            for (std::size_t k = 0; k < per_word; ++k)
+              word |= (static_cast<std::uint32_t>(weights[w * per_word + k]) & mask) << (k * 32 / per_word);
+            column[w * kSubBlock] = static_cast<std::int32_t>(word);
+          }
+        }
+      }
+}
+
+// Lanes as the kernel reads them; consecutive quads of a pixel lie `quad_pitch` bytes apart.
+void MatrixUnit::PutLanes(const std::uint8_t* from, std::uint8_t* to, std::size_t quad_pitch) const {
+  const int lanes = m_.o_.block_in;
+  switch (dot_) {
+    case Dot::k4:
+      if (lanes < 16) {
+        std::memset(to, 0, 16);
+        std::memcpy(to, from, static_cast<std::size_t>(lanes));
+      }
+      for (int l = 0; l + 16 <= lanes; l += 16, to += quad_pitch) std::memcpy(to, from + l, 16);
+      return;
+    case Dot::k2:
+      for (int l = 0; l < lanes; l += 8, to += quad_pitch) {
+        std::int16_t wide[8];
+        for (int k = 0; k < 8; ++k) wide[k] = from[l + k];
+        std::memcpy(to, wide, sizeof wide);
+      }
+      return;
+    case Dot::k1:
+      for (int l = 0; l < lanes; l += 4, to += quad_pitch) {
+        std::int32_t wide[4];
+        for (int k = 0; k < 4; ++k) wide[k] = from[l + k];
+        std::memcpy(to, wide, sizeof wide);
+      }
+      return;
+  }
+}
+
+// The half word whose lanes come from several places; `row` and `column` index rows_[d] and columns_[d].
+const std::uint8_t* MatrixUnit::Displaced(std::int64_t block, int row, int column) {
+  const std::size_t lanes = static_cast<std::size_t>(m_.o_.block_in);
+  std::memset(mixed_.data(), 0, lanes);
+  for (const Displacement& d : Lanes(block)) {
+    const std::int64_t r = rows_[static_cast<std::size_t>(d.dy - least())][static_cast<std::size_t>(row)];
+    const std::int64_t c = columns_[static_cast<std::size_t>(d.dx - least())][static_cast<std::size_t>(column)];
+    const std::uint8_t* from = pad_.data();
+    if (r >= 0 && c >= 0) from = &m_.act_[static_cast<std::size_t>(i_.act_base + r + c + block * i_.act_ic) * lanes];
+    for (std::size_t l = 0; l < lanes; ++l) mixed_[l] |= from[l] & d.mask[l];
+  }
+  return mixed_.data();
+}
+
+// Steps are numbered (ky, kx, ic), ic fastest.
+void MatrixUnit::GatherPixel(int pixel, int first_step, int steps, int oc, std::uint8_t* to, std::size_t quad_pitch) {
+  const int n_x = static_cast<int>(i_.n_x), n_y = static_cast<int>(i_.n_y), n_ic = static_cast<int>(i_.n_ic);
+  const int n_kx = static_cast<int>(i_.n_kx);
+  const std::size_t lanes = static_cast<std::size_t>(m_.o_.block_in);
+  const int y = pixel / n_x, x = pixel % n_x;
+  const std::int64_t block0 = i_.ic_first + std::int64_t{oc} * i_.ic_stride_o;
+  const std::size_t step_pitch = quad_pitch * static_cast<std::size_t>(quads_);
+  int tap = first_step / n_ic, ic = first_step % n_ic;
+  while (steps > 0) {
+    const int run = std::min(steps, n_ic - ic);
+    const int row = tap / n_kx * n_y + y, column = tap % n_kx * n_x + x;
+    if (i_.displaced) {
+      for (int k = 0; k < run; ++k, to += step_pitch) PutLanes(Displaced(block0 + ic + k, row, column), to, quad_pitch);
+    } else {
+      const std::int64_t r = rows_[0][static_cast<std::size_t>(row)], c = columns_[0][static_cast<std::size_t>(column)];
+      const bool inside = r >= 0 && c >= 0;
+      const std::uint8_t* from = pad_.data();
+      if (inside) from = &m_.act_[static_cast<std::size_t>(i_.act_base + r + c + (block0 + ic) * i_.act_ic) * lanes];
+      const std::size_t pitch = inside ? i_.act_ic * lanes : 0;
+      if (dot_ == Dot::k4 && lanes == 16) {
+        for (int k = 0; k < run; ++k, to += step_pitch, from += pitch) std::memcpy(to, from, 16);
+      } else {
+        for (int k = 0; k < run; ++k, to += step_pitch, from += pitch) PutLanes(from, to, quad_pitch);
+      }
+    }
+    steps -= run;
+    ic = 0;
+    ++tap;
+  }
+}
+
+void MatrixUnit::Compute() {
+  const Overlay& o = m_.o_;
+  const int steps = static_cast<int>(i_.n_ic * i_.n_ky * i_.n_kx);
+  const int sub_blocks = m_.out16_ / kSubBlock;
+  const std::size_t out16 = static_cast<std::size_t>(m_.out16_);
+  const std::size_t tile_words = out16 * static_cast<std::size_t>(quads_) * 4;
+  const std::size_t step_bytes = static_cast<std::size_t>(quads_) * 16;
+  const KernelSet& set = Kernels(m_.level, dot_, sub_blocks);
+  // "Contributes nothing" is held as 1 between 0 (-1) and 2 (+1).
+  pad_.assign(static_cast<std::size_t>(o.block_in), static_cast<std::uint8_t>(m_.bipolar_ ? 1 : i_.pad));
+  mixed_.resize(pad_.size());
+  for (std::uint32_t oc = 0; oc < i_.n_oc; ++oc) PackTiles(static_cast<int>(oc));
+
+  std::vector<std::size_t> tile_of_step, tile_offset;
+  for (std::uint32_t ky = 0; ky < i_.n_ky; ++ky)
+    for (std::uint32_t kx = 0; kx < i_.n_kx; ++kx)
+      for (std::uint32_t ic = 0; ic < i_.n_ic; ++ic) {
+        tile_of_step.push_back(i_.wgt_base + std::size_t{ic} * i_.wgt_ic + std::size_t{ky} * i_.wgt_ky +
+                               std::size_t{kx} * i_.wgt_kx);
+        tile_offset.push_back(tile_of_step.back() * tile_words);
+      }
+
+  // Groups of nearly equal size: 49 pixels are better four times 12 or 13 than 14, 14, 14 and 7.
+  const int groups = static_cast<int>((pixels_ + set.max_pixels - 1) / set.max_pixels);
+  const int most = static_cast<int>((pixels_ + groups - 1) / groups);
+  const int chunk = std::clamp(static_cast<int>(kPanelBytes / (step_bytes * static_cast<std::size_t>(most))), 1, steps);
+  panel_.resize(static_cast<std::size_t>(chunk) * step_bytes / 4 * static_cast<std::size_t>(most));
+
+  // A bipolar value is held as value + 1, so the sum of the weights has to be taken off again.
+  std::vector<std::int32_t> init(out16 * i_.n_oc, 0);
+  std::int32_t* acc[kMaxPixels];
+  const std::uint32_t shared = i_.ic_stride_o == 0 || i_.n_oc == 1 ? 1 : i_.n_oc;  // panels for each group and chunk
+  for (int first = 0; first < steps; first += chunk) {
+    const int count = std::min(chunk, steps - first);
+    if (m_.bipolar_) {
+      std::fill(init.begin(), init.end(), 0);
+      for (std::uint32_t oc = 0; oc < i_.n_oc; ++oc)
+        for (int s = first; s < first + count; ++s) {
+          const std::size_t tile = tile_of_step[static_cast<std::size_t>(s)] + std::size_t{oc} * i_.wgt_oc;
+          for (std::size_t k = 0; k < out16; ++k) init[oc * out16 + k] -= m_.tile_sums_[tile * out16 + k];
+        }
+    }
+    for (int group = 0; group < groups; ++group) {
+      const int begin = static_cast<int>(pixels_ * group / groups);
+      const int in_group = static_cast<int>(pixels_ * (group + 1) / groups) - begin;
+      const std::size_t quad_pitch = static_cast<std::size_t>(in_group) * 16;
+      for (std::uint32_t oc = 0; oc < i_.n_oc; ++oc) {
+        if (oc < shared)
+          for (int p = 0; p < in_group; ++p)
+            GatherPixel(begin + p, first, count, static_cast<int>(oc),
+                        reinterpret_cast<std::uint8_t*>(panel_.data()) + 16 * p, quad_pitch);
+        for (int p = 0; p < in_group; ++p) {
+          const std::size_t y = static_cast<std::size_t>(begin + p) / i_.n_x, x = static_cast<std::size_t>(begin + p) % i_.n_x;
+          acc[p] = &m_.acc_[(i_.acc_base + oc * i_.acc_oc + y * i_.acc_y + x * i_.acc_x) * out16];
+        }
+        GemmArgs args;
+        args.panel = panel_.data();
+        args.tiles = m_.packed_[Dots(dot_)].data() + std::size_t{oc} * i_.wgt_oc * tile_words;
+        args.tile_offset = &tile_offset[static_cast<std::size_t>(first)];
+        args.steps = count;
+        args.quads = quads_;
+        args.sub_blocks = sub_blocks;
+        args.init = &init[oc * out16];
+        args.acc = acc;
+        args.add = !i_.fresh || first != 0;
+        args.shift = static_cast<int>(i_.shift);
+        set.kernels[in_group](args);
+      }
+    }
+  }
+}
+
+}  // namespace tilewright

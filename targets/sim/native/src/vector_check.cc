@@ -1,0 +1,237 @@
+// VECTOR: everything that can be wrong with an instruction, found before it writes.
+#include <algorithm>
+
+#include "vector_unit.h"
+
+namespace tilewright {
+
+bool VectorUnit::two_operands() const {
+  const auto op = static_cast<isa::VectorOp>(i_.op);
+  return op == isa::VectorOp::kScaledAdd || op == isa::VectorOp::kMultiply;
+}
+
+bool VectorUnit::from_acc() const { return static_cast<isa::Source>(i_.source) == isa::Source::kAcc; }
+
+VectorUnit::Axis VectorUnit::MakeAxis(std::uint32_t n, std::uint32_t taps, std::uint32_t stride,
+                                      std::uint32_t dilation, std::int32_t offset, std::uint32_t size) {
+  Axis axis;
+  axis.tap_used.assign(taps, 0);
+  std::vector<std::uint8_t> any(n, 0);
+  for (std::uint32_t tap = 0; tap < taps; ++tap)
+    for (std::uint32_t k = 0; k < n; ++k) {
+      const std::int64_t p = std::int64_t{k} * stride + std::int64_t{tap} * dilation + offset;
+      const bool inside = p >= 0 && p < size;
+      axis.at.push_back(inside ? p : -1);
+      if (!inside) continue;
+      axis.used.push_back(p);
+      axis.tap_used[tap] = any[k] = 1;
+    }
+  std::sort(axis.used.begin(), axis.used.end());
+  axis.used.erase(std::unique(axis.used.begin(), axis.used.end()), axis.used.end());
+  const auto empty = std::find(any.begin(), any.end(), 0);
+  if (empty != any.end()) axis.empty = empty - any.begin();
+  return axis;
+}
+
+bool VectorUnit::CheckOperands() {
+  const bool one_by_one = i_.kernel_y == 1 && i_.kernel_x == 1;
+  const char* op = two_operands() ? (static_cast<isa::VectorOp>(i_.op) == isa::VectorOp::kMultiply ? "MULTIPLY" : "SCALED_ADD") : "";
+  if (two_operands() && !one_by_one)
+    return m_.Fail(FaultKind::kOperand, "VECTOR %s needs a 1x1 kernel, found %ux%u", op, i_.kernel_y, i_.kernel_x);
+  if (two_operands() && from_acc()) return m_.Fail(FaultKind::kOperand, "VECTOR %s needs source ACT", op);
+  if (two_operands() && i_.negative) return m_.Fail(FaultKind::kOperand, "VECTOR %s must not have `negative`", op);
+  if (from_acc() && i_.ring) return m_.Fail(FaultKind::kOperand, "VECTOR from ACC needs ring 0, found %u", i_.ring);
+  if (from_acc() && i_.in_planes) return m_.Fail(FaultKind::kOperand, "VECTOR from ACC needs in_planes 0");
+  if (i_.lo > i_.hi) return m_.Fail(FaultKind::kOperand, "VECTOR.lo %u is above hi %u", i_.lo, i_.hi);
+  if (i_.table && i_.out_planes) return m_.Fail(FaultKind::kOperand, "VECTOR with a table needs out_planes 0");
+  if (i_.table && i_.hi > 255)
+    return m_.Fail(FaultKind::kOperand, "VECTOR with a table needs hi up to 255, found %u", i_.hi);
+  rows_ = MakeAxis(i_.n_y, i_.kernel_y, i_.stride_y, i_.dilation_y, i_.offset_y, i_.height);
+  columns_ = MakeAxis(i_.n_x, i_.kernel_x, i_.stride_x, i_.dilation_x, i_.offset_x, i_.width);
+  if (rows_.empty >= 0 || columns_.empty >= 0)
+    return m_.Fail(FaultKind::kOperand, "VECTOR: the window of %s %lld has no tap inside the map",
+                   rows_.empty >= 0 ? "y" : "x",
+                   static_cast<long long>(rows_.empty >= 0 ? rows_.empty : columns_.empty));
+  return true;
+}
+
+namespace {
+
+RunSet::Offsets Multiples(std::uint32_t n, std::uint32_t pitch) {
+  RunSet::Offsets result;
+  for (std::uint32_t k = 0; k < n && (k == 0 || pitch != 0); ++k) result.push_back(std::int64_t{k} * pitch);
+  return result;
+}
+
+RunSet::Offsets Scaled(const std::vector<std::int64_t>& values, std::uint32_t pitch) {
+  RunSet::Offsets result;
+  for (std::int64_t value : values) result.push_back(value * pitch);
+  return result;
+}
+
+}  // namespace
+
+bool VectorUnit::ReadHalfWords(std::int64_t base, std::uint32_t row, std::uint32_t column, std::uint32_t channel) {
+  RunSet::Offsets rows;
+  for (std::int64_t r : rows_.used) rows.push_back(WrapRow(r) * row);
+  const RunSet half_words(base, std::move(rows), Scaled(columns_.used, column), Multiples(i_.n_c, channel));
+  if (half_words.last() >= m_.o_.act_half_words)
+    return m_.Fail(FaultKind::kAddress, "ACT half word %lld is outside 0..%d",
+                   static_cast<long long>(half_words.last()), m_.o_.act_half_words - 1);
+  return half_words.ForEach(
+      [&](std::size_t first, std::size_t count) { return m_.Read(&m_.act_log_, first, count, "ACT", "half word"); });
+}
+
+bool VectorUnit::ReadAcc() {
+  const std::uint32_t vectors_c = (i_.n_c - 1) / static_cast<std::uint32_t>(halves_) + 1;
+  const RunSet vectors(i_.src_base, Scaled(rows_.used, i_.src_row), Scaled(columns_.used, i_.src_x),
+                       Multiples(vectors_c, i_.src_c));
+  const std::int64_t rows = m_.o_.acc_vectors;
+  if (vectors.last() >= rows)
+    return m_.Fail(FaultKind::kAddress, "ACC vector %lld is outside 0..%lld", static_cast<long long>(vectors.last()),
+                   static_cast<long long>(rows) - 1);
+  bool halves[2] = {false, false};
+  const bool written = vectors.ForEach([&](std::size_t first, std::size_t count) {
+    for (std::size_t v = first; v < first + count; ++v) {
+      halves[v * 2 / static_cast<std::size_t>(rows)] = true;
+      if (!m_.acc_written_[v])
+        return m_.Fail(FaultKind::kUninitialised, "ACC vector %zu is read and nothing has written it", v);
+    }
+    return true;
+  });
+  if (!written) return false;
+  for (std::size_t half = 0; half < 2; ++half)
+    if (halves[half] && !m_.Read(&m_.acc_log_, half, 1, "ACC", "half")) return false;
+  return true;
+}
+
+bool VectorUnit::CheckReads() {
+  if (from_acc()) return ReadAcc();
+  if (!ReadHalfWords(i_.src_base, i_.src_row, i_.src_x, i_.src_c)) return false;
+  if (i_.in_planes &&
+      !ReadHalfWords(std::int64_t{i_.src_base} + i_.src_plane, i_.src_row, i_.src_x, i_.src_c))
+    return false;
+  return !two_operands() || ReadHalfWords(i_.src2_base, i_.src2_row, i_.src2_x, i_.src2_c);
+}
+
+bool VectorUnit::ReadRecords(std::int64_t first, std::int64_t count) {
+  if (first + count > m_.o_.param_records)
+    return m_.Fail(FaultKind::kAddress, "PARAM record %lld is outside 0..%d", static_cast<long long>(first + count - 1),
+                   m_.o_.param_records - 1);
+  return m_.Read(&m_.param_log_, static_cast<std::size_t>(first), static_cast<std::size_t>(count), "PARAM", "record");
+}
+
+bool VectorUnit::CheckParams() {
+  const bool depthwise = static_cast<isa::VectorOp>(i_.op) == isa::VectorOp::kDepthwise;
+  const bool second = i_.negative || static_cast<isa::VectorOp>(i_.op) == isa::VectorOp::kScaledAdd;
+  const std::int64_t tap_records = lanes_ * 2 / isa::kRecordBytes;
+  if (i_.table && !ReadRecords(i_.table_base, 256 / isa::kRecordBytes)) return false;
+  for (std::uint32_t c = 0; c < i_.n_c; ++c) {
+    if ((c == 0 || i_.param_c) &&
+        !ReadRecords(i_.param_base + std::int64_t{c} * i_.param_c, lanes_ * (second ? 2 : 1)))
+      return false;
+    if (!depthwise || (c != 0 && i_.depthwise_c == 0)) continue;
+    for (std::uint32_t ky = 0; ky < i_.kernel_y; ++ky)
+      for (std::uint32_t kx = 0; kx < i_.kernel_x; ++kx) {
+        if (!rows_.tap_used[ky] || !columns_.tap_used[kx]) continue;
+        const std::int64_t tap = std::int64_t{ky} * i_.kernel_x + kx;
+        if (!ReadRecords(i_.depthwise_base + std::int64_t{c} * i_.depthwise_c + tap * tap_records, tap_records))
+          return false;
+      }
+  }
+  for (std::uint32_t c = 0; c < i_.n_c; ++c)
+    if ((c == 0 || i_.param_c) && !TakeParams(c)) return false;
+  return true;
+}
+
+bool VectorUnit::CheckWrites() {
+  RunSet::Offsets rows;
+  for (std::uint32_t y = 0; y < i_.n_y; ++y) rows.push_back(DestinationRow(y));
+  const std::int64_t results = std::int64_t{i_.n_c} * i_.n_y * i_.n_x;
+  for (std::int64_t plane = 0; plane <= static_cast<std::int64_t>(i_.out_planes); ++plane) {
+    const RunSet half_words(i_.dst_base + plane * i_.dst_plane, rows, Multiples(i_.n_x, i_.dst_x),
+                            Multiples(i_.n_c, i_.dst_c));
+    if (half_words.last() >= m_.o_.act_half_words)
+      return m_.Fail(FaultKind::kAddress, "ACT half word %lld is outside 0..%d",
+                     static_cast<long long>(half_words.last()), m_.o_.act_half_words - 1);
+    // Runs hold each row at most once, so fewer rows than results are results that meet.
+    if (half_words.total() != results)
+      return m_.Fail(FaultKind::kOverlap, "ACT: %lld results go to at most %lld half words",
+                     static_cast<long long>(results), static_cast<long long>(half_words.total()));
+    if (!half_words.ForEach([&](std::size_t first, std::size_t count) {
+          return m_.Write(&m_.act_log_, first, count, "ACT", "half word");
+        }))
+      return false;
+  }
+  return true;
+}
+
+// A half word must not be read after this instruction wrote it. Two passes in counter order: which result
+// writes what, then whether a later one reads it. Runs only where the two regions meet at all.
+bool VectorUnit::CheckOwnOverlap() {
+  if (from_acc()) return true;
+  struct Operand {
+    std::int64_t base;
+    std::uint32_t row, column, channel;
+  };
+  std::vector<Operand> operands = {{i_.src_base, i_.src_row, i_.src_x, i_.src_c}};
+  if (i_.in_planes) operands.push_back({std::int64_t{i_.src_base} + i_.src_plane, i_.src_row, i_.src_x, i_.src_c});
+  if (two_operands()) operands.push_back({i_.src2_base, i_.src2_row, i_.src2_x, i_.src2_c});
+
+  std::int64_t row_first = DestinationRow(0), row_last = row_first;
+  for (std::uint32_t y = 0; y < i_.n_y; ++y) {
+    row_first = std::min(row_first, DestinationRow(y));
+    row_last = std::max(row_last, DestinationRow(y));
+  }
+  const std::int64_t plane = i_.out_planes ? i_.dst_plane : 0;
+  const std::int64_t first = i_.dst_base + row_first;
+  const std::int64_t last =
+      i_.dst_base + row_last + std::int64_t{i_.n_x - 1} * i_.dst_x + std::int64_t{i_.n_c - 1} * i_.dst_c + plane;
+  std::vector<std::int64_t> writer;  // result by half word - first, -1 none
+  for (const Operand& operand : operands) {
+    std::int64_t low = WrapRow(rows_.used[0]), high = low;
+    for (std::int64_t r : rows_.used) {
+      low = std::min(low, WrapRow(r));
+      high = std::max(high, WrapRow(r));
+    }
+    low = operand.base + low * operand.row + columns_.used.front() * operand.column;
+    high = operand.base + high * operand.row + columns_.used.back() * operand.column +
+           std::int64_t{i_.n_c - 1} * operand.channel;
+    if (high < first || last < low) continue;
+    if (writer.empty()) {
+      writer.assign(static_cast<std::size_t>(last - first) + 1, -1);
+      std::int64_t result = 0;
+      for (std::uint32_t c = 0; c < i_.n_c; ++c)
+        for (std::uint32_t y = 0; y < i_.n_y; ++y)
+          for (std::uint32_t x = 0; x < i_.n_x; ++x, ++result) {
+            const std::int64_t at = i_.dst_base - first + DestinationRow(y) + std::int64_t{x} * i_.dst_x +
+                                    std::int64_t{c} * i_.dst_c;
+            writer[static_cast<std::size_t>(at)] = result;
+            if (i_.out_planes) writer[static_cast<std::size_t>(at + plane)] = result;
+          }
+    }
+    std::int64_t result = 0;
+    for (std::uint32_t c = 0; c < i_.n_c; ++c)
+      for (std::uint32_t y = 0; y < i_.n_y; ++y)
+        for (std::uint32_t x = 0; x < i_.n_x; ++x, ++result)
+          for (std::uint32_t ky = 0; ky < i_.kernel_y; ++ky) {
+            const std::int64_t py = rows_.at[std::size_t{ky} * i_.n_y + y];
+            if (py < 0) continue;
+            for (std::uint32_t kx = 0; kx < i_.kernel_x; ++kx) {
+              const std::int64_t px = columns_.at[std::size_t{kx} * i_.n_x + x];
+              if (px < 0) continue;
+              const std::int64_t at = operand.base + WrapRow(py) * operand.row + px * operand.column +
+                                      std::int64_t{c} * operand.channel;
+              if (at < first || at > last) continue;
+              const std::int64_t by = writer[static_cast<std::size_t>(at - first)];
+              if (by >= 0 && by < result)
+                return m_.Fail(FaultKind::kOverlap,
+                               "ACT half word %lld is read for (c, y, x) = (%u, %u, %u) after this instruction wrote it",
+                               static_cast<long long>(at), c, y, x);
+            }
+          }
+  }
+  return true;
+}
+
+}  // namespace tilewright
