@@ -19,17 +19,12 @@ from tilewright.codegen.scratchpad import Buffers, Scratchpads
 from tilewright.codegen.tile import Access, Space
 from tilewright.codegen.transfer import Rectangle, Transfer, rectangles
 from tilewright.errors import Fault, ScheduleError
-from tilewright.targets.isa.spec import Bits, Instruction, Matrix, Source, Vector, VectorOp, layout
+from tilewright.targets.isa.spec import Matrix, Source, Vector, VectorOp, field_limit
 
-
-def _limit(kind: type[Instruction], name: str) -> int:
-    bits: Bits = next(f.bits for f in layout(kind) if f.name == name)
-    return bits.hi
-
-
-MOST_IC = _limit(Matrix, "n_ic")
-MOST_OC = _limit(Matrix, "n_oc")
-MOST_HALF_WORDS = _limit(Vector, "n_c")
+MOST_IC = field_limit(Matrix, "n_ic")
+MOST_OC = field_limit(Matrix, "n_oc")
+MOST_KY = field_limit(Matrix, "n_ky")
+MOST_HALF_WORDS = field_limit(Vector, "n_c")
 
 
 @dataclass(frozen=True)
@@ -149,7 +144,7 @@ class _MatrixEmitter:
     def passes(self, tiles: Tiles, vector: int) -> tuple[Range, ...]:
         """What an output vector needs, in ranges small enough for half of WGT."""
         kh, kw = tiles.parts[0].shape[2:4]
-        rows = min(kh, max(1, self.pads.wgt_half // kw))
+        rows = min(kh, MOST_KY, max(1, self.pads.wgt_half // kw))
         deep = min(MOST_IC, max(1, self.pads.wgt_half // (rows * kw)))
         found = []
         for part in range(len(tiles.parts)):

@@ -15,12 +15,12 @@ from tilewright.codegen.scratchpad import Twin
 from tilewright.codegen.tile import Access, Space, TileProgram
 from tilewright.codegen.values import Map, Source
 from tilewright.targets.config import Overlay
-from tilewright.targets.isa.spec import RECORD_BYTES, Base, Load, Memory, Store, layout
+from tilewright.targets.isa.spec import RECORD_BYTES, Base, Load, Memory, Store, field_limit
 
 if TYPE_CHECKING:
     from tilewright.codegen.matrix_tiles import WeightLoad
 
-MOST_INNER = next(f.bits.hi for f in layout(Load) if f.name == "n2")
+MOST_INNER = field_limit(Load, "n2")
 _SPACE = {Base.WORKSPACE: Space.WORKSPACE, Base.OUTPUT: Space.OUTPUT}
 
 

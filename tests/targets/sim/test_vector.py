@@ -262,7 +262,10 @@ def test_messages(machines: dict[str, Overlay]) -> None:
         ((1 << 24, 1, 0), "m=16777216 in record 3 of PARAM is not within -16777215..16777215"),
         ((1, 0, 0), "s=0 in record 3 of PARAM is not within 1..62"),
         ((1, 63, 0), "s=63 in record 3 of PARAM is not within 1..62"),
-        ((1, 1, 1 << 47), "B=140737488355328 in record 3 of PARAM is not within -140737488355328..140737488355327"),
+        (
+            (1, 1, 1 << 47),
+            "B=140737488355328 in record 3 of PARAM is not within -140737488355328..140737488355327",
+        ),
     ):
         m.param.data[3] = record(*bad)
         assert _trap(Vector(), m, o) == message

@@ -52,6 +52,11 @@ bool Simulator::Run(const std::uint8_t* stream, std::size_t size, const Segments
   return machine_->Run(stream, size, segments, stats, fault);
 }
 
+void Simulator::OutputWritten(bool* written, std::size_t count) const {
+  const std::size_t granule = static_cast<std::size_t>(machine_->dram_granule());
+  for (std::size_t k = 0; k < count; ++k) written[k] = machine_->OutputWritten(k / granule);
+}
+
 bool Simulator::SetSimdLevel(SimdLevel level) {
   if (!SimdLevelSupported(level)) return false;
   machine_->level = level;
