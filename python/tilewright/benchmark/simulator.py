@@ -33,7 +33,18 @@ from tilewright.errors import ConfigError, DataError, Fault
 from tilewright.targets.arithmetic import Requant
 from tilewright.targets.config import Overlay, overlay
 from tilewright.targets.isa.codec import encode_stream
-from tilewright.targets.isa.spec import Base, Finish, Instruction, Load, Matrix, Memory, Source, Store, Unit, Vector
+from tilewright.targets.isa.spec import (
+    Base,
+    Finish,
+    Instruction,
+    Load,
+    Matrix,
+    Memory,
+    Source,
+    Store,
+    Unit,
+    Vector,
+)
 from tilewright.targets.sim.fast import FastSimulator, SimdLevel, simd_levels
 from tilewright.targets.sim.memory import pack
 from tilewright.targets.sim.program import DramImage, Program
@@ -59,7 +70,9 @@ class Layer:
     def tiles(self) -> NDArray[np.int8]:
         """Weights as tiles. Shape: (oc, ic, ky, kx, block_out, block_in)."""
         o = self.overlay
-        w = self.w.reshape(CHANNELS // o.block_out, o.block_out, CHANNELS // o.block_in, o.block_in, KERNEL, KERNEL)
+        w = self.w.reshape(
+            CHANNELS // o.block_out, o.block_out, CHANNELS // o.block_in, o.block_in, KERNEL, KERNEL
+        )
         return np.ascontiguousarray(w.transpose(0, 2, 4, 5, 1, 3))
 
 
@@ -87,7 +100,9 @@ def make_program(layer: Layer) -> tuple[Program, DramImage]:
     act_out, buffers = pixels * blocks_in, o.wgt_tiles // 2
     loads = [
         Load(base=Base.INPUT, memory=Memory.ACT, dram_stride2=half, n2=pixels * blocks_in),
-        Load(memory=Memory.PARAM, dram_offset=len(tiles), dram_stride2=16, n2=CHANNELS, give=1 << Unit.VECTOR),
+        Load(
+            memory=Memory.PARAM, dram_offset=len(tiles), dram_stride2=16, n2=CHANNELS, give=1 << Unit.VECTOR
+        ),
     ]
     stream: list[Instruction] = list(loads)
     step = 0
@@ -128,7 +143,9 @@ def make_program(layer: Layer) -> tuple[Program, DramImage]:
         x = stream[i]
         stream[i] = Matrix(**{**x.__dict__, "give": x.give & ~(1 << Unit.LOAD)})
     stream.append(
-        Store(wait=1 << Unit.VECTOR, base=Base.OUTPUT, dram_stride2=half, address=act_out, n2=pixels * blocks_in)
+        Store(
+            wait=1 << Unit.VECTOR, base=Base.OUTPUT, dram_stride2=half, address=act_out, n2=pixels * blocks_in
+        )
     )
     stream.append(Finish())
     constants = np.concatenate([tiles, parameters])
@@ -143,7 +160,14 @@ def plain_loop(layer: Layer, folder: Path) -> tuple[Callable[[], I32], str]:
         raise ConfigError(Fault("the benchmark found no C++ compiler", remedy="install one or set CXX"))
     o = layer.overlay
     source, library = Path(__file__).with_name("plain_tile_loop.cc"), folder / f"plain_{o.name}.so"
-    flags = ["-O3", "-march=native", "-shared", "-fPIC", f"-DBLOCK_IN={o.block_in}", f"-DBLOCK_OUT={o.block_out}"]
+    flags = [
+        "-O3",
+        "-march=native",
+        "-shared",
+        "-fPIC",
+        f"-DBLOCK_IN={o.block_in}",
+        f"-DBLOCK_OUT={o.block_out}",
+    ]
     built = subprocess.run(
         [compiler, *flags, str(source), "-o", str(library)], capture_output=True, text=True, check=False
     )
@@ -183,7 +207,9 @@ def conv_integer(layer: Layer) -> Callable[[], I32]:
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     x = np.ascontiguousarray(layer.x.transpose(2, 0, 1)[None])
     return lambda: np.asarray(session.run(["y"], {"x": x})[0][0], np.int32)
 
@@ -250,7 +276,11 @@ def four_bit() -> Overlay:
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        names = [s.partition(":")[2].strip() for s in cpuinfo.read_text().splitlines() if s.startswith("model name")]
+        names = [
+            s.partition(":")[2].strip()
+            for s in cpuinfo.read_text().splitlines()
+            if s.startswith("model name")
+        ]
         if names:
             return names[0]
     return platform.processor() or platform.machine()
@@ -258,7 +288,9 @@ def _processor() -> str:
 
 def main(arguments: list[str]) -> int:
     """Measure and print; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="tilewright.benchmark simulator", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="tilewright.benchmark simulator", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
     parser.add_argument("--seconds", type=float, default=1.0, help="time for each measurement (1)")
     options = parser.parse_args(arguments)
@@ -287,13 +319,23 @@ def main(arguments: list[str]) -> int:
         }  # fmt: skip
         console.file.write(json.dumps(document, indent=2) + "\n")
         return 0
-    console.print(f"{_processor()}; {compiler}; ONNX Runtime {onnxruntime.__version__}; SIMD {levels[-1].name}")
+    console.print(
+        f"{_processor()}; {compiler}; ONNX Runtime {onnxruntime.__version__}; SIMD {levels[-1].name}"
+    )
     for o, rows in result:
-        table = Table(title=f"{o.name}: {KERNEL}x{KERNEL}, {CHANNELS} to {CHANNELS} channels, {SIZE}x{SIZE}, one thread")
+        table = Table(
+            title=f"{o.name}: {KERNEL}x{KERNEL}, {CHANNELS} to {CHANNELS} channels, {SIZE}x{SIZE}, one thread"
+        )
         for heading in ("", "ms", "GMAC/s", "times the plain loop", "times ConvInteger"):
             table.add_column(heading, justify="left" if not heading else "right")
         plain, conv = rows[-2].seconds, rows[-1].seconds
         for r in rows:
-            table.add_row(r.what, f"{r.seconds * 1e3:.2f}", f"{r.gmacs:.1f}", f"{plain / r.seconds:.2f}", f"{conv / r.seconds:.2f}")
+            table.add_row(
+                r.what,
+                f"{r.seconds * 1e3:.2f}",
+                f"{r.gmacs:.1f}",
+                f"{plain / r.seconds:.2f}",
+                f"{conv / r.seconds:.2f}",
+            )
         console.print(table)
     return 0
