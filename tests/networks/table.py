@@ -1,0 +1,281 @@
+"""Every network that the project promises to run, with its images: one row each.
+
+Rows name files below the shared data folder, the architectures of the `onnx` package (`zoo.light`, seeded weights), or
+the demo. Preprocessing is what the network was trained with, as its authors publish it or as measured accuracy shows.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+
+from tilewright.frontend import canonicalise, load_onnx
+from tilewright.frontend.caffe import CaffeWarning, load_caffe
+from tilewright.frontend.dataset import Dataset, open_dataset, random_dataset
+from tilewright.frontend.preprocess import Preprocess
+from tilewright.zoo import LIGHT_MODELS, light
+
+Kind = Literal["classifier", "other"]
+BOTH = ("ultra96-w8", "pynq-z1-w8")
+ONE = ("ultra96-w8",)
+DEMO = Path(__file__).resolve().parents[2] / "tutorials" / "demo"
+
+
+@dataclass(frozen=True)
+class Images:
+    """A set of images below `images/`, from the first to before the last; or `noise`: seeded numbers."""
+
+    path: str
+    first: int = 0
+    last: int | None = None
+
+
+@dataclass(frozen=True)
+class Network:
+    """A row of the table.
+
+    Attributes:
+        name: of the row.
+        files: ONNX file, or prototxt and caffemodel, below the data folder; or the name of a light model.
+        macs: multiply-accumulates in millions, of convolutions and dense layers.
+        kind: a trained classifier with images, or another net.
+        calibration, evaluation: its images; calibration is not used where it came quantised.
+        preprocess: options of `Preprocess`; a `mean` that ends in .binaryproto is below the data folder.
+        label_offset: added to the labels of the set.
+        overlays: that it is compiled for.
+        shapes: of inputs, in place of those of the file.
+        quantised: it comes quantised.
+        regions: that it may have.
+        quick: it is tested in the default suite.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    macs: float
+    kind: Kind = "classifier"
+    calibration: Images = Images("noise")
+    evaluation: Images = Images("noise")
+    preprocess: Mapping[str, Any] = field(default_factory=dict)
+    label_offset: int = 0
+    overlays: tuple[str, ...] = BOTH
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+    quantised: bool = False
+    regions: int = 1
+    quick: bool = False
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether its files are in the shared folder."""
+        return self.files[0] not in LIGHT_MODELS and self.name != "demo"
+
+    @property
+    def big(self) -> bool:
+        """Whether the reference simulator takes minutes for it."""
+        return self.macs > 400
+
+    def load(self, data: Path | None) -> Loaded:
+        """Read the network; `data` is the shared folder."""
+        root = DEMO if self.name == "demo" else data
+        if self.files[0] in LIGHT_MODELS:
+            model = light(self.files[0])
+        elif root is None:
+            raise ValueError(f"{self.name} needs the shared folder")
+        elif len(self.files) == 2:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", CaffeWarning)
+                model = load_caffe(root / self.files[0], root / self.files[1], input_shapes=self.shapes)
+        else:
+            model = load_onnx(root / self.files[0], self.shapes)
+        return Loaded(self, data, canonicalise(model))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network read from its files."""
+
+    row: Network
+    data: Path | None
+    model: onnx.ModelProto
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of its inputs, by name."""
+        return {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in self.model.graph.input}
+
+    @cached_property
+    def preprocess(self) -> Preprocess:
+        """How images become its input."""
+        options = dict(self.row.preprocess)
+        if isinstance(options.get("mean"), str):
+            assert self.data is not None
+            options["mean"] = self.data / options["mean"]
+        return Preprocess(**options)
+
+    def images(self, source: Images, count: int | None = None) -> Dataset:
+        """A set, or its first `count` images (all if None)."""
+        if source.path == "noise":
+            return random_dataset(1, count or 4, self.shapes, self.preprocess)
+        root = DEMO if self.row.name == "demo" else self.data
+        assert root is not None
+        path = root / source.path if self.row.name == "demo" else root / "images" / source.path
+        found = open_dataset(
+            path,
+            input_shapes=self.shapes,
+            preprocess=self.preprocess,
+            label_offset=self.row.label_offset,
+        ).subset(source.first, source.last)
+        return found if count is None else found.subset(0, min(count, len(found)))
+
+    def calibration(self, count: int | None = None) -> Dataset:
+        """Its calibration set."""
+        return self.images(self.row.calibration, count)
+
+    def evaluation(self, count: int | None = None) -> Dataset:
+        """Its evaluation set."""
+        return self.images(self.row.evaluation, count)
+
+
+_CIFAR = {
+    "calibration": Images("cifar10/cifar10_train_b0_lossless.npz", 0, 200),
+    "evaluation": Images("cifar10/cifar10_test500.npz"),
+}
+_IMAGENET = {"calibration": Images("imagenet_calibration", 0, 100), "evaluation": Images("imagenet_evaluation")}
+_MNIST = {
+    "calibration": Images("mnist/mnist_test_2000.npz", 0, 100),
+    "evaluation": Images("mnist/mnist_test_2000.npz", 500, 1000),
+}
+_KWS = {
+    "calibration": Images("mlperf_tiny/kws01_calibration_100.npz"),
+    "evaluation": Images("mlperf_tiny/kws01_400.npz"),
+    "preprocess": {"mean": 83, "std": 1.7103},
+}
+_VWW = {
+    "calibration": Images("mlperf_tiny/vww01_calibration_60.npz"),
+    "evaluation": Images("mlperf_tiny/vww01_300.npz"),
+    "preprocess": {"std": 255},
+}
+_PHOTOS = {"calibration": Images("voc"), "evaluation": Images("faces"), "kind": "other"}
+_NORMALISED = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
+_CAFFE_CIFAR = {**_CIFAR, "preprocess": {"mean": "caffe/cifar10_full/mean.binaryproto"}}
+_MTCNN = {**_PHOTOS, "preprocess": {"mean": 127.5, "std": 128}}
+_MOBILENET = {"mean": 127.5, "std": 127.5}
+_TINY = "onnx/mlperf_tiny"
+_V1 = "onnx/mobilenet_v1_0.25_coral/mobilenet_v1_0.25_128_quant"
+
+
+def _caffe(stem: str, weights: str) -> tuple[str, str]:
+    return f"caffe/{stem}.prototxt", f"caffe/{weights}.caffemodel"
+
+
+def _light(name: str, macs: float, **options: Any) -> Network:
+    return Network(f"light_{name}", (name,), macs, "other", overlays=ONE, **options)
+
+
+NETWORKS: dict[str, Network] = {
+    n.name: n
+    for n in (
+        Network(
+            "demo",
+            ("digits.prototxt", "digits.caffemodel"),
+            4.6,
+            calibration=Images("digits_calibration.npz"),
+            evaluation=Images("digits_test.npz"),
+            preprocess={"mean": 128, "std": 128},
+            quick=True,
+        ),
+        Network(
+            "squeezenet_v1.1",
+            _caffe("squeezenet_v1.1/deploy", "squeezenet_v1.1/squeezenet_v1.1_fp16w"),
+            388,
+            **_IMAGENET,
+            preprocess={"resize": 256, "crop": 227, "channels": "bgr", "mean": (104, 117, 123)},
+            overlays=ONE,
+        ),
+        Network(
+            "m4", _caffe("cmsisnn_cifar10/cifar10_m4_deploy", "cmsisnn_cifar10/cifar10_m4_float"), 4.3, **_CAFFE_CIFAR
+        ),
+        Network(
+            "m7", _caffe("cmsisnn_cifar10/cifar10_m7_deploy", "cmsisnn_cifar10/cifar10_m7_float"), 12.3, **_CAFFE_CIFAR
+        ),
+        Network("cifar10_full", _caffe("cifar10_full/cifar10_full", "cifar10_full/cifar10_full"), 12.4, **_CAFFE_CIFAR),
+        Network(
+            "lenet",
+            _caffe("lenet_mnist/lenet_deploy", "lenet_mnist/arm_lenet_iter_9000"),
+            2.3,
+            **_MNIST,
+            preprocess={"std": 256},
+            quick=True,
+        ),
+        Network("det1", _caffe("mtcnn/det1", "mtcnn/det1"), 24, **_MTCNN, shapes={"data": (1, 3, 120, 96)}),
+        Network("det2", _caffe("mtcnn/det2", "mtcnn/det2"), 1.5, **_MTCNN, quick=True),
+        Network("det3", _caffe("mtcnn/det3", "mtcnn/det3"), 13, **_MTCNN),
+        Network(
+            "ultraface_slim",
+            _caffe("ultraface_slim/slim-320", "ultraface_slim/slim-320"),
+            80,
+            **_PHOTOS,
+            preprocess={"mean": 127, "std": 128},
+            overlays=ONE,
+        ),
+        Network("resnet8", (f"{_TINY}/pretrainedResnet_fp32.onnx",), 12.5, **_CIFAR),
+        Network("resnet8_qdq", (f"{_TINY}/pretrainedResnet_quant_qdq.onnx",), 12.5, **_CIFAR, quantised=True),
+        Network("kws", (f"{_TINY}/kws_ref_model_float32_fp32.onnx",), 2.7, **_KWS, quick=True),
+        Network("kws_qdq", (f"{_TINY}/kws_ref_model_qdq.onnx",), 2.7, **_KWS, quantised=True),
+        Network("vww", (f"{_TINY}/vww_96_float_fp32.onnx",), 7.5, **_VWW),
+        Network("vww_qdq", (f"{_TINY}/vww_96_int8_qdq.onnx",), 7.5, **_VWW, quantised=True),
+        Network("ad01", (f"{_TINY}/ad01_fp32_fp32.onnx",), 0.26, "other"),
+        Network("ad01_qdq", (f"{_TINY}/ad01_int8_qdq.onnx",), 0.26, "other", quantised=True, quick=True),
+        Network("resnet20", ("onnx/resnet20_cifar10/resnet20_cifar10.onnx",), 41, **_CIFAR, preprocess=_NORMALISED),
+        Network(
+            "shufflenetv2_cifar10",
+            ("onnx/shufflenetv2_cifar10/shufflenetv2_cifar10.onnx",),
+            10,
+            **_CIFAR,
+            preprocess=_NORMALISED,
+        ),
+        Network(
+            "mobilenet_v2",
+            ("onnx/mobilenet_v2_coral/mobilenet_v2_1.0_224_quant_qdq.onnx",),
+            300,
+            **_IMAGENET,
+            preprocess={"resize": 256, "crop": 224, **_MOBILENET},
+            label_offset=1,
+            overlays=ONE,
+            quantised=True,
+        ),
+        Network(
+            "mobilenet_v1_0.25",
+            (f"{_V1}_fp32.onnx",),
+            14,
+            **_IMAGENET,
+            preprocess={"resize": 146, "crop": 128, **_MOBILENET},
+            label_offset=1,
+        ),
+        Network(
+            "mobilenet_v1_0.25_qdq",
+            (f"{_V1}_qdq.onnx",),
+            14,
+            **_IMAGENET,
+            preprocess={"resize": 146, "crop": 128, **_MOBILENET},
+            label_offset=1,
+            quantised=True,
+        ),
+        Network("mnist", ("onnx/mnist/mnist.onnx",), 0.8, **_MNIST),
+        _light("bvlc_alexnet", 655),
+        _light("densenet121", 2834),
+        _light("inception_v1", 1432),
+        _light("inception_v2", 2020),
+        _light("resnet50", 3858),
+        _light("shufflenet", 127),
+        _light("squeezenet", 352),
+        _light("vgg19", 19632),
+        _light("zfnet512", 1300),
+    )
+}
+"""By name, smallest promise first: the demo, Caffe, ONNX, the light models of the `onnx` package."""
