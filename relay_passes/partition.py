@@ -1,27 +1,29 @@
 """Composite calls -> regions: as few as the graph allows.
 
-1. Composites that the code generator cannot take (`check`) and flattens that not only dense layers read go to the
-   host, as plain integer operators; the reason goes into the placement.
+1. Composites that the code generator cannot take (`codegen/legal.py`) and flattens that not only dense layers read go
+   to the host, as plain integer operators; the reason goes into the placement.
 2. Layouts whose results only the host reads go there too: moving data is not worth a round trip.
 3. `MergeCompositeFunctions` makes regions, which are named tilewright_0.. in the order of `main`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tilewright.codegen.graph import Node
+from tilewright.codegen.legal import check
 from tilewright.codegen.lift import node as lift_node
 from tilewright.relay_passes.integer.parse import kind_of
-from tilewright.relay_passes.limits import Check, check, is_flatten
 from tilewright.relay_passes.placement import Placement
-from tilewright.relay_passes.predicate import Reject
+from tilewright.relay_passes.predicate import Reject, Verdict
 from tilewright.relay_passes.rewrite import bindings_of, finish, used
+from tilewright.targets.config import Overlay
 from tvm import relax
 from tvm.ir import GlobalVar, IRModule
 
 CODEGEN = "tilewright"
+Check = Callable[[Node], Verdict]
 
 
 def composite_calls(module: IRModule) -> Iterator[tuple[relax.VarBinding, relax.Function]]:
@@ -71,6 +73,12 @@ def find_evictions(module: IRModule, verdict: Check) -> dict[str, Reject]:
     return evicted
 
 
+def _is_flatten(node: Node) -> bool:
+    """Whether a layout makes a vector of a map, which mixes channels and positions."""
+    (first, *others) = node.inputs
+    return len(node.output.shape) == 2 and any(max(t.shape[2:], default=1) > 1 for t in (first, *others))
+
+
 def _layout_reason(node: Node, readers: list[Node], all_accelerated: bool) -> Reject | None:
     if not readers:
         return Reject(
@@ -79,8 +87,7 @@ def _layout_reason(node: Node, readers: list[Node], all_accelerated: bool) -> Re
             node.name,
             "nothing needs to be done",
         )
-    flat = is_flatten(node) and node.inputs[0].shape[2:] != (1, 1)
-    if flat and not (all_accelerated and all(r.operator.kind == "dense" for r in readers)):
+    if _is_flatten(node) and not (all_accelerated and all(r.operator.kind == "dense" for r in readers)):
         kinds = sorted({r.operator.kind for r in readers if r.operator.kind != "dense"}) or ["the host"]
         return Reject(
             "a flattened map may be read by dense layers only",
@@ -183,14 +190,14 @@ def assert_integer(module: IRModule) -> None:
 
 @dataclass(frozen=True)
 class Partition:
-    """The pass; `check` is what the code generator can take."""
+    """The pass; `overlay` decides what the code generator can take."""
 
     name = "partition"
-    check: Check = check
+    overlay: Overlay
 
     def __call__(self, module: IRModule) -> IRModule:
         """Make regions of the composites in `main`."""
-        module = _to_host(module, find_evictions(module, self.check))
+        module = _to_host(module, find_evictions(module, lambda node: check(node, self.overlay)))
         module = relax.transform.MergeCompositeFunctions()(module)
         module = _named(module)
         assert_integer(module)

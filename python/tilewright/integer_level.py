@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from onnx import helper
 from tilewright.frontend.relax_import import Sources, to_relax
 from tilewright.relay_passes.integer.parse import kind_of
-from tilewright.relay_passes.pipeline import Overlay, integer_passes
+from tilewright.relay_passes.pipeline import integer_passes
 from tilewright.relay_passes.rewrite import bindings_of
+from tilewright.targets.config import Overlay, overlay
 from tvm import relax
 from tvm.ir import GlobalVar, IRModule
 
@@ -44,9 +45,15 @@ class LayerAgreement:
         return self.equal / self.elements
 
 
-def integer_module(model: onnx.ModelProto, overlay: Overlay | None = None) -> IRModule:
+DEFAULT_OVERLAY = "ultra96-w8"
+
+
+def integer_module(model: onnx.ModelProto, target: Overlay | None = None) -> IRModule:
     """Import a quantised model and lower it to integers; not partitioned yet."""
-    return integer_passes(overlay)(to_relax(model))
+    module = to_relax(model)
+    for step in integer_passes(target or overlay(DEFAULT_OVERLAY)):
+        module = step(module)
+    return module
 
 
 def _plain(module: IRModule, public: bool) -> IRModule:
