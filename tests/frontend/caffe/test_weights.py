@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tilewright.errors import ModelError
 from tilewright.frontend.caffe import read_caffe, read_caffemodel, write_caffemodel
 from tilewright.frontend.caffe.random_weights import RandomWeights
@@ -55,7 +56,9 @@ def test_legacy_round_trip_has_four_dimensions(tmp_path: Path) -> None:
 
 
 def test_every_wire_form_of_values(tmp_path: Path) -> None:
-    """Packed at once, packed in two runs, one by one, and doubles: the same blob, by the protobuf encoding guide."""
+    """Packed at once, packed in two runs, one by one, and doubles: the same blob, by the protobuf encoding
+    guide.
+    """
     values = [1.5, -2.25, 3.0]
     shape = chunk(7, chunk(1, b"\3"))
     forms = {
@@ -102,18 +105,34 @@ def test_legacy_weights_fit_todays_layers(tmp_path: Path) -> None:
     [
         (b"", "the file holds no weights; give the caffemodel that training wrote"),
         (b"\x89HDF\r\n\x1a\n", "HDF5 weights are not read; snapshot as BINARYPROTO (.caffemodel)"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
-         "this is a Git LFS pointer and not the file; fetch it with `git lfs pull`"),
-        (b"\xff" * 40, "expected a caffemodel, found bytes that do not decode; the file is cut short or no caffemodel"),
-        (b"name: 'a prototxt'\nlayer { }\n",
-         "expected a caffemodel, found bytes that do not decode; the file is cut short or no caffemodel"),
-        (chunk(100, chunk(1, b"c") + chunk(7, chunk(5, b"abc"))), "3 bytes of data are no whole number of values"),
-        (chunk(100, chunk(1, b"c") + chunk(7, chunk(7, chunk(1, b"\5")) + chunk(5, bytes(12)))),
-         "shape (5,) needs 5 values, found 3; the file is damaged"),
-        (chunk(100, chunk(1, b"c") + chunk(7, chunk(7, chunk(1, b"\xff" * 9 + b"\1")) + chunk(5, bytes(4)))),
-         "shape (-1,) needs -1 values, found 1; the file is damaged"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
+            "this is a Git LFS pointer and not the file; fetch it with `git lfs pull`",
+        ),
+        (
+            b"\xff" * 40,
+            "expected a caffemodel, found bytes that do not decode; the file is cut short or no caffemodel",
+        ),
+        (
+            b"name: 'a prototxt'\nlayer { }\n",
+            "expected a caffemodel, found bytes that do not decode; the file is cut short or no caffemodel",
+        ),
+        (
+            chunk(100, chunk(1, b"c") + chunk(7, chunk(5, b"abc"))),
+            "3 bytes of data are no whole number of values",
+        ),
+        (
+            chunk(100, chunk(1, b"c") + chunk(7, chunk(7, chunk(1, b"\5")) + chunk(5, bytes(12)))),
+            "shape (5,) needs 5 values, found 3; the file is damaged",
+        ),
+        (
+            chunk(
+                100, chunk(1, b"c") + chunk(7, chunk(7, chunk(1, b"\xff" * 9 + b"\1")) + chunk(5, bytes(4)))
+            ),
+            "shape (-1,) needs -1 values, found 1; the file is damaged",
+        ),
     ],
-)  # fmt: skip
+)
 def test_damaged_files(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "w.caffemodel"
     path.write_bytes(data)

@@ -159,9 +159,9 @@ class _Conversion:
                 f"the shape of input {blob.name!r} is not known: {blob.reason}", blob.line, blob.remedy
             )
             return
-        if override is None and len(shape) > 1 and shape[0] > 0:
-            self.file_batch = max(self.file_batch, shape[0])
-            shape = (batch, *shape[1:])
+        if blob.shape is not None and len(blob.shape) > 1 and blob.shape[0] > 0:
+            self.file_batch = max(self.file_batch, blob.shape[0])
+            shape = override or (batch, *blob.shape[1:])
         if not shape or min(shape) < 1 or math.prod(shape) > MAX_ELEMENTS:
             self.broken.add(blob.name)
             self.fault(f"input {blob.name!r} has shape {shape}: each size has to be 1 or more", blob.line)
