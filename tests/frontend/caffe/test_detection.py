@@ -223,3 +223,15 @@ def test_detection_output_is_one_node_with_attributes(tmp_path: Path) -> None:
     assert set(function.attribute) == set(attributes) | {"confidence_threshold"}
     dims = net.model.graph.output[0].type.tensor_type.shape.dim
     assert [d.dim_value or d.dim_param for d in dims] == [1, 1, "y_detections", 7]
+
+
+def test_corners_in_reverse_order_are_put_in_order_for_the_overlap(tmp_path: Path) -> None:
+    """Two predictions of one box, one with its corners exchanged: the better suppresses the other."""
+    params = "background_label_id: -1 nms_param { nms_threshold: 0.5 } variance_encoded_in_target: true"
+    feeds = {
+        "x": np.array([[0, 0, 0, 0, 0.5, 0.5, -0.5, -0.5]], np.float32),
+        "x2": np.array([[0.25, 0.75]], np.float32),
+        "x3": np.array([[[0, 0, 0.5, 0.5] * 2, [0.1] * 8]], np.float32),
+    }
+    found = run_onnx(load(tmp_path, detection_net(2, 1, params)).model, feeds)["y"]
+    assert found.tolist() == [[[[0, 0, 0.75, 0.5, 0.5, 0, 0]]]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 import warnings
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from tilewright.errors import ModelError, TilewrightError, UnsupportedModel
 from tilewright.frontend.caffe import CaffeWarning, load_caffe, read_caffe, write_caffemodel
 
-from .nets import header, layer, load, noise
+from .nets import header, input_shape, layer, load, noise, run_onnx
 
 IMAGE = header(x=(1, 4, 6, 6))
 CONV = "convolution_param { num_output: 2 kernel_size: 3 %s }"
@@ -385,6 +386,30 @@ def test_sizes_without_end(tmp_path: Path) -> None:
     assert len(load(tmp_path, many).model.graph.output) == 3000
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "input_dim: " + "1" * 400_000 + "x",  # digits that end in a letter
+        layer("Split", " ".join(f'top: "t{i}"' for i in range(20_000))),
+        "".join(layer("ReLU", "", [f"b{i}"], "same") for i in range(5_000)),  # thousands of faults
+        "".join(
+            f'layer {{ name: "d" type: "Data" top: "d{i}" transform_param {{ crop_size: 4 }} }}'
+            for i in range(5_000)
+        ),
+        "".join(f'layer {{ name: "r" type: "ReLU" bottom: "x" top: "r{i}" }}' for i in range(5_000)),
+        "a {" * 60 + "}" * 60,
+    ],
+    ids=["digits", "tops", "faults", "data", "names", "depth"],
+)
+def test_long_files_take_seconds_at_most(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text(IMAGE + text, encoding="utf-8")
+    start = time.process_time()
+    outcome(path, 1)
+    # Each takes under 3 s here; work that grows with the square of these sizes takes minutes.
+    assert time.process_time() - start < 20
+
+
 BASE = (
     header(data=(1, 3, 12, 12))
     + layer(
@@ -424,14 +449,16 @@ WORDS = [
 
 
 def outcome(prototxt: Path, weights: Path | int) -> str:
-    """'model', or the kind of a TilewrightError; any other exception fails the test."""
+    """'model', that ONNX Runtime runs, or the kind of a TilewrightError; else the test fails."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CaffeWarning)
         try:
-            read_caffe(prototxt, weights)
+            model = read_caffe(prototxt, weights).model
         except TilewrightError as error:
             assert str(error)
             return type(error).__name__
+    if len(model.graph.node) < 100:
+        run_onnx(model, {i.name: noise(input_shape(model, n)) for n, i in enumerate(model.graph.input)})
     return "model"
 
 
