@@ -37,11 +37,13 @@ class QdqToInteger:
         values = read(function)
         if not values.cones:
             return module
-        writer = _Writer(module, Sources.of(function), Placement.of(function))
+        sources = Sources.of(function)
+        writer = _Writer(module, sources, Placement.of(function))
+        names = {v: sources.nodes[i].name for v, i in sources.node_of.items()}
         lowered: dict[str, Lowering] = {}
         for name, cone in values.cones.items():
             layer = writer.layer(cone)
-            result = lower(cone, layer, self.acc_bits)
+            result = lower(cone, layer, self.acc_bits, names)
             if isinstance(result, Reject):
                 writer.placement.refused[name] = result
             else:
