@@ -28,7 +28,7 @@ def record(m: int, s: int, b: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]
 
 def scalar(x: Vector, mem: Memories, o: Overlay) -> dict[int, list[int]]:
     """The docstring of Vector, executed result by result in a copy of ACT."""
-    act = {i: row for i, row in enumerate(mem.act.data.tolist())}
+    act = dict(enumerate(mem.act.data.tolist()))
     written: dict[int, list[int]] = {}
 
     def read(row: int) -> list[int]:

@@ -1,0 +1,191 @@
+"""The C++ runtime by ctypes; `targets/board/native/include/tilewright/runtime_c.h` is the interface."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tilewright.errors import DataError, PackageError, SimError, TilewrightError
+from tilewright.targets.host_ops import HOST_DTYPES, HostDType
+
+ABI = 1
+MAX_RANK = 8
+_LIBRARY = "libtilewright_runtime.so"
+
+Accelerator = Callable[[int, bytes], bytes]
+"""Runs region number n on its input segment and gives its output segment."""
+
+
+class _Bytes(ctypes.Structure):
+    _fields_ = (("data", ctypes.c_char_p), ("size", ctypes.c_uint64))
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = (
+        ("dtype", ctypes.c_int32),
+        ("rank", ctypes.c_int32),
+        ("shape", ctypes.c_int64 * MAX_RANK),
+        ("data", ctypes.c_void_p),
+        ("size", ctypes.c_uint64),
+    )
+
+
+class _Error(ctypes.Structure):
+    _fields_ = (("kind", ctypes.c_int32), ("text", ctypes.c_char * 1024))
+
+
+class Stats(ctypes.Structure):
+    """Counts of a run, over all regions; under a caller's accelerator only `regions` and `instructions`."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_int64)
+        for name in (
+            "regions",
+            "instructions",
+            "matrix_steps",
+            "vector_reads",
+            "dram_read_bytes",
+            "dram_write_bytes",
+            "fetch_bytes",
+        )
+    )
+
+    def to_dict(self) -> dict[str, int]:
+        """The counts by name."""
+        return {name: int(getattr(self, name)) for name, *_ in self._fields_}
+
+
+_ACCELERATOR = ctypes.CFUNCTYPE(
+    ctypes.c_int32,
+    ctypes.c_void_p,
+    ctypes.c_uint32,
+    ctypes.c_void_p,
+    ctypes.c_uint64,
+    ctypes.c_void_p,
+    ctypes.c_uint64,
+)
+
+_ERRORS: Mapping[int, type[TilewrightError]] = {1: PackageError, 2: DataError, 3: SimError, 4: DataError}
+
+
+def library_path(name: str) -> Path:
+    """Where a compiled file of this package is; also right for editable installs. Raises ImportError."""
+    path = Path(str(metadata.distribution("tilewright").locate_file(f"tilewright/_native/{name}")))
+    if not path.is_file():
+        raise ImportError(f"{path} is missing: install tilewright again, its build was not complete")
+    return path
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    lib = ctypes.CDLL(str(library_path(_LIBRARY)))
+    lib.tw_rt_abi.restype = ctypes.c_int32
+    if lib.tw_rt_abi() != ABI:
+        raise ImportError(
+            f"{_LIBRARY} has interface {lib.tw_rt_abi()}, expected {ABI}: install tilewright again"
+        )
+    pointer, error = ctypes.c_void_p, ctypes.POINTER(_Error)
+    lib.tw_rt_open.argtypes = [
+        _Bytes,
+        ctypes.POINTER(_Bytes),
+        ctypes.c_uint32,
+        ctypes.POINTER(pointer),
+        error,
+    ]
+    lib.tw_rt_close.argtypes = [pointer]
+    lib.tw_rt_close.restype = None
+    lib.tw_rt_set_accelerator.argtypes = [pointer, _ACCELERATOR, pointer]
+    lib.tw_rt_set_accelerator.restype = None
+    lib.tw_rt_run.argtypes = [pointer, ctypes.POINTER(_Tensor), ctypes.c_uint32, ctypes.POINTER(Stats), error]
+    lib.tw_rt_outputs.argtypes = [pointer]
+    lib.tw_rt_outputs.restype = ctypes.c_uint32
+    lib.tw_rt_output.argtypes = [pointer, ctypes.c_uint32, ctypes.POINTER(_Tensor)]
+    return lib
+
+
+def _raise(error: _Error) -> None:
+    text = error.text.decode(errors="replace")
+    kind = _ERRORS.get(error.kind)
+    if kind is None:
+        raise AssertionError(f"the runtime failed: {text}")
+    raise kind(text)
+
+
+class NativeProgram:
+    """A program in the C++ runtime. Not for two threads at once."""
+
+    def __init__(self, program: bytes, regions: Sequence[tuple[bytes, bytes, bytes]]) -> None:
+        """Take the program's bytes, and record, stream and constants of each region. Raises PackageError."""
+        self._handle = ctypes.c_void_p()
+        self._lib = _library()
+        self._callback: object = None
+        self._failure: BaseException | None = None
+        flat = [_Bytes(part, len(part)) for region in regions for part in region]
+        error = _Error()
+        if self._lib.tw_rt_open(
+            _Bytes(program, len(program)),
+            (_Bytes * len(flat))(*flat),
+            len(regions),
+            ctypes.byref(self._handle),
+            ctypes.byref(error),
+        ):
+            _raise(error)
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self._lib.tw_rt_close(self._handle)
+
+    def set_accelerator(self, run: Accelerator) -> None:
+        """Run regions by a Python function in place of the fast simulator."""
+
+        def call(_: object, region: int, source: int, size: int, target: int, room: int) -> int:
+            try:
+                result = run(region, ctypes.string_at(source, size) if size else b"")
+                if len(result) != room:
+                    raise AssertionError(f"region {region}: expected {room} bytes, found {len(result)}")
+                ctypes.memmove(target, result, room)
+            except BaseException as error:  # noqa: BLE001 - must not pass through C; `run` raises it again
+                self._failure = error
+                return 1
+            return 0
+
+        self._callback = _ACCELERATOR(call)
+        self._lib.tw_rt_set_accelerator(self._handle, self._callback, None)
+
+    def run(self, inputs: Sequence[NDArray[np.generic]]) -> tuple[list[NDArray[np.generic]], Stats]:
+        """Run on arrays in the program's order. Raises DataError, SimError or the accelerator's own."""
+        arrays = [np.asarray(a, order="C") for a in inputs]
+        tensors = (_Tensor * len(arrays))()
+        for tensor, array in zip(tensors, arrays, strict=True):
+            if array.dtype.name not in HOST_DTYPES or array.ndim > MAX_RANK:
+                raise DataError(
+                    f"expected one of {', '.join(HOST_DTYPES)}, found {array.dtype} of rank {array.ndim}"
+                )
+            tensor.dtype = HOST_DTYPES.index(cast(HostDType, array.dtype.name)) + 1
+            tensor.rank = array.ndim
+            tensor.shape[: array.ndim] = array.shape
+            tensor.data, tensor.size = array.ctypes.data, array.nbytes
+        stats, error = Stats(), _Error()
+        self._failure = None
+        if self._lib.tw_rt_run(self._handle, tensors, len(arrays), ctypes.byref(stats), ctypes.byref(error)):
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
+            _raise(error)
+        return [self._output(i) for i in range(self._lib.tw_rt_outputs(self._handle))], stats
+
+    def _output(self, index: int) -> NDArray[np.generic]:
+        tensor = _Tensor()
+        if self._lib.tw_rt_output(self._handle, index, ctypes.byref(tensor)):
+            raise AssertionError(f"output {index} is missing after a run")
+        data = ctypes.string_at(tensor.data, tensor.size) if tensor.size else b""
+        dtype = HOST_DTYPES[tensor.dtype - 1]
+        # A copy, for the runtime's memory lives until the next run only.
+        return np.frombuffer(data, dtype).reshape(tuple(tensor.shape[: tensor.rank])).copy()

@@ -1,0 +1,148 @@
+"""Run a package: host operators in C++, regions on the fast or the reference simulator."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tilewright.errors import ConfigError, DataError, Fault, FaultList, SimError
+from tilewright.runtime.native import NativeProgram
+from tilewright.targets.package import Package
+from tilewright.targets.program import encode_program, encode_region
+from tilewright.targets.region import MapLayout
+from tilewright.targets.sim import reference
+from tilewright.targets.sim.program import DramImage, Program
+
+Backend = Literal["sim", "reference"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run gave.
+
+    Attributes:
+        outputs: the network's outputs by name.
+        counts: of the accelerator, summed over the regions: `regions`, `instructions`, and with back end sim
+            `matrix_steps`, `vector_reads`, `dram_read_bytes`, `dram_write_bytes`, `fetch_bytes`.
+    """
+
+    outputs: dict[str, Array]
+    counts: dict[str, int]
+
+
+class Session:
+    """A package that is ready to run, any number of times. Not for two threads at once."""
+
+    def __init__(self, package: Package, backend: Backend = "sim") -> None:
+        """Load a package into the runtime.
+
+        Raises ConfigError for an unknown back end, PackageError where the runtime finds the package illegal.
+        """
+        if backend not in BACKENDS:
+            near = difflib.get_close_matches(str(backend), BACKENDS, n=1)
+            raise ConfigError(
+                Fault(
+                    f"unknown back end {backend!r}, known are {', '.join(BACKENDS)}",
+                    remedy=f"did you mean {near[0]}?" if near else "",
+                )
+            )
+        self._package = package
+        self._native = NativeProgram(
+            encode_program(package.program),
+            [(encode_region(r, package.overlay), r.stream, r.constants) for r in package.regions],
+        )
+        if backend == "reference":
+            self._native.set_accelerator(self._reference)
+
+    @property
+    def package(self) -> Package:
+        """The package it runs."""
+        return self._package
+
+    def run(self, feeds: Mapping[str, Array]) -> RunResult:
+        """Run once on one array for each input.
+
+        Raises DataError, with every fault, where names, shapes or types of the feeds are not the network's;
+        SimError where the simulated machine finds a fault.
+        """
+        arrays = self._checked(feeds)
+        outputs, stats = self._native.run(arrays)
+        names = (tensor.name for tensor in self._package.outputs)
+        return RunResult(dict(zip(names, outputs, strict=True)), stats.to_dict())
+
+    def _checked(self, feeds: Mapping[str, Array]) -> list[Array]:
+        inputs = self._package.inputs
+        faults = FaultList()
+        known = [tensor.name for tensor in inputs]
+        for name in feeds:
+            if name not in known:
+                faults.add(f"unknown input {name!r}, the network's are {', '.join(known)}")
+        arrays: list[Array] = []
+        for tensor in inputs:
+            if tensor.name not in feeds:
+                faults.add(
+                    f"is missing, expected {tensor.dtype} {tensor.shape}", where=f"input {tensor.name}"
+                )
+                continue
+            array = np.asarray(feeds[tensor.name])
+            if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
+                faults.add(
+                    f"expected {tensor.dtype} {tensor.shape}, found {array.dtype.name} {array.shape}",
+                    where=f"input {tensor.name}",
+                )
+            # The program's bytes are little-endian, and so are all hosts that the runtime is built for.
+            arrays.append(array.astype(tensor.dtype, copy=False))
+        faults.raise_if_any(DataError)
+        return arrays
+
+    def _reference(self, number: int, inputs: bytes) -> bytes:
+        region = self._package.regions[number]
+        program = Program(
+            region.stream, self._package.overlay, tuple(region.layers[i] for i in region.layer_of)
+        )
+        image = DramImage(
+            constants=np.frombuffer(region.constants, np.uint8),
+            inputs=np.frombuffer(inputs, np.uint8),
+            workspace_bytes=region.workspace_bytes,
+            output_bytes=region.output_bytes,
+        )
+        try:
+            result = reference.run(program, image)
+        except SimError as error:
+            where = f"region {region.name}"
+            raise SimError(
+                *(
+                    Fault(f.message, f"{where}, {f.where}" if f.where else where, f.remedy)
+                    for f in error.faults
+                )
+            ) from error
+        for layout in region.outputs:
+            missing = int(
+                np.count_nonzero(~result.outputs_written[_bytes_of(layout, self._package.overlay.inp_bits)])
+            )
+            if missing:
+                raise SimError(
+                    f"region {region.name}: {missing} bytes of output {layout.name} were never written"
+                )
+        return result.outputs.tobytes()
+
+
+def _bytes_of(layout: MapLayout, inp_bits: int) -> NDArray[np.int64]:
+    """Bytes of the segment that hold elements of a tensor."""
+    pixels = math.prod(layout.shape[2:])
+    lanes = np.flatnonzero(np.asarray(layout.lanes) >= 0)
+    values = np.arange(pixels)[:, np.newaxis] * len(layout.lanes) + lanes
+    return np.unique(layout.offset + values * inp_bits // 8)
+
+
+def run(package: Package, feeds: Mapping[str, Array], backend: Backend = "sim") -> dict[str, Array]:
+    """Run a package once; see :class:`Session` for repeated runs and for what is raised."""
+    return Session(package, backend).run(feeds).outputs

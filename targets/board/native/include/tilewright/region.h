@@ -1,0 +1,81 @@
+// An accelerator region: stream, constants, memory map (targets/region.py), and a device that runs it.
+#ifndef TILEWRIGHT_REGION_H_
+#define TILEWRIGHT_REGION_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tilewright/simulator.h"
+#include "tilewright/tensor.h"
+
+namespace tilewright::runtime {
+
+// How a tensor lies in the input or output segment; see MapLayout in targets/region.py.
+struct MapLayout {
+  std::string name;
+  DType type = DType::kInt8;
+  Shape shape;
+  std::uint64_t offset = 0;  // bytes
+  std::vector<std::int32_t> lanes;
+
+  std::int64_t channels() const { return shape[1]; }
+  std::int64_t pixels() const { return shape.size() == 4 ? shape[2] * shape[3] : 1; }
+  std::uint64_t bytes(int inp_bits) const {
+    return (static_cast<std::uint64_t>(pixels()) * lanes.size() * static_cast<unsigned>(inp_bits) + 7) / 8;
+  }
+};
+
+struct Region {
+  std::string name;
+  Overlay machine{};
+  std::uint64_t workspace_bytes = 0, input_bytes = 0, output_bytes = 0;
+  std::vector<std::string> layers;
+  std::vector<std::uint32_t> layer_of;
+  std::vector<MapLayout> inputs, outputs;
+  std::vector<std::uint8_t> stream, constants;
+
+  // Reads a region's record (targets/program.py) and checks everything that packing relies on. Throws Error.
+  static Region Parse(const std::uint8_t* record, std::uint64_t size, std::vector<std::uint8_t> stream,
+                      std::vector<std::uint8_t> constants);
+};
+
+// Writes NCHW or (1, K) values into `segment` as the map says; other lanes become 0. Throws Error TW_RT_DATA where
+// a value does not fit inp_bits. `data` holds the map's element type.
+void Pack(const MapLayout& map, int inp_bits, const std::uint8_t* data, std::uint8_t* segment);
+// The way back.
+void Unpack(const MapLayout& map, int inp_bits, const std::uint8_t* segment, std::uint8_t* data);
+
+// What executes a region's stream on its segments.
+class Device {
+ public:
+  virtual ~Device() = default;
+  // `inputs` and `outputs` are the region's whole segments. Throws Error.
+  virtual void Run(const Region& region, std::uint32_t index, const std::vector<std::uint8_t>& inputs,
+                   std::vector<std::uint8_t>* outputs, tw_rt_stats* stats) = 0;
+};
+
+// The fast simulator.
+std::unique_ptr<Device> MakeSimulatorDevice();
+// The caller's function.
+std::unique_ptr<Device> MakeCallbackDevice(tw_rt_accelerator run, void* context);
+
+// Packs, runs, unpacks. `inputs` and `outputs` are row-major tensors in the map's order and types; keeps its
+// segments, so one runner serves one region, not from two threads at once.
+class RegionRunner {
+ public:
+  RegionRunner(Region region, std::uint32_t index);
+  const Region& region() const { return region_; }
+  void Run(Device* device, const std::vector<const std::uint8_t*>& inputs, const std::vector<std::uint8_t*>& outputs,
+           tw_rt_stats* stats);
+
+ private:
+  Region region_;
+  std::uint32_t index_;
+  std::vector<std::uint8_t> input_segment_, output_segment_;
+};
+
+}  // namespace tilewright::runtime
+
+#endif  // TILEWRIGHT_REGION_H_

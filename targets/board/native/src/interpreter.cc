@@ -1,0 +1,156 @@
+#include "interpreter.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "tilewright/operator.h"
+
+namespace tilewright::runtime {
+namespace {
+
+bool Fits(const Shape& found, const Shape& declared) {
+  if (found.size() != declared.size()) return false;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    if (declared[i] != -1 && declared[i] != found[i]) return false;
+  }
+  return true;
+}
+
+const std::vector<OpSpec>& Table() {
+  static const std::vector<OpSpec> table = {
+#define TILEWRIGHT_HOST_OP(name, least_in, most_in, least_out, most_out, ...) \
+  {#name, least_in, most_in, least_out, most_out, __VA_ARGS__, ops::op_##name},
+#include "host_ops.inc"
+#undef TILEWRIGHT_HOST_OP
+  };
+  return table;
+}
+
+}  // namespace
+
+const OpSpec* FindOp(const std::string& name) {
+  for (const OpSpec& op : Table()) {
+    if (name == op.name) return &op;
+  }
+  return nullptr;
+}
+
+// Regions need a device; RunStep never comes here for them.
+void ops::op_region(Call&) { Fail(TW_RT_INTERNAL, "a region is no kernel"); }
+
+Tensor RunOperator(const std::string& name, const std::vector<Tensor>& inputs,
+                   const std::map<std::string, double>& numbers) {
+  Step step;
+  step.op = FindOp(name);
+  Require(step.op != nullptr && step.op->kernel != ops::op_region, "unknown host operator ", name);
+  for (const AttributeSpec& spec : step.op->attributes) {
+    const auto found = numbers.find(spec.name);
+    Require(found != numbers.end(), name, ": attribute ", spec.name, " is missing");
+    Attribute attribute;
+    attribute.name = spec.name;
+    attribute.type = static_cast<AttributeType>(spec.type);
+    attribute.number = found->second;
+    attribute.integer = static_cast<std::int64_t>(found->second);
+    step.attributes.push_back(attribute);
+  }
+  std::vector<const Tensor*> operands;
+  for (const Tensor& input : inputs) operands.push_back(&input);
+  Require(inputs.size() >= step.op->least_inputs && inputs.size() <= step.op->most_inputs, name, ": found ",
+          inputs.size(), " operands");
+  const TensorSpec open{"result", DType::kFloat32, {}};
+  Call call(step, std::move(operands), {&open});
+  step.op->kernel(call);
+  return std::move(call.out[0]);
+}
+
+Interpreter::Interpreter(Program program, std::vector<Region> regions)
+    : program_(std::move(program)), device_(MakeSimulatorDevice()), values_(program_.tensors.size()) {
+  for (Region& region : regions) {
+    const auto index = static_cast<std::uint32_t>(regions_.size());
+    regions_.push_back(std::make_unique<RegionRunner>(std::move(region), index));
+  }
+  for (Constant& c : program_.constants) values_[c.tensor] = std::move(c.value);
+  program_.constants.clear();
+}
+
+void Interpreter::Run(const tw_rt_tensor* inputs, std::uint32_t n_inputs, tw_rt_stats* stats) {
+  done_ = false;
+  if (n_inputs != program_.inputs.size()) {
+    Fail(TW_RT_DATA, "expected ", program_.inputs.size(), " inputs, found ", n_inputs);
+  }
+  for (std::uint32_t i = 0; i < n_inputs; ++i) {
+    const TensorSpec& spec = program_.tensors[program_.inputs[i]];
+    const tw_rt_tensor& given = inputs[i];
+    Tensor value(spec.type, spec.shape);
+    const bool rank_fits = given.rank >= 0 && static_cast<std::size_t>(given.rank) == spec.shape.size();
+    if (given.dtype != static_cast<int>(spec.type) || !rank_fits ||
+        !std::equal(spec.shape.begin(), spec.shape.end(), given.shape) || given.size != value.bytes()) {
+      Fail(TW_RT_DATA, "input ", spec.name, ": expected ", DTypeName(spec.type), " ", ShapeText(spec.shape));
+    }
+    if (given.size > 0) std::memcpy(value.raw(), given.data, given.size);
+    values_[program_.inputs[i]] = std::move(value);
+  }
+  for (std::size_t i = 0; i < program_.steps.size(); ++i) {
+    const Step& step = program_.steps[i];
+    try {
+      RunStep(step, stats);
+    } catch (const Error& error) {
+      // A region's message names the region and the layer already.
+      if (std::strcmp(step.op->name, "region") == 0) throw;
+      Fail(error.kind, "step ", i, " (", step.op->name, " giving ",
+           program_.tensors[step.outputs[0]].name, "): ", error.what());
+    }
+  }
+  done_ = true;
+}
+
+void Interpreter::RunStep(const Step& step, tw_rt_stats* stats) {
+  std::vector<const Tensor*> in;
+  for (std::uint32_t n : step.inputs) in.push_back(&values_[n]);
+  std::vector<const TensorSpec*> declared;
+  for (std::uint32_t n : step.outputs) declared.push_back(&program_.tensors[n]);
+  Call call(step, std::move(in), std::move(declared));
+  if (step.op->kernel == ops::op_region) {
+    RunRegion(step, &call, stats);
+  } else {
+    step.op->kernel(call);
+  }
+  for (std::size_t i = 0; i < call.out.size(); ++i) {
+    const TensorSpec& spec = *call.declared[i];
+    const Tensor& found = call.out[i];
+    Require(found.type() == spec.type && Fits(found.shape(), spec.shape), "result ", spec.name, ": declared ",
+            DTypeName(spec.type), " ", ShapeText(spec.shape), ", found ", DTypeName(found.type()), " ",
+            ShapeText(found.shape()));
+    values_[step.outputs[i]] = std::move(call.out[i]);
+  }
+}
+
+void Interpreter::RunRegion(const Step& step, Call* call, tw_rt_stats* stats) {
+  RegionRunner& runner = *regions_[static_cast<std::size_t>(step.attributes[0].integer)];
+  const Region& region = runner.region();
+  Require(call->in.size() == region.inputs.size() && call->out.size() == region.outputs.size(), "region ", region.name,
+          ": expected ", region.inputs.size(), " operands and ", region.outputs.size(), " results");
+  std::vector<const std::uint8_t*> inputs;
+  for (std::size_t i = 0; i < call->in.size(); ++i) {
+    const MapLayout& map = region.inputs[i];
+    const Tensor& value = *call->in[i];
+    Require(value.type() == map.type && value.shape() == map.shape, "region ", region.name, ", operand ", map.name,
+            ": expected ", DTypeName(map.type), " ", ShapeText(map.shape), ", found ", DTypeName(value.type()), " ",
+            ShapeText(value.shape()));
+    inputs.push_back(value.raw());
+  }
+  std::vector<std::uint8_t*> outputs;
+  for (std::size_t i = 0; i < call->out.size(); ++i) {
+    call->out[i] = Tensor(region.outputs[i].type, region.outputs[i].shape);
+    outputs.push_back(call->out[i].raw());
+  }
+  runner.Run(device_.get(), inputs, outputs, stats);
+  ++stats->regions;
+}
+
+const Tensor* Interpreter::output(std::uint32_t index) const {
+  if (!done_ || index >= program_.outputs.size()) return nullptr;
+  return &values_[program_.outputs[index]];
+}
+
+}  // namespace tilewright::runtime

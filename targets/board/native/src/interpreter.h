@@ -1,0 +1,38 @@
+// Runs a program: host operators one after the other, regions on a device.
+#ifndef TILEWRIGHT_INTERPRETER_H_
+#define TILEWRIGHT_INTERPRETER_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kernels.h"
+#include "tilewright/region.h"
+
+namespace tilewright::runtime {
+
+class Interpreter {
+ public:
+  Interpreter(Program program, std::vector<Region> regions);
+
+  void set_device(std::unique_ptr<Device> device) { device_ = std::move(device); }
+  // `inputs` in the program's order. Throws Error; outputs of an earlier run are gone then.
+  void Run(const tw_rt_tensor* inputs, std::uint32_t n_inputs, tw_rt_stats* stats);
+  std::uint32_t outputs() const { return static_cast<std::uint32_t>(program_.outputs.size()); }
+  // Null before a successful run.
+  const Tensor* output(std::uint32_t index) const;
+
+ private:
+  void RunStep(const Step& step, tw_rt_stats* stats);
+  void RunRegion(const Step& step, Call* call, tw_rt_stats* stats);
+
+  Program program_;
+  std::vector<std::unique_ptr<RegionRunner>> regions_;
+  std::unique_ptr<Device> device_;
+  std::vector<Tensor> values_;
+  bool done_ = false;
+};
+
+}  // namespace tilewright::runtime
+
+#endif  // TILEWRIGHT_INTERPRETER_H_

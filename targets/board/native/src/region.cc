@@ -1,0 +1,149 @@
+#include "tilewright/region.h"
+
+#include <algorithm>
+
+#include "reader.h"
+
+namespace tilewright::runtime {
+namespace {
+
+constexpr char kMagic[] = {'T', 'W', 'R', 'G', 1, 0};
+
+std::vector<MapLayout> ParseMaps(Reader* r, const Region& region, std::uint64_t segment, bool output) {
+  std::vector<MapLayout> maps(r->Count(1));
+  for (MapLayout& map : maps) {
+    map.name = r->Text();
+    const int type = r->Number<std::uint8_t>();
+    const std::string where = "region " + region.name + ", tensor " + map.name;
+    Require(type == static_cast<int>(DType::kInt8) || type == static_cast<int>(DType::kUint8), where,
+            ": expected int8 or uint8, found type ", type);
+    map.type = static_cast<DType>(type);
+    map.shape.resize(r->Number<std::uint8_t>());
+    Require(map.shape.size() == 2 || map.shape.size() == 4, where, ": expected rank 2 or 4, found ", map.shape.size());
+    for (std::int64_t& dim : map.shape) dim = r->Number<std::int64_t>();
+    Require(Elements(map.shape, 1) > 0 && map.shape[0] == 1, where, ": expected shape (1, C, H, W) or (1, K), found ",
+            ShapeText(map.shape));
+    map.offset = r->Number<std::uint64_t>();
+    map.lanes = r->Array<std::int32_t>();
+    const auto block = static_cast<std::size_t>(region.machine.block_in);
+    Require(!map.lanes.empty() && map.lanes.size() % block == 0, where, ": expected a multiple of ", block,
+            " lanes, found ", map.lanes.size());
+    std::vector<char> present(static_cast<std::size_t>(map.channels()), 0);
+    for (std::int32_t lane : map.lanes) {
+      Require(lane >= -1 && lane < map.channels(), where, ": lane holds channel ", lane, " of ", map.channels());
+      if (lane >= 0) present[static_cast<std::size_t>(lane)] = 1;
+    }
+    Require(!output || std::count(present.begin(), present.end(), 0) == 0, where, ": a channel lies in no lane");
+    // pixels <= 2^30 and lanes <= 2^30, so the product fits 64 bits.
+    const std::uint64_t bytes = map.bytes(region.machine.inp_bits);
+    Require(map.offset <= segment && bytes <= segment - map.offset, where, ": ", bytes, " bytes at ", map.offset,
+            " pass the segment of ", segment);
+    Require(map.offset % static_cast<unsigned>(region.machine.half_word_bytes()) == 0, where, ": offset ", map.offset,
+            " is no multiple of the half word's ", region.machine.half_word_bytes(), " bytes");
+  }
+  return maps;
+}
+
+}  // namespace
+
+Region Region::Parse(const std::uint8_t* record, std::uint64_t size, std::vector<std::uint8_t> stream,
+                     std::vector<std::uint8_t> constants) {
+  Reader r(record, size, "region");
+  r.Expect(kMagic, sizeof kMagic);
+  Region region;
+  region.name = r.Text();
+  Overlay& m = region.machine;
+  for (std::int32_t* field : {&m.block_in, &m.block_out, &m.inp_bits, &m.wgt_bits, &m.acc_bits, &m.act_half_words,
+                              &m.wgt_tiles, &m.acc_vectors, &m.param_records, &m.disp_entries, &m.displacement_min,
+                              &m.displacement_max}) {
+    *field = r.Number<std::int32_t>();
+  }
+  Require(m.inp_bits == 1 || m.inp_bits == 2 || m.inp_bits == 4 || m.inp_bits == 8, "region ", region.name,
+          ": expected inp_bits of 1, 2, 4 or 8, found ", m.inp_bits);
+  Require(m.block_in >= 8 && m.block_in <= 4096 && m.block_in % 8 == 0, "region ", region.name,
+          ": expected block_in of 8 to 4096, a multiple of 8, found ", m.block_in);
+  for (std::uint64_t* field : {&region.workspace_bytes, &region.input_bytes, &region.output_bytes}) {
+    *field = r.Number<std::uint64_t>();
+    Require(*field <= kMaxBytes, "region ", region.name, ": a segment of ", *field, " bytes is above the limit of ",
+            kMaxBytes);
+  }
+  region.layers.resize(r.Count(2));
+  for (std::string& layer : region.layers) layer = r.Text();
+  region.layer_of = r.Array<std::uint32_t>();
+  for (std::uint32_t layer : region.layer_of) {
+    Require(layer < region.layers.size(), "region ", region.name, ": layer ", layer, " of ", region.layers.size());
+  }
+  r.Array<std::uint64_t>();  // products: only compilers read them
+  r.Array<std::uint32_t>();
+  region.inputs = ParseMaps(&r, region, region.input_bytes, false);
+  region.outputs = ParseMaps(&r, region, region.output_bytes, true);
+  r.End();
+  region.stream = std::move(stream);
+  region.constants = std::move(constants);
+  return region;
+}
+
+void Pack(const MapLayout& map, int inp_bits, const std::uint8_t* data, std::uint8_t* segment) {
+  const std::int64_t pixels = map.pixels();
+  const auto lanes = static_cast<std::int64_t>(map.lanes.size());
+  const std::uint8_t flip = map.type == DType::kInt8 ? 128 : 0;
+  std::uint8_t* out = segment + map.offset;
+  std::fill_n(out, map.bytes(inp_bits), std::uint8_t{0});
+  unsigned all = 0;
+  for (std::int64_t l = 0; l < lanes; ++l) {
+    const std::int64_t channel = map.lanes[static_cast<std::size_t>(l)];
+    if (channel < 0) continue;
+    const std::uint8_t* from = data + channel * pixels;
+    if (inp_bits == 8) {
+      for (std::int64_t p = 0; p < pixels; ++p) out[p * lanes + l] = static_cast<std::uint8_t>(from[p] ^ flip);
+      continue;
+    }
+    for (std::int64_t p = 0; p < pixels; ++p) {
+      const unsigned value = static_cast<unsigned>(from[p] ^ flip);
+      const std::int64_t bit = (p * lanes + l) * inp_bits;
+      all |= value;
+      out[bit / 8] = static_cast<std::uint8_t>(out[bit / 8] | ((value & ((1u << inp_bits) - 1)) << (bit % 8)));
+    }
+  }
+  if (inp_bits < 8 && (all >> inp_bits) != 0) {
+    Fail(TW_RT_DATA, "tensor ", map.name, ": a value does not fit the overlay's ", inp_bits, " bits");
+  }
+}
+
+void Unpack(const MapLayout& map, int inp_bits, const std::uint8_t* segment, std::uint8_t* data) {
+  const std::int64_t pixels = map.pixels();
+  const auto lanes = static_cast<std::int64_t>(map.lanes.size());
+  const std::uint8_t flip = map.type == DType::kInt8 ? 128 : 0;
+  const unsigned mask = (1u << inp_bits) - 1;
+  const std::uint8_t* in = segment + map.offset;
+  for (std::int64_t l = 0; l < lanes; ++l) {
+    const std::int64_t channel = map.lanes[static_cast<std::size_t>(l)];
+    if (channel < 0) continue;
+    std::uint8_t* to = data + channel * pixels;
+    for (std::int64_t p = 0; p < pixels; ++p) {
+      const std::int64_t bit = (p * lanes + l) * inp_bits;
+      to[p] = static_cast<std::uint8_t>(((in[bit / 8] >> (bit % 8)) & mask) ^ flip);
+    }
+  }
+}
+
+RegionRunner::RegionRunner(Region region, std::uint32_t index)
+    : region_(std::move(region)),
+      index_(index),
+      input_segment_(region_.input_bytes),
+      output_segment_(region_.output_bytes) {}
+
+void RegionRunner::Run(Device* device, const std::vector<const std::uint8_t*>& inputs,
+                       const std::vector<std::uint8_t*>& outputs, tw_rt_stats* stats) {
+  Require(inputs.size() == region_.inputs.size() && outputs.size() == region_.outputs.size(), "region ", region_.name,
+          ": expected ", region_.inputs.size(), " operands and ", region_.outputs.size(), " results, found ",
+          inputs.size(), " and ", outputs.size());
+  const int bits = region_.machine.inp_bits;
+  for (std::size_t i = 0; i < inputs.size(); ++i) Pack(region_.inputs[i], bits, inputs[i], input_segment_.data());
+  // Bytes that a faulty stream leaves alone must not show an earlier run's results.
+  std::fill(output_segment_.begin(), output_segment_.end(), std::uint8_t{0});
+  device->Run(region_, index_, input_segment_, &output_segment_, stats);
+  for (std::size_t i = 0; i < outputs.size(); ++i) Unpack(region_.outputs[i], bits, output_segment_.data(), outputs[i]);
+}
+
+}  // namespace tilewright::runtime

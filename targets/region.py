@@ -1,0 +1,62 @@
+"""A region ready to run: a stream, constants and a memory map. Data only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+RegionDType = Literal["int8", "uint8"]
+
+
+@dataclass(frozen=True)
+class MapLayout:
+    """How a tensor lies in the input or output segment of DRAM.
+
+    Element (c, y, x) is the lane l with `lanes[l] == c` of pixel (y, x): with P = len(lanes) lanes a pixel, value
+    number (y*W + x)*P + l after `offset` bytes, of the overlay's `inp_bits`, little-endian within a byte. Stored is
+    the value + 128 for int8, the value for uint8. Lanes with -1 hold nothing (an input's may have any content).
+
+    Attributes:
+        name: tensor name.
+        shape: (1, C, H, W) or (1, K), K being channels of a 1x1 map.
+        dtype: element type outside.
+        offset: bytes from the segment's start, a multiple of the half word's bytes.
+        lanes: channel of each lane or -1; a multiple of block_in long.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: RegionDType
+    offset: int
+    lanes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CompiledRegion:
+    """A region ready to run.
+
+    Attributes:
+        name: the region's symbol.
+        stream: encoded instructions, ending with FINISH.
+        layers: source layer names.
+        layer_of: for each instruction the index of its source layer in `layers`.
+        constants: bytes behind base register 0.
+        workspace_bytes: size of the segment behind base register 1.
+        input_bytes, output_bytes: sizes of the segments behind base registers 2 and 3.
+        inputs, outputs: the memory map, in the order of the region's parameters and results.
+    """
+
+    name: str
+    stream: bytes
+    layers: tuple[str, ...]
+    layer_of: tuple[int, ...]
+    constants: bytes
+    workspace_bytes: int
+    input_bytes: int
+    output_bytes: int
+    inputs: tuple[MapLayout, ...]
+    outputs: tuple[MapLayout, ...]
+    products: Mapping[int, int] = field(default_factory=dict)
+    """For each weight tile and depthwise tap row, by its byte offset in `constants`, how many of its weights belong to
+    the network (the rest fills blocks); for counting MACs from the stream."""
