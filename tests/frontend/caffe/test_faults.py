@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 import warnings
 from pathlib import Path
@@ -483,6 +484,18 @@ def test_mutated_prototxt(base: tuple[Path, bytes], seed: int) -> None:
     path = folder / "mutated.prototxt"
     path.write_text(text, encoding="utf-8")
     assert outcome(path, folder / "net.caffemodel") in ("model", "ModelError", "UnsupportedModel")
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(index=st.integers(0, 10**6), number=st.integers(-1, 6))
+def test_one_other_number(base: tuple[Path, bytes], index: int, number: int) -> None:
+    """Mild changes, of which many are valid: weights are random, so that these reach the conversion."""
+    folder, _ = base
+    spans = [match.span() for match in re.finditer(r"(?<=: )\d+", BASE)]
+    start, end = spans[index % len(spans)]
+    path = folder / "other.prototxt"
+    path.write_text(BASE[:start] + str(number) + BASE[end:], encoding="utf-8")
+    assert outcome(path, 1) in ("model", "ModelError", "UnsupportedModel")
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tilewright.errors import ModelError
+from tilewright.errors import FaultList, ModelError
 from tilewright.frontend.caffe import read_caffe, read_caffemodel, write_caffemodel
-from tilewright.frontend.caffe.random_weights import RandomWeights
+from tilewright.frontend.caffe.random_weights import RandomWeights, weight_gains
+from tilewright.frontend.caffe.records import to_record
+from tilewright.frontend.caffe.text import parse_text
 from tilewright.frontend.caffe.weights import BlobSpec
 
 from .nets import header, layer, noise
@@ -166,6 +168,22 @@ def test_missing_folder_and_target(tmp_path: Path) -> None:
         read_caffemodel(tmp_path)
     with pytest.raises(ModelError, match="cannot be written"):
         write_caffemodel(tmp_path / "no" / "folder", BLOBS)
+
+
+def test_gain_follows_from_what_comes_next() -> None:
+    text = (
+        layer("Convolution", name="a") + layer("BatchNorm", "", ["a"], "bn") + layer("PReLU", "", ["bn"], "r")
+    )
+    text += (
+        layer("Convolution", "", ["r"], "b")
+        + layer("Scale", "", ["b"], "s")
+        + layer("Eltwise", "", ["s", "r"], "e")
+    )
+    text += layer("InnerProduct", "", ["e"], "fc")
+    faults = FaultList()
+    net = to_record(parse_text(text), "NetParameter", faults, "net")
+    gains = weight_gains(net.children("layer"))
+    assert (gains["a"], gains["b"], gains["fc"]) == (2**0.5, 0.5, 1.0)
 
 
 def test_random_weights_are_reproducible_and_of_order_one() -> None:
