@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from tilewright.relay_passes.integer.emit import LAYER, emit
 from tilewright.relay_passes.integer.ops import Layout, LayoutStep
 from tilewright.relay_passes.integer.parse import kind_of, parse
@@ -29,7 +30,7 @@ class _Known:
     args: tuple[relax.Var, ...]
 
 
-def _indices(args: Sequence[relax.Var]) -> list[np.ndarray]:  # type: ignore[type-arg]
+def _indices(args: Sequence[relax.Var]) -> list[NDArray[np.int64]]:
     """Each element's number, over all operands."""
     arrays, first = [], 0
     for arg in args:
@@ -116,4 +117,3 @@ class CollapseLayouts:
         if not changed:
             return module
         return finish(module, functions, main, bindings)
-

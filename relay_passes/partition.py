@@ -157,9 +157,7 @@ def _named(module: IRModule) -> IRModule:
 
 def _same_blocks(function: relax.Function, bindings: list[relax.VarBinding]) -> relax.Function:
     rest = iter(bindings)
-    blocks = [
-        type(block)([next(rest) for _ in block.bindings]) for block in function.body.blocks
-    ]
+    blocks = [type(block)([next(rest) for _ in block.bindings]) for block in function.body.blocks]
     body = relax.SeqExpr(blocks, function.body.body)
     relax.expr._update_type(body, function.body.body.ty)
     return relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
@@ -184,7 +182,9 @@ def assert_integer(module: IRModule) -> None:
         result = function.ret_ty
         fields += list(result.fields) if isinstance(result, relax.TupleType) else [result]
         for ty in fields:
-            assert str(ty.dtype) in ("int8", "uint8"), f"{symbol.name_hint} has a {ty.dtype} operand or result"
+            assert str(ty.dtype) in ("int8", "uint8"), (
+                f"{symbol.name_hint} has a {ty.dtype} operand or result"
+            )
 
 
 @dataclass(frozen=True)

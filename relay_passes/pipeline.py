@@ -58,11 +58,15 @@ def make_pass(spec: str, target: Overlay) -> Pass:
         key, _, value = item.partition("=")
         if key.strip() not in fields:
             known = ", ".join(fields) or "none"
-            raise ConfigError(Fault(f"expected an option of {found.name} ({known}), found {key.strip()!r}", "-p"))
+            raise ConfigError(
+                Fault(f"expected an option of {found.name} ({known}), found {key.strip()!r}", "-p")
+            )
         try:
             options[key.strip()] = int(value)
         except ValueError:
-            raise ConfigError(Fault(f"expected a whole number for {key.strip()}, found {value!r}", "-p")) from None
+            raise ConfigError(
+                Fault(f"expected a whole number for {key.strip()}, found {value!r}", "-p")
+            ) from None
     return dataclasses.replace(found, **options)  # type: ignore[type-var]
 
 

@@ -115,5 +115,3 @@ def _spec(var: relax.Var) -> Spec:
 
 def _identifier(name: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in name)
-
-

@@ -58,7 +58,11 @@ def add(low: Lowering, e: Epilogue, call: Apply) -> None:
         a, b, ra, rb = b, a, rb, ra
     big = max(abs(ra), abs(rb))
     if not 0 < big < 1 << 22 or abs(offset) >= 1 << 20:
-        low.reject("scale(input) / scale(output) must be in 0..2^22", f"{big:.4g} with offset {offset:.4g}", "check the scales")
+        low.reject(
+            "scale(input) / scale(output) must be in 0..2^22",
+            f"{big:.4g} with offset {offset:.4g}",
+            "check the scales",
+        )
     s = int(requantise(big, offset / big, out).s[0])
     m, m2 = (int(np.rint(np.ldexp(r, s))) for r in (ra, rb))
     zero = int(np.rint(np.ldexp(offset, s))) + (out.zero_point << s)
