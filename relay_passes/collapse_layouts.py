@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from tvm import relax
+from tvm.ir import GlobalVar, IRModule
+
 from tilewright.relay_passes.integer.emit import LAYER, emit
 from tilewright.relay_passes.integer.ops import Layout, LayoutStep
 from tilewright.relay_passes.integer.parse import kind_of, parse
 from tilewright.relay_passes.rewrite import bindings_of, call_of, finish, symbol_of
 from tilewright.relay_passes.values import dtype_of, static_shape
-from tvm import relax
-from tvm.ir import GlobalVar, IRModule
 
 
 @dataclass(frozen=True)

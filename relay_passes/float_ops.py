@@ -35,7 +35,7 @@ def _binary(f: Callable[[F32, F32], F32]) -> Callable[[Sequence[F32], Attrs], F3
 
 def _leaky(xs: Sequence[F32], a: Attrs) -> F32:
     x = xs[0]
-    return np.where(x < 0, x * np.asarray(a.alpha, x.dtype), x)
+    return np.asarray(np.where(x < 0, x * np.asarray(a.alpha, x.dtype), x))
 
 
 def _gelu_tanh(x: F32) -> F32:

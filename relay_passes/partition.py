@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from tvm import relax
+from tvm.ir import GlobalVar, IRModule
+
 from tilewright.codegen.graph import Node
 from tilewright.codegen.legal import check
 from tilewright.codegen.lift import node as lift_node
@@ -19,8 +22,6 @@ from tilewright.relay_passes.placement import Placement
 from tilewright.relay_passes.predicate import Reject, Verdict
 from tilewright.relay_passes.rewrite import bindings_of, finish, symbol_of, used
 from tilewright.targets.config import Overlay
-from tvm import relax
-from tvm.ir import GlobalVar, IRModule
 
 CODEGEN = "tilewright"
 Check = Callable[[Node], Verdict]

@@ -7,14 +7,15 @@ import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from tvm import relax, transform
+from tvm.ir import IRModule
+from tvm.target import Target
+
 from tilewright.errors import ConfigError, Fault
 from tilewright.relay_passes.collapse_layouts import CollapseLayouts
 from tilewright.relay_passes.partition import Partition
 from tilewright.relay_passes.qdq_to_integer import QdqToInteger
 from tilewright.targets.config import Overlay, overlay
-from tvm import relax, transform
-from tvm.ir import IRModule
-from tvm.target import Target
 
 PIPELINE = "tilewright"
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import onnx
+from tvm import relax
+from tvm.ir import GlobalVar, IRModule
+
 from tilewright.codegen.legal import check
 from tilewright.frontend.relax_import import Sources, to_relax
 from tilewright.relay_passes.partition import find_evictions
@@ -16,8 +19,6 @@ from tilewright.relay_passes.predicate import Reject
 from tilewright.relay_passes.rewrite import bindings_of
 from tilewright.relay_passes.values import static_shape
 from tilewright.targets.config import Overlay
-from tvm import relax
-from tvm.ir import GlobalVar, IRModule
 
 _NOT_QUANTISED = Reject(
     "a layer must lie between DequantizeLinear and QuantizeLinear",

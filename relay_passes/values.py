@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from tilewright.relay_passes.float_ops import ELEMENTWISE, Attrs, elementwise
 from tvm import relax
 from tvm.ir import GenericConst
+
+from tilewright.relay_passes.float_ops import ELEMENTWISE, Attrs, elementwise
 
 RelaxExpr: TypeAlias = relax.Expr
 Shape: TypeAlias = tuple[int, ...]

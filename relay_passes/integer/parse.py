@@ -7,6 +7,8 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from tvm import relax
+
 from tilewright.relay_passes.integer.emit import COMPOSITE_PREFIX
 from tilewright.relay_passes.integer.ops import (
     I64,
@@ -26,7 +28,6 @@ from tilewright.relay_passes.integer.ops import (
     SumPool2d,
     Table,
 )
-from tvm import relax
 
 Expr: TypeAlias = relax.Expr
 

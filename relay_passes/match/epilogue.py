@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
 from tilewright.relay_passes.match.lowering import Lowering
 from tilewright.relay_passes.values import Apply, Const, Value
 

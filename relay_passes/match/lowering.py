@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import NoReturn, TypeAlias
 
 import numpy as np
+from tvm import relax
+
 from tilewright.relay_passes.float_ops import ELEMENTWISE, F32, elementwise, quantise
-from tilewright.relay_passes.integer.ops import Array, DType, Layout, LayoutStep, MaxPool2d, Operator, Table
+from tilewright.relay_passes.integer.ops import DType, Layout, LayoutStep, MaxPool2d, Operator, Table
 from tilewright.relay_passes.predicate import Reject, Rejected
 from tilewright.relay_passes.values import Apply, Cone, Const, Foreign, Leaf, Quant, Shape, Value
-from tvm import relax
 
 Ref: TypeAlias = relax.Var | int
 """An operand: a variable of the function, or the number of an operator of the same cone."""
