@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tilewright.codegen.graph import Node
-from tilewright.codegen.lower import place_layout
-from tilewright.codegen.values import CONSTANT, Map, Value, gathers
+from tilewright.codegen.layouts import gathers, place_layout
+from tilewright.codegen.values import CONSTANT, Map, Value
 from tilewright.relay_passes.integer import ops
 from tilewright.relay_passes.predicate import Ok, Reject, Verdict
 from tilewright.targets.config import Overlay

@@ -20,6 +20,7 @@ HOST_DTYPES + 1. The C++ reader is `board/native/src/program.cc`.
 | sizes | u64 workspace, input, output bytes |
 | layers | list of text |
 | layer_of | list of u32 |
+| products | list of u64 offsets, list of u32 counts; only compilers read them |
 | inputs, outputs | list of: text name, u8 type (int8 or uint8), u8 rank, i64 dims, u64 offset, list of i32 lanes |
 
 A region's stream and constants are byte strings beside it. Every tensor is defined once (input, constant or result of a
@@ -29,7 +30,7 @@ step) before it is used.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -81,6 +82,13 @@ class HostStep:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+
+    @staticmethod
+    def of(op: str, inputs: Sequence[int], outputs: Sequence[int], **attributes: AttributeValue) -> HostStep:
+        """A step with its attributes given in any order; the table's order is the one that counts."""
+        names = [a.name for a in BY_NAME[op].attributes] if op in BY_NAME else []
+        ordered = {name: attributes.pop(name) for name in names if name in attributes} | attributes
+        return HostStep(op, tuple(inputs), tuple(outputs), ordered)
 
 
 @dataclass(frozen=True)
@@ -163,7 +171,7 @@ def encode_program(program: HostProgram) -> bytes:
             raise PackageError(
                 f"constant {tensor.name}: expected {tensor.dtype} {tensor.shape}, found {array.dtype.name} {array.shape}"
             )
-        data = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"))).tobytes()
+        data = array.astype(array.dtype.newbyteorder("<")).tobytes()
         w.u32(number)
         w.u64(len(data))
         w.raw(data)
@@ -178,7 +186,7 @@ def encode_program(program: HostProgram) -> bytes:
         w.u8(len(step.attributes))
         for name, value in step.attributes.items():
             w.text(name)
-            w.u8(ATTRIBUTE_TYPES.index(_attribute_type(value)) + 1)  # type: ignore[arg-type]
+            w.u8(ATTRIBUTE_TYPES.index(_attribute_type(value)) + 1)
             if isinstance(value, tuple):
                 w.array("q", value)
             elif isinstance(value, float):
@@ -252,6 +260,8 @@ def encode_region(region: CompiledRegion, overlay: Overlay) -> bytes:
     for layer in region.layers:
         w.text(layer)
     w.array("I", region.layer_of)
+    w.array("Q", sorted(region.products))
+    w.array("I", (region.products[offset] for offset in sorted(region.products)))
     for maps in (region.inputs, region.outputs):
         w.u32(len(maps))
         for m in maps:
@@ -278,6 +288,9 @@ def decode_region(data: bytes, stream: bytes, constants: bytes, overlay: Overlay
     workspace, input_bytes, output_bytes = r.u64(), r.u64(), r.u64()
     layers = tuple(r.text() for _ in range(r.u32()))
     layer_of = r.array("I")
+    offsets, counts = r.array("Q"), r.array("I")
+    if len(offsets) != len(counts):
+        raise PackageError(f"region {name}: {len(offsets)} offsets of products with {len(counts)} counts")
     maps: list[tuple[MapLayout, ...]] = []
     for _ in range(2):
         items: list[MapLayout] = []
@@ -292,6 +305,17 @@ def decode_region(data: bytes, stream: bytes, constants: bytes, overlay: Overlay
     r.end()
     if any(number >= len(layers) for number in layer_of):
         raise PackageError(f"region {name}: an instruction names a layer beyond the {len(layers)} there are")
+    products = dict(zip(offsets, counts, strict=True))
     return CompiledRegion(
-        name, stream, layers, layer_of, constants, workspace, input_bytes, output_bytes, maps[0], maps[1]
+        name,
+        stream,
+        layers,
+        layer_of,
+        constants,
+        workspace,
+        input_bytes,
+        output_bytes,
+        maps[0],
+        maps[1],
+        products,
     )

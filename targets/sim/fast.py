@@ -73,15 +73,15 @@ class FastSimError(SimError):
 
 
 class _Overlay(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_int32) for name in _OVERLAY_FIELDS]  # noqa: RUF012
+    _fields_ = [(name, ctypes.c_int32) for name in _OVERLAY_FIELDS]
 
 
 class _Segment(ctypes.Structure):
-    _fields_ = [("data", ctypes.c_void_p), ("size", ctypes.c_uint64)]  # noqa: RUF012
+    _fields_ = [("data", ctypes.c_void_p), ("size", ctypes.c_uint64)]
 
 
 class _Fault(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("kind", ctypes.c_int32),
         ("instruction", ctypes.c_int64),
         ("other", ctypes.c_int64),
@@ -90,7 +90,7 @@ class _Fault(ctypes.Structure):
 
 
 class _Stats(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("instructions", ctypes.c_int64 * len(Unit)),
         ("matrix_steps", ctypes.c_int64),
         ("vector_reads", ctypes.c_int64),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,9 +14,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import numpy_helper, version_converter
 
-Floats = NDArray[np.float32]
+from tilewright.frontend.caffe import CaffeWarning, load_caffe
+from tilewright.frontend.dataset import open_dataset
+from tilewright.frontend.preprocess import Preprocess
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -96,88 +100,107 @@ def _drop_identities(graph: onnx.GraphProto) -> None:
         graph.node.remove(node)
 
 
-def _nchw(images: NDArray[np.generic], scale: float = 1.0) -> Floats:
-    return np.ascontiguousarray(images.astype(np.float32).transpose(0, 3, 1, 2) * np.float32(scale))
+def _drop_dropout(graph: onnx.GraphProto) -> None:
+    for node in graph.node:
+        if node.op_type == "Dropout":
+            node.op_type = "Identity"
+            del node.input[1:], node.attribute[:]
+    _drop_identities(graph)
 
 
-def _cifar(data: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int64]]:
-    train = np.load(data / "images/cifar10/cifar10_train_b0_lossless.npz")
-    test = np.load(data / "images/cifar10/cifar10_test500.npz")
-    return train["images"], test["images"], test["labels"].astype(np.int64)
+@dataclass(frozen=True)
+class _Source:
+    """Files below the shared folder; `calibration` and `evaluation` with the first and last image to use."""
+
+    model: tuple[str, ...]
+    calibration: tuple[str, int, int | None]
+    evaluation: tuple[str, int, int | None]
+    preprocess: Mapping[str, object]
+    mean_file: str = ""
+    label_offset: int = 0
 
 
-def _normalised(images: NDArray[np.uint8]) -> Floats:
-    scaled = images.astype(np.float32) / 255.0
-    return _nchw((scaled - np.array(IMAGENET_MEAN, np.float32)) / np.array(IMAGENET_STD, np.float32))
+_CIFAR = (("cifar10/cifar10_train_b0_lossless.npz", 0, None), ("cifar10/cifar10_test500.npz", 0, None))
+_IMAGENET = (("imagenet_calibration", 0, None), ("imagenet_evaluation", 0, None))
+_TINY = "mlperf_tiny/"
+_NORMALISED = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
+_CAFFE_MEAN = "caffe/cifar10_full/mean.binaryproto"
 
-
-def _resnet20(data: Path) -> Case:
-    train, test, labels = _cifar(data)
-    model = canonical(data / "onnx/resnet20_cifar10/resnet20_cifar10.onnx")
-    return Case(model, _normalised(train), _normalised(test), labels)
-
-
-def _shufflenet(data: Path) -> Case:
-    train, test, labels = _cifar(data)
-    model = canonical(data / "onnx/shufflenetv2_cifar10/shufflenetv2_cifar10.onnx")
-    return Case(model, _normalised(train), _normalised(test), labels)
-
-
-def _resnet8(data: Path) -> Case:
-    train, test, labels = _cifar(data)
-    model = canonical(data / "onnx/mlperf_tiny/pretrainedResnet_fp32.onnx")
-    return Case(model, _nchw(train), _nchw(test), labels)
-
-
-def _kws(data: Path) -> Case:
-    folder = data / "images/mlperf_tiny"
-    test = np.load(folder / "kws01_400.npz")
-    train = np.load(folder / "kws01_calibration_100.npz")["x"]
-    model = canonical(data / "onnx/mlperf_tiny/kws_ref_model_float32_fp32.onnx")
-    return Case(model, _features(train), _features(test["x"]), test["y"])
-
-
-def _features(codes: NDArray[np.int8]) -> Floats:
-    """Return what the int8 codes of the speech set stand for."""
-    return _nchw((codes.astype(np.float32) - 83) / np.float32(1.7103))
-
-
-def _vww(data: Path) -> Case:
-    folder = data / "images/mlperf_tiny"
-    test = np.load(folder / "vww01_300.npz")
-    train = np.load(folder / "vww01_calibration_60.npz")["x"]
-    model = canonical(data / "onnx/mlperf_tiny/vww_96_float_fp32.onnx")
-    return Case(model, _nchw(train, 1 / 255), _nchw(test["x"], 1 / 255), test["y"])
-
-
-def _mobilenet(data: Path) -> Case:
-    from PIL import Image
-
-    def read(folder: Path) -> tuple[Floats, NDArray[np.int64]]:
-        images, labels = [], []
-        for line in (folder / "labels.csv").read_text().splitlines()[1:]:
-            file, label = line.split(",")[:2]
-            image = Image.open(folder / "images" / file).convert("RGB")
-            ratio = 146 / min(image.size)
-            image = image.resize(
-                (round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BILINEAR
-            )
-            left, top = (image.width - 128) // 2, (image.height - 128) // 2
-            images.append(np.asarray(image.crop((left, top, left + 128, top + 128))))
-            labels.append(int(label) + 1)  # class 0 is the background
-        return _nchw(np.stack(images).astype(np.float32) / 127.5 - 1), np.array(labels)
-
-    calibration, _ = read(data / "images/imagenet_calibration")
-    images, labels = read(data / "images/imagenet_evaluation")
-    model = canonical(data / "onnx/mobilenet_v1_0.25_coral/mobilenet_v1_0.25_128_quant_fp32.onnx")
-    return Case(model, calibration, images, labels)
-
-
-CASES: dict[str, Callable[[Path], Case]] = {
-    "resnet20": _resnet20,
-    "resnet8": _resnet8,
-    "kws": _kws,
-    "vww": _vww,
-    "mobilenet_v1": _mobilenet,
-    "shufflenetv2": _shufflenet,
+_SOURCES: dict[str, _Source] = {
+    "squeezenet": _Source(
+        ("caffe/squeezenet_v1.1/deploy.prototxt", "caffe/squeezenet_v1.1/squeezenet_v1.1_fp16w.caffemodel"),
+        *_IMAGENET,
+        {"resize": 256, "crop": 227, "channels": "bgr", "mean": (104, 117, 123)},
+    ),
+    "m4": _Source(
+        tuple(f"caffe/cmsisnn_cifar10/cifar10_m4_{part}" for part in ("deploy.prototxt", "float.caffemodel")),
+        *_CIFAR,
+        {},
+        _CAFFE_MEAN,
+    ),
+    "m7": _Source(
+        tuple(f"caffe/cmsisnn_cifar10/cifar10_m7_{part}" for part in ("deploy.prototxt", "float.caffemodel")),
+        *_CIFAR,
+        {},
+        _CAFFE_MEAN,
+    ),
+    "lenet": _Source(
+        ("caffe/lenet_mnist/lenet_deploy.prototxt", "caffe/lenet_mnist/arm_lenet_iter_9000.caffemodel"),
+        ("mnist/mnist_test_2000.npz", 0, 500),
+        ("mnist/mnist_test_2000.npz", 500, None),
+        {"std": 256},
+    ),
+    "resnet20": _Source(("onnx/resnet20_cifar10/resnet20_cifar10.onnx",), *_CIFAR, _NORMALISED),
+    "resnet8": _Source(("onnx/mlperf_tiny/pretrainedResnet_fp32.onnx",), *_CIFAR, {}),
+    "kws": _Source(
+        ("onnx/mlperf_tiny/kws_ref_model_float32_fp32.onnx",),
+        (f"{_TINY}kws01_calibration_100.npz", 0, None),
+        (f"{_TINY}kws01_400.npz", 0, None),
+        {"mean": 83, "std": 1.7103},
+    ),
+    "vww": _Source(
+        ("onnx/mlperf_tiny/vww_96_float_fp32.onnx",),
+        (f"{_TINY}vww01_calibration_60.npz", 0, None),
+        (f"{_TINY}vww01_300.npz", 0, None),
+        {"std": 255},
+    ),
+    "mobilenet_v1": _Source(
+        ("onnx/mobilenet_v1_0.25_coral/mobilenet_v1_0.25_128_quant_fp32.onnx",),
+        *_IMAGENET,
+        {"resize": 146, "crop": 128, "mean": 127.5, "std": 127.5},
+        label_offset=1,
+    ),
+    "shufflenetv2": _Source(("onnx/shufflenetv2_cifar10/shufflenetv2_cifar10.onnx",), *_CIFAR, _NORMALISED),
 }
+
+NAMES = tuple(_SOURCES)
+
+
+def load_case(name: str, data: Path) -> Case:
+    """Return one of `NAMES` with its images."""
+    source = _SOURCES[name]
+    if len(source.model) == 2:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CaffeWarning)
+            model = load_caffe(data / source.model[0], data / source.model[1])
+        _drop_dropout(model.graph)
+    else:
+        model = canonical(data / source.model[0])
+    head = model.graph.input[0]
+    shapes = {head.name: [dim.dim_value for dim in head.type.tensor_type.shape.dim]}
+    settings: dict[str, Any] = dict(source.preprocess)
+    if source.mean_file:
+        settings["mean"] = data / source.mean_file
+    preprocess = Preprocess(**settings)
+
+    def read(part: tuple[str, int, int | None], labels: bool) -> tuple[Floats, NDArray[np.int64]]:
+        path, start, stop = part
+        found = open_dataset(
+            data / "images" / path, input_shapes=shapes, preprocess=preprocess, labels_required=labels
+        ).subset(start, stop)
+        images = np.concatenate([feeds[head.name] for feeds, _ in found])
+        return images, np.asarray(found.labels if labels else [], np.int64) + source.label_offset
+
+    calibration, _ = read(source.calibration, False)
+    images, labels = read(source.evaluation, True)
+    return Case(model, calibration, images, labels)

@@ -6,23 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tilewright.quantize import QuantizeOptions, quantize_onnx
+from tests.quantize.real_models import NAMES, load_case, predictions
 
-from .real_models import CASES, predictions
-
-# Top-1 points that a network may lose: 1, or 2 where so few images are there that one more flip is half a point.
-ALLOWED = {"resnet20": 1.0, "resnet8": 1.0, "kws": 1.0, "vww": 2.0, "mobilenet_v1": 2.0, "shufflenetv2": 1.0}
+from tilewright.quantize import Method, QuantizeOptions, quantize_onnx
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["percentile", "minmax"])
-def test_top1_loss_is_within_half_a_point_on_average(shared_data: Path, method: str) -> None:
-    losses = {}
-    for name, load in CASES.items():
-        case = load(shared_data)
-        quantised = quantize_onnx(case.model, case.samples(100), QuantizeOptions(method=method))  # type: ignore[arg-type]
+def test_top1_loss_is_within_half_a_point_on_average(shared_data: Path, method: Method) -> None:
+    """A network may lose 1 point, or 2 with at most 300 images, of which one is a third of a point."""
+    losses, over = {}, {}
+    for name in NAMES:
+        case = load_case(name, shared_data)
+        quantised = quantize_onnx(case.model, case.samples(100), QuantizeOptions(method=method))
         exact = np.mean(predictions(case.model, case.images) == case.labels)
         rounded = np.mean(predictions(quantised, case.images) == case.labels)
         losses[name] = 100 * (exact - rounded)
-    assert {name: loss for name, loss in losses.items() if loss > ALLOWED[name]} == {}
+        if losses[name] > (1.0 if len(case.labels) > 300 else 2.0):
+            over[name] = losses[name]
+    assert over == {}
     assert np.mean(list(losses.values())) <= 0.5

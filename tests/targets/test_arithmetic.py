@@ -58,7 +58,9 @@ def test_multiplier_is_the_nearest_of_24_bits(ratio: float, negative: bool) -> N
     assert abs(m) <= TOP_M
     assert 1 <= s <= 62
     # Half a unit of m: 2^-24 of the ratio where m is normalised, 2^-63 where s is at its end.
-    assert abs(Fraction(m, 1 << s) - Fraction(ratio)) <= max(Fraction(abs(ratio)) / (1 << 24), Fraction(1, 1 << 63))
+    assert abs(Fraction(m, 1 << s) - Fraction(ratio)) <= max(
+        Fraction(abs(ratio)) / (1 << 24), Fraction(1, 1 << 63)
+    )
 
 
 def test_parameters_out_of_range_are_refused() -> None:
@@ -75,7 +77,10 @@ def test_parameters_out_of_range_are_refused() -> None:
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(
-    st.floats(1e-9, 4.0), st.integers(-(1 << 33), 1 << 33), st.integers(0, 255), st.integers(-(1 << 20), 1 << 20)
+    st.floats(1e-9, 4.0),
+    st.integers(-(1 << 33), 1 << 33),
+    st.integers(0, 255),
+    st.integers(-(1 << 20), 1 << 20),
 )
 def test_requantisation_is_within_one_step(ratio: float, bias: int, zero_point: int, acc: int) -> None:
     q = requantisation([ratio], [bias], zero_point)

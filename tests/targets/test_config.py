@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from tilewright.errors import ConfigError
-from tilewright.targets.config import Board, Overlay, board, boards, overlay, overlays, read_board, read_overlay
+from tilewright.targets.config import (
+    Board,
+    Overlay,
+    board,
+    boards,
+    overlay,
+    overlays,
+    read_board,
+    read_overlay,
+)
 
 
 def test_installed_ones() -> None:
@@ -122,7 +131,10 @@ def test_faults_of_boards() -> None:
 def test_missing_fields_and_wrong_board() -> None:
     with pytest.raises(ConfigError) as error:
         Board.from_dict({"name": "x", "part": "y", "lut": 1})
-    assert [str(f) for f in error.value.faults][:2] == ["ff: missing in the given board", "bram36: missing in the given board"]
+    assert [str(f) for f in error.value.faults][:2] == [
+        "ff: missing in the given board",
+        "bram36: missing in the given board",
+    ]
     with pytest.raises(ConfigError) as error:
         Overlay.from_dict(overlay("ultra96-w8").to_dict() | {"board": 3})
     assert str(error.value) == "board=3: must be a table of the board's figures in the given overlay"

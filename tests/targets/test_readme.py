@@ -32,7 +32,9 @@ def test_bits_used() -> None:
 def test_quoted_messages_are_real() -> None:
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     try:
-        Overlay.from_dict(overlay("ultra96-w8").to_dict() | {"act_kib": 100, "acc_kib": 64}, "overlays/x.toml")
+        Overlay.from_dict(
+            overlay("ultra96-w8").to_dict() | {"act_kib": 100, "acc_kib": 64}, "overlays/x.toml"
+        )
     except ConfigError as error:
         assert str(error) in text
 

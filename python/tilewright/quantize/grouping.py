@@ -2,9 +2,9 @@
 
 The range that a tensor needs is what its readers can tell apart, not what it holds: a clamp or a maximum
 after it commutes with the saturation of QuantizeLinear, so that a convolution that only feeds a pooling and
-a Relu needs no negative numbers. Then groups are formed with a union-find: *hard* edges (data movement)
-always join, *soft* ones (concat, clamps, average pooling) join where nobody loses more than `share_ratio`
-of resolution.
+a Relu needs no negative numbers. Then groups are formed with a union-find: *hard* edges (data movement,
+clamps) always join, *soft* ones (concat, and average pooling on request) join where nobody loses more than
+`share_ratio` of resolution.
 """
 
 from __future__ import annotations
@@ -60,10 +60,11 @@ def make_scheme(
     needed = _needed_ranges(graph, units, ranges)
     groups = _Groups(graph, units, needed, options.share_ratio)
     for unit in units:
-        if unit.kind == "move":
+        if unit.kind in ("move", "clamp"):
             groups.join_hard((*unit.inputs, *unit.outputs))
+    groups.end_of_hard()
     for unit in units:
-        if unit.kind in ("clamp", "concat") or (unit.kind == "average" and options.share_average):
+        if unit.kind == "concat" or (unit.kind == "average" and options.share_average):
             groups.join_soft(unit)
     names = list(needed)
     group = {name: groups.find(name) for name in names}
@@ -118,6 +119,10 @@ class _Groups:
         tops = list(dict.fromkeys(self.find(name) for name in names))
         for top in tops[1:]:
             self._merge(tops[0], top)
+
+    def end_of_hard(self) -> None:
+        """Take each group as one: its members have the resolution of the whole group already."""
+        self.narrowest = {top: self.span[top].width for top in self.members}
 
     def join_soft(self, unit: Unit) -> None:
         """Join each input's group with the output's where that costs the other readers little.

@@ -56,16 +56,31 @@ def open_session(model: onnx.ModelProto | str) -> ort.InferenceSession:
     content = model if isinstance(model, str) else model.SerializeToString()
     try:
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except RuntimeError as error:
-        raise _runtime_refuses(error) from error
     except _ORT_ERRORS as error:
         raise _runtime_refuses(error) from error
 
 
-_ORT_ERRORS: tuple[type[Exception], ...] = tuple(
-    kind
-    for kind in vars(ort.capi.onnxruntime_pybind11_state).values()
-    if isinstance(kind, type) and issubclass(kind, Exception)
+def run_session(session: ort.InferenceSession, names: list[str] | None, sample: Sample) -> list[NDArray[Any]]:
+    """Run a session on one sample and return the outputs `names`, or all.
+
+    Raises:
+        UnsupportedModel: ONNX Runtime fails, as on a node whose inputs do not fit each other.
+    """
+    try:
+        values: list[NDArray[Any]] = session.run(names, dict(sample))
+    except _ORT_ERRORS as error:
+        raise _runtime_refuses(error) from error
+    return values
+
+
+# ONNX Runtime's errors (Fail, InvalidGraph, ...) have no common base but Exception.
+_ORT_ERRORS: tuple[type[Exception], ...] = (
+    RuntimeError,
+    *(
+        kind
+        for kind in vars(ort.capi.onnxruntime_pybind11_state).values()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    ),
 )
 
 
@@ -79,7 +94,7 @@ def run_samples(
     """Yield the outputs `names` of each sample."""
     for batch in batches:
         for sample in batch:
-            yield session.run(names, dict(sample))
+            yield run_session(session, names, sample)
 
 
 def require_finite(tensors: Iterable[str], values: Iterable[NDArray[Any]]) -> None:

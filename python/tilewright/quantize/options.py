@@ -25,8 +25,8 @@ class QuantizeOptions:
             calibration set to the bias.
         equalise: rescale channels around depthwise convolutions so that each uses the range of its tensor,
             without a change of the network's function (cross-layer equalisation).
-        share_ratio: a tensor that other operators read too joins the scale of a concat, average pooling or
-            clamp only where its range becomes at most this many times wider.
+        share_ratio: a tensor that other operators read too joins the scale of a concat or average
+            pooling only where its range becomes at most this many times wider.
         share_average: whether average pooling shares its input's scale (within `share_ratio`).
         accumulator_bits: width that sums of products with the bias must fit, sign included.
         statistics_samples: how many samples, the first ones, equalisation and bias correction run on.

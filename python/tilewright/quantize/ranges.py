@@ -21,7 +21,7 @@ from onnxruntime.quantization import calibrate
 
 from tilewright.quantize.affine import Range
 from tilewright.quantize.graph import Graph
-from tilewright.quantize.observe import open_session, require_finite, watch_channels
+from tilewright.quantize.observe import open_session, require_finite, run_session, watch_channels
 from tilewright.quantize.options import QuantizeOptions
 from tilewright.quantize.samples import Sample
 
@@ -134,7 +134,7 @@ class _CheckedSession:
         return self._session.get_outputs()
 
     def run(self, names: None, sample: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        values: list[NDArray[Any]] = self._session.run(names, sample)
+        values = run_session(self._session, names, sample)
         require_finite(self._tensors, (values[k] for k in self._means))
         for name, histogram in self.histograms.items():
             largest = float(np.abs(values[self._places[name]]).max(initial=0.0))

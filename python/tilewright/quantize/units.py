@@ -9,13 +9,14 @@ mac         Conv, ConvTranspose, Gemm [then Relu, Clip, LeakyRelu or PRelu]     
 binary      Add, Sub or Mul of two activations [then Relu or Clip]                       its own
 table       elementwise operators with scalar constants that depend on one tensor only   its own
 slope       PRelu alone                                                                  its own
-clamp       Relu and Clip alone                                                          the input's (soft)
+clamp       Relu and Clip alone                                                          the input's, always
 average     AveragePool, GlobalAveragePool                                               its own, or soft
 concat      Concat                                                                       the inputs' (soft)
 move        MaxPool, Slice, Split, Reshape, Transpose, DepthToSpace, Resize, Pad, ...    the input's, always
 ==========  ===========================================================================  ==================
 
-*Soft* sharing gives way where it would cost too much range (`grouping.py`). All other operators stay float
+A clamp of integers is exact, so that a scale of its own could only add a rounding. *Soft* sharing gives way
+where it would cost too much range (`grouping.py`). All other operators stay float
 and read dequantised values.
 """
 
@@ -300,7 +301,7 @@ def _reachable(graph: Graph, units: list[Unit]) -> list[Unit]:
     for unit in reversed(units):
         if _demands(unit) or wanted & set(unit.outputs):
             wanted |= set(unit.inputs)
-        if _demands(unit) or unit.kind not in ("move", "concat") or arithmetic & set(unit.outputs):
+        if _demands(unit) or unit.kind != "move" or arithmetic & set(unit.outputs):
             arithmetic |= set(unit.inputs)
     available = arithmetic & set(graph.inputs)
     kept = []

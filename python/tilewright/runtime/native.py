@@ -50,7 +50,7 @@ class Stats(ctypes.Structure):
             "regions",
             "instructions",
             "matrix_steps",
-            "vector_results",
+            "vector_reads",
             "dram_read_bytes",
             "dram_write_bytes",
             "fetch_bytes",
@@ -161,7 +161,7 @@ class NativeProgram:
 
     def run(self, inputs: Sequence[NDArray[np.generic]]) -> tuple[list[NDArray[np.generic]], Stats]:
         """Run on arrays in the program's order. Raises DataError, SimError or the accelerator's own."""
-        arrays = [np.ascontiguousarray(a) for a in inputs]
+        arrays = [np.asarray(a, order="C") for a in inputs]
         tensors = (_Tensor * len(arrays))()
         for tensor, array in zip(tensors, arrays, strict=True):
             if array.dtype.name not in HOST_DTYPES or array.ndim > MAX_RANK:

@@ -19,7 +19,11 @@ def _random(kind: type[Instruction], rng: np.random.Generator) -> Instruction:
     values: dict[str, int] = {}
     for spec in layout(kind):
         bits = spec.bits
-        legal = [int(m) for m in bits.kind] if bits.kind else [bits.lo, bits.hi, int(rng.integers(bits.lo, bits.hi + 1))]
+        legal = (
+            [int(m) for m in bits.kind]
+            if bits.kind
+            else [bits.lo, bits.hi, int(rng.integers(bits.lo, bits.hi + 1))]
+        )
         values[spec.name] = legal[int(rng.integers(len(legal)))]
     own = 15 if kind.unit is None else 1 << kind.unit
     values |= {"wait": values["wait"] & ~own, "give": values["give"] & ~own}

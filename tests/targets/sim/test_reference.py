@@ -65,10 +65,13 @@ def random_image(o: Overlay, rng: np.random.Generator, size: int) -> tuple[DramI
     values = rng.integers(0, o.inp_max + 1, (size, size, o.block_in))
     weights = rng.integers(0, 1 << o.wgt_bits, (3, 3, o.block_out, o.block_in))
     parameters = np.stack(
-        [rng.integers(1, 4, o.block_out), rng.integers(5, 9, o.block_out), rng.integers(0, 400, o.block_out)], 1
+        [rng.integers(1, 4, o.block_out), rng.integers(5, 9, o.block_out), rng.integers(0, 400, o.block_out)],
+        1,
     )
     records = b"".join(struct.pack("<iiq", *row) for row in parameters.tolist())
-    constants = np.concatenate([pack(weights.astype(np.uint8), o.wgt_bits).ravel(), np.frombuffer(records, np.uint8)])
+    constants = np.concatenate(
+        [pack(weights.astype(np.uint8), o.wgt_bits).ravel(), np.frombuffer(records, np.uint8)]
+    )
     inputs = pack(values.astype(np.uint8), o.inp_bits).ravel()
     outputs = size * size * o.halves_per_vector * o.half_word_bytes
     if o.wgt_bits == 1:
@@ -329,12 +332,14 @@ FAULTS: dict[str, tuple[str, str]] = {
         "displaced=1 wait=LOAD) reads, and no token orders the two; LOAD must wait for MATRIX",
     ),
     "race: ACC half shared": (
-        LOADED + "MATRIX wait=LOAD give=VECTOR\nMATRIX acc_base=511\nVECTOR source=ACC wait=MATRIX dst_base=99\nFINISH",
+        LOADED
+        + "MATRIX wait=LOAD give=VECTOR\nMATRIX acc_base=511\nVECTOR source=ACC wait=MATRIX dst_base=99\nFINISH",
         "instruction 5 (VECTOR source=ACC dst_base=99 wait=MATRIX): reads half 0 of ACC, which instruction 4 "
         "(MATRIX acc_base=511) writes, and no token orders the two; VECTOR must wait for MATRIX",
     ),
     "race: ACC half taken back": (
-        LOADED + "MATRIX wait=LOAD give=VECTOR\nVECTOR source=ACC wait=MATRIX dst_base=99\nMATRIX acc_base=7\nFINISH",
+        LOADED
+        + "MATRIX wait=LOAD give=VECTOR\nVECTOR source=ACC wait=MATRIX dst_base=99\nMATRIX acc_base=7\nFINISH",
         "instruction 5 (MATRIX acc_base=7): writes half 0 of ACC, which instruction 4 (VECTOR source=ACC "
         "dst_base=99 wait=MATRIX) reads, and no token orders the two; MATRIX must wait for VECTOR",
     ),

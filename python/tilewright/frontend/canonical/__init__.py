@@ -17,6 +17,7 @@ from .add_bias import AddBias
 from .affine_to_conv import AffineToConv
 from .base import NodePass, RewritePass, check_graph, run_passes
 from .clip_forms import ClipForms
+from .constant_second import ConstantSecond
 from .div_to_mul import DivToMul
 from .explicit_windows import ExplicitWindows
 from .fold_affine import FoldAffine
@@ -41,6 +42,7 @@ from .sum_to_add import SumToAdd
 PASSES: tuple[RewritePass, ...] = (
     FoldConstants(),
     RemoveDead(),
+    ConstantSecond(),
     RemoveIdentity(),
     MergeDuplicates(),
     IndexForms(),

@@ -18,22 +18,25 @@ import numpy as np
 
 from ..graph import Graph, Node
 from .affine import AFFINE_OPS, Affine, Vector, affine_of
-from .base import NodePass
+from .base import RewritePass
 
 _LINEAR = ("Conv", "ConvTranspose", "Gemm")
 
 
 @dataclass(frozen=True)
-class FoldAffine(NodePass):
+class FoldAffine(RewritePass):
     """Fold BatchNormalization and per-channel or scalar Mul, Div, Add, Sub into a linear layer."""
 
     name: ClassVar[str] = "fold_affine"
-    ops: ClassVar[tuple[str, ...]] = AFFINE_OPS
 
-    def rewrite(self, graph: Graph, node: Node) -> bool:
-        """Backwards if possible, which needs no condition on padding, else forwards."""
-        affine = affine_of(graph, node)
-        return affine is not None and (_backwards(graph, node, affine) or _forwards(graph, node, affine))
+    def __call__(self, graph: Graph) -> bool:
+        """Backwards wherever possible, so that layers keep their names, then forwards."""
+        modified = False
+        for fold in (_backwards, _forwards):
+            for node in graph.of(*AFFINE_OPS):
+                affine = affine_of(graph, node)
+                modified = (affine is not None and fold(graph, node, affine)) or modified
+        return modified
 
 
 def _backwards(graph: Graph, node: Node, affine: Affine) -> bool:

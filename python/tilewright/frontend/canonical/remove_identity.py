@@ -64,18 +64,11 @@ def _pool(graph: Graph, node: Node) -> bool:
     return only and not any(node.ints("pads", ())) and _same_shape(graph, node) and len(node.outputs) == 1
 
 
-def _neutral(value: float, sides: tuple[int, ...]) -> Callable[[Graph, Node], bool]:
+def _neutral(value: float) -> Callable[[Graph, Node], bool]:
     def check(graph: Graph, node: Node) -> bool:
-        for side in sides:
-            array = graph.constant(node.inputs[side])
-            if array is None or array.dtype.kind != "f" or not (array == value).all():
-                continue
-            other = node.inputs[1 - side]
-            if graph.shape(other) is not None and graph.shape(other) == graph.shape(node.output):
-                if side == 0:
-                    graph.set_inputs(node, [other, node.inputs[0]])  # bypass keeps the first input
-                return True
-        return False
+        array = graph.constant(node.inputs[1])
+        neutral = array is not None and array.dtype.kind == "f" and bool((array == value).all())
+        return neutral and _same_shape(graph, node)
 
     return check
 
@@ -103,11 +96,11 @@ _CHECKS: dict[str, Callable[[Graph, Node], bool]] = {
     "Min": _single,
     "Mean": _single,
     "Split": _split,
-    "Mul": _neutral(1.0, (0, 1)),
-    "Div": _neutral(1.0, (1,)),
-    "Add": _neutral(0.0, (0, 1)),
-    "Sub": _neutral(0.0, (1,)),
-    "Pow": _neutral(1.0, (1,)),
+    "Mul": _neutral(1.0),
+    "Div": _neutral(1.0),
+    "Add": _neutral(0.0),
+    "Sub": _neutral(0.0),
+    "Pow": _neutral(1.0),
 }
 
 
@@ -122,8 +115,6 @@ class RemoveIdentity(NodePass):
     def rewrite(self, graph: Graph, node: Node) -> bool:
         """Remove `node` unless it joins a graph input or another graph output to a graph output."""
         if not graph.can_bypass(node) or not _CHECKS[node.op](graph, node):
-            return False
-        if not graph.can_bypass(node):  # the check may have swapped the operands
             return False
         graph.bypass(node)
         return True

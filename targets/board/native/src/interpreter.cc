@@ -1,6 +1,9 @@
 #include "interpreter.h"
 
+#include <algorithm>
 #include <cstring>
+
+#include "tilewright/operator.h"
 
 namespace tilewright::runtime {
 namespace {
@@ -34,6 +37,31 @@ const OpSpec* FindOp(const std::string& name) {
 
 // Regions need a device; RunStep never comes here for them.
 void ops::op_region(Call&) { Fail(TW_RT_INTERNAL, "a region is no kernel"); }
+
+Tensor RunOperator(const std::string& name, const std::vector<Tensor>& inputs,
+                   const std::map<std::string, double>& numbers) {
+  Step step;
+  step.op = FindOp(name);
+  Require(step.op != nullptr && step.op->kernel != ops::op_region, "unknown host operator ", name);
+  for (const AttributeSpec& spec : step.op->attributes) {
+    const auto found = numbers.find(spec.name);
+    Require(found != numbers.end(), name, ": attribute ", spec.name, " is missing");
+    Attribute attribute;
+    attribute.name = spec.name;
+    attribute.type = static_cast<AttributeType>(spec.type);
+    attribute.number = found->second;
+    attribute.integer = static_cast<std::int64_t>(found->second);
+    step.attributes.push_back(attribute);
+  }
+  std::vector<const Tensor*> operands;
+  for (const Tensor& input : inputs) operands.push_back(&input);
+  Require(inputs.size() >= step.op->least_inputs && inputs.size() <= step.op->most_inputs, name, ": found ",
+          inputs.size(), " operands");
+  const TensorSpec open{"result", DType::kFloat32, {}};
+  Call call(step, std::move(operands), {&open});
+  step.op->kernel(call);
+  return std::move(call.out[0]);
+}
 
 Interpreter::Interpreter(Program program, std::vector<Region> regions)
     : program_(std::move(program)), device_(MakeSimulatorDevice()), values_(program_.tensors.size()) {

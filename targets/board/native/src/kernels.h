@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "program.h"
+#include "tilewright/program.h"
 
 namespace tilewright::runtime {
 

@@ -1,4 +1,4 @@
-#include "program.h"
+#include "tilewright/program.h"
 
 #include <algorithm>
 #include <cstring>

@@ -73,6 +73,8 @@ Region Region::Parse(const std::uint8_t* record, std::uint64_t size, std::vector
   for (std::uint32_t layer : region.layer_of) {
     Require(layer < region.layers.size(), "region ", region.name, ": layer ", layer, " of ", region.layers.size());
   }
+  r.Array<std::uint64_t>();  // products: only compilers read them
+  r.Array<std::uint32_t>();
   region.inputs = ParseMaps(&r, region, region.input_bytes, false);
   region.outputs = ParseMaps(&r, region, region.output_bytes, true);
   r.End();

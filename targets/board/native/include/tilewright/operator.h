@@ -1,0 +1,19 @@
+// One host operator outside a program; what TVM calls by name.
+#ifndef TILEWRIGHT_OPERATOR_H_
+#define TILEWRIGHT_OPERATOR_H_
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tilewright/program.h"
+
+namespace tilewright::runtime {
+
+// Runs an operator of the table with one result; `numbers` are all its attributes, which must be numbers. Throws Error.
+Tensor RunOperator(const std::string& name, const std::vector<Tensor>& inputs,
+                   const std::map<std::string, double>& numbers);
+
+}  // namespace tilewright::runtime
+
+#endif  // TILEWRIGHT_OPERATOR_H_
