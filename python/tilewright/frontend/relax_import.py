@@ -212,19 +212,18 @@ def _average_pool(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes: At
 def _detection_output(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes: Attributes) -> Expr:
     """A call of the runtime's host function: operands, then the attributes as one JSON string.
 
-    The result holds `keep_top_k` rows (image, label, score, x0, y0, x1, y1); unused rows have label -1.
+    The result (1, 1, N, 7) has as many rows (0, class, confidence, xmin, ymin, xmax, ymax) as there are detections.
     """
     plain = {
         k: (v.decode() if isinstance(v, bytes) else list(v) if isinstance(v, tuple) else v)
         for k, v in attributes.items()
         if k != "tvm_custom"
     }
-    rows = int(plain.get("keep_top_k", 200))  # type: ignore[call-overload]
     return relax.call_pure_packed(
         DETECTION_OUTPUT,
         *inputs,
         relax.StringImm(json.dumps(plain, sort_keys=True)),
-        ty_args=relax.TensorType((1, 1, rows, 7), "float32"),
+        ty_args=relax.TensorType(dtype="float32", ndim=4),
     )
 
 
