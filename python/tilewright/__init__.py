@@ -22,15 +22,18 @@ if TYPE_CHECKING:
     from tilewright.frontend.dataset import Dataset, open_dataset
     from tilewright.frontend.model import Model, load
     from tilewright.frontend.preprocess import Preprocess
-    from tilewright.pipeline import Support, compile, quantize, supported
+    from tilewright.pipeline import compile, quantize, supported
+    from tilewright.placement import LayerRow, Support
     from tilewright.quantize.options import QuantizeOptions
     from tilewright.runtime.package import Package
     from tilewright.runtime.session import Session
+    from tilewright.target import target
     from tilewright.targets.config import Overlay, overlay, overlays
 
 __all__ = [
     "Dataset",
     "Evaluation",
+    "LayerRow",
     "Model",
     "Overlay",
     "Package",
@@ -47,18 +50,20 @@ __all__ = [
     "overlays",
     "quantize",
     "supported",
+    "target",
 ]
 
 _HOME = {
     "Dataset": "frontend.dataset",
     "Evaluation": "evaluation",
+    "LayerRow": "placement",
     "Model": "frontend.model",
     "Overlay": "targets.config",
     "Package": "runtime.package",
     "Preprocess": "frontend.preprocess",
     "QuantizeOptions": "quantize.options",
     "Session": "runtime.session",
-    "Support": "pipeline",
+    "Support": "placement",
     "TilewrightError": "errors",
     "compile": "pipeline",
     "evaluate": "evaluation",
@@ -68,6 +73,7 @@ _HOME = {
     "overlays": "targets.config",
     "quantize": "pipeline",
     "supported": "pipeline",
+    "target": "target",
 }
 """Public name -> module of this package that defines it."""
 

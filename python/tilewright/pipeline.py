@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tilewright.errors import ConfigError, DataError, Fault, UnsupportedModel
+from tilewright.evaluation import LABEL_OFFSET
 from tilewright.frontend.dataset import Dataset, open_dataset
 from tilewright.frontend.model import Model, fit_inputs, require_float
 from tilewright.quantize.options import Method, QuantizeOptions
@@ -22,31 +24,13 @@ from tilewright.targets import config
 from tilewright.targets.config import Overlay
 
 if TYPE_CHECKING:
-    from tilewright.relay_passes.supported import LayerRow
+    from tilewright.placement import Support
 
 Array = NDArray[np.generic]
 Progress = Callable[[int, int], None]
 Calibration: TypeAlias = "str | Path | Array | Dataset | Iterable[Mapping[str, Array] | Array]"
 
 _NEEDED = "give --calibration DIR or NPZ, or random:1 for studies of speed"
-
-
-@dataclass(frozen=True)
-class Support:
-    """What of a network runs where.
-
-    Attributes:
-        layers: one row for each node of the imported graph.
-        accelerator_macs, host_macs: multiply-accumulates.
-    """
-
-    layers: tuple[LayerRow, ...]
-    accelerator_macs: int
-    host_macs: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON."""
-        return asdict(self)
 
 
 def quantize(
@@ -164,6 +148,8 @@ def supported(
         UnsupportedModel: operators that neither the accelerator nor the host has, all at once.
         ConfigError: there is no such overlay.
     """
+    from tilewright.placement import find_support  # starts TVM
+
     overlay = _overlay(target)
     if not model.is_quantised:
         if calibration is None:
@@ -174,7 +160,7 @@ def supported(
             model = quantize(model, calibration, options=options, progress=progress)
         else:
             model = quantize(model, calibration, bits, layout=layout, progress=progress)
-    return _lower(model, overlay).support
+    return find_support(model, overlay)
 
 
 def compile(
@@ -195,9 +181,6 @@ def compile(
         ConfigError: there is no such overlay.
         ScheduleError: a layer does not fit the overlay's memories.
     """
-    from tilewright.codegen.compile import compile_region
-    from tilewright.codegen.macs import count_macs
-
     overlay = _overlay(target)
     if not model.is_quantised:
         raise UnsupportedModel(
@@ -207,7 +190,46 @@ def compile(
                 "quantise it first: tilewright.quantize(model, calibration=...)",
             )
         )
-    raise NotImplementedError
+    # TVM starts here and not when this module is imported.
+    from tilewright.codegen.compile import compile_region
+    from tilewright.codegen.host_program import host_program
+    from tilewright.codegen.lift import lift
+    from tilewright.codegen.macs import count_macs
+    from tilewright.placement import find_support
+    from tilewright.relay_passes.partition import is_region
+    from tilewright.relay_passes.pipeline import partitioned
+
+    module = partitioned(model.relax(), overlay)
+    # Named tilewright_0, tilewright_1, .. in the order in which they are called.
+    found = {symbol.name_hint: f for symbol, f in module.functions.items() if is_region(f)}
+    functions = {name: found[name] for name in sorted(found, key=lambda n: int(n.rpartition("_")[2]))}
+    program = host_program(module, list(functions), [value.name for value in model.proto.graph.output])
+    regions = tuple(compile_region(lift(f, name), overlay) for name, f in functions.items())
+    support = find_support(model, overlay)
+    report = {
+        "layers": support.to_dict()["layers"],
+        "accelerator_macs": sum(count_macs(region, overlay) for region in regions),
+        "host_macs": support.host_macs,
+        "regions": len(regions),
+        "instructions": sum(len(region.layer_of) for region in regions),
+        LABEL_OFFSET: model.label_offset,
+    }
+    float_proto = model.float_proto
+    package = Package(
+        name=model.name,
+        overlay=overlay,
+        program=program,
+        regions=regions,
+        report=report,
+        preprocess=json.loads(model.preprocess.to_json()),
+        labels=model.labels,
+        float_model=None if float_proto is None else float_proto.SerializeToString(),
+        quantised_model=model.proto.SerializeToString(),
+        random_weights=model.random_weights,
+        random_calibration=model.random_calibration,
+        tool_version=metadata.version("tilewright"),
+    )
+    return package.strip() if strip else package
 
 
 def _overlay(target: str | Overlay) -> Overlay:
