@@ -69,9 +69,7 @@ def quantize(
     quantised = model.quantised(proto, random_calibration=samples.random)
     if model.labels is None and samples.class_names:
         last = max(samples.class_names)
-        quantised = replace(
-            quantised, labels=tuple(samples.class_names.get(i, "") for i in range(last + 1))
-        )
+        quantised = replace(quantised, labels=tuple(samples.class_names.get(i, "") for i in range(last + 1)))
     return quantised
 
 

@@ -58,9 +58,7 @@ def find_support(model: Model, overlay: Overlay) -> Support:
     canonical = model.float_proto if model.float_proto is not None else model.proto
     nodes = _Nodes(rows, folded_nodes(canonical), _parts(node_origins(canonical), rows))
     layers = tuple(nodes.row(node) for node in model.nodes)
-    sums = {
-        place: sum(row.macs for row in layers if row.place == place) for place in ("accelerator", "host")
-    }
+    sums = {place: sum(row.macs for row in layers if row.place == place) for place in ("accelerator", "host")}
     return Support(layers, sums["accelerator"], sums["host"])
 
 
@@ -89,7 +87,9 @@ class _Nodes:
             return self._joined(node, found)
         target = self._end(node.name)
         if target not in self.rows:
-            return LayerRow(node.name, node.op, "accelerator", "folded: nothing of it is left at run time", "", 0)
+            return LayerRow(
+                node.name, node.op, "accelerator", "folded: nothing of it is left at run time", "", 0
+            )
         row = self.rows[target]
         return LayerRow(node.name, node.op, row.place, f"folded into {target}", row.remedy, 0)
 

@@ -44,9 +44,7 @@ def evaluate(
         from tilewright.runtime import Package
 
         loaded = Package.load(package)
-        found = evaluation.evaluate(
-            loaded, data, label_offset=label_offset, layout=layout, progress=report
-        )
+        found = evaluation.evaluate(loaded, data, label_offset=label_offset, layout=layout, progress=report)
     warn_random(loaded)
     if as_json:
         write_json(found.to_dict())
@@ -55,7 +53,9 @@ def evaluate(
     for name in ("float", "quantised", "simulated"):
         accuracy: Accuracy | None = getattr(found, name)
         if accuracy is not None:
-            table.add_row(name, f"{accuracy.top1:.2f}", "" if accuracy.top5 is None else f"{accuracy.top5:.2f}")
+            table.add_row(
+                name, f"{accuracy.top1:.2f}", "" if accuracy.top5 is None else f"{accuracy.top5:.2f}"
+            )
     reference = "float" if found.float is not None else "quantised"
     write_table(table)
     typer.echo(f"simulated against {reference}: {found.flips.won} won, {found.flips.lost} lost")

@@ -21,7 +21,8 @@ ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A Caffe protot
 PackagePath = Annotated[Path, typer.Argument(metavar="PKG", help="A package that `compile` wrote.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Target = Annotated[
-    str, typer.Option("--target", metavar="T", help="Overlay to compile for; `tilewright targets` lists them.")
+    str,
+    typer.Option("--target", metavar="T", help="Overlay to compile for; `tilewright targets` lists them."),
 ]
 Weights = Annotated[
     str | None,
@@ -55,7 +56,9 @@ InputShape = Annotated[
 ]
 Batch = Annotated[
     int,
-    typer.Option("--batch", help="In place of the batch in the file; only 1 is supported.", rich_help_panel=_NETWORK),
+    typer.Option(
+        "--batch", help="In place of the batch in the file; only 1 is supported.", rich_help_panel=_NETWORK
+    ),
 ]
 LabelOffset = Annotated[
     int,
@@ -101,7 +104,8 @@ Mean = Annotated[
     ),
 ]
 Std = Annotated[
-    str | None, typer.Option("--std", metavar="V,V,V", help="Divides, after the mean.", rich_help_panel=_IMAGES)
+    str | None,
+    typer.Option("--std", metavar="V,V,V", help="Divides, after the mean.", rich_help_panel=_IMAGES),
 ]
 
 

@@ -20,7 +20,9 @@ def targets(as_json: Json = False) -> None:
     if as_json:
         write_json({"targets": [_row(overlay) for overlay in known]})
         return
-    table = plain_table("name", "board", "MACs/cycle", "MHz", "bits", "ACT", "WGT", "what", right=("MACs/cycle", "MHz"))
+    table = plain_table(
+        "name", "board", "MACs/cycle", "MHz", "bits", "ACT", "WGT", "what", right=("MACs/cycle", "MHz")
+    )
     for overlay in known:
         table.add_row(
             overlay.name,

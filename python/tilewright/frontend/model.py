@@ -1,7 +1,7 @@
 """A network as the user holds it: its ONNX graph, how images are prepared for it, and where it comes from.
 
-    model = load("squeezenet.prototxt", "squeezenet.caffemodel")
-    model = load("model.onnx")
+model = load("squeezenet.prototxt", "squeezenet.caffemodel")
+model = load("model.onnx")
 """
 
 from __future__ import annotations
@@ -124,7 +124,9 @@ def count_classes(shape: Sequence[int]) -> int | None:
     return long[0] if len(shape) > 1 and len(long) == 1 and long[0] > 1 else None
 
 
-def fit_inputs(feeds: Mapping[str, NDArray[np.float32]], graph: onnx.GraphProto) -> dict[str, NDArray[np.generic]]:
+def fit_inputs(
+    feeds: Mapping[str, NDArray[np.float32]], graph: onnx.GraphProto
+) -> dict[str, NDArray[np.generic]]:
     """Bring prepared inputs to the types of a graph's inputs.
 
     Raises:

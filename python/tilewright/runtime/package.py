@@ -31,6 +31,10 @@ class Package(file_format.Package):
         session = self._session if backend == "sim" else Session(self, backend)
         return session.run(feeds).outputs
 
+    def strip(self) -> Package:
+        """The same without the float and quantised models."""
+        return _runnable(super().strip())
+
     @staticmethod
     def load(path: Path | str) -> Package:
         """Read and check a file. Raises PackageError for anything but a sound package."""
