@@ -65,8 +65,11 @@ def run(
     warn_random(loaded)
     if output is not None:
         write_file(output, _npz(result.outputs))
-    # FINISH, which ends each region's stream, is an instruction too, as `compile` counts.
-    instructions = result.counts["instructions"] + result.counts["regions"]
+    instructions = sum(
+        len(loaded.regions[index].layer_of)
+        for index in (step.attributes["index"] for step in loaded.program.steps if step.op == "region")
+        if isinstance(index, int)
+    )
     top = top_classes(result.outputs, loaded.labels)
     if as_json:
         outputs = [_describe(name, array) for name, array in result.outputs.items()]
