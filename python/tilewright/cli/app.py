@@ -5,6 +5,7 @@ Exit code 0: done. 2: the input's fault, told in one message without a traceback
 
 from __future__ import annotations
 
+import errno
 from importlib import metadata
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from tilewright.cli.console import say
 from tilewright.errors import TilewrightError
 
 EXIT_FAULT = 2
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class _Group(TyperGroup):
@@ -27,6 +29,13 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except TilewrightError as error:
             say(message_of(error))
+            raise typer.Exit(EXIT_FAULT) from None
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            # Outputs have messages of their own: this is a library's temporary file.
+            where = error.filename or "a temporary file"
+            say(f"error: {where} cannot be written: {error.strerror}; free space, or set TMPDIR to another folder")
             raise typer.Exit(EXIT_FAULT) from None
 
 
