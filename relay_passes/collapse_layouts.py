@@ -15,7 +15,7 @@ import numpy as np
 from tilewright.relay_passes.integer.emit import LAYER, emit
 from tilewright.relay_passes.integer.ops import Layout, LayoutStep
 from tilewright.relay_passes.integer.parse import kind_of, parse
-from tilewright.relay_passes.rewrite import bindings_of, call_of, finish
+from tilewright.relay_passes.rewrite import bindings_of, call_of, finish, symbol_of
 from tilewright.relay_passes.values import dtype_of, static_shape
 from tvm import relax
 from tvm.ir import GlobalVar, IRModule
@@ -107,7 +107,8 @@ class CollapseLayouts:
             if short != layout or not all(a.same_as(b) for a, b in zip(found.args, call.args, strict=False)):
                 layer = str(functions[symbol].attrs[LAYER])
                 body = emit(short, [(static_shape(a) or (), dtype_of(a)) for a in found.args], layer)
-                relax.expr._update_type(symbol, body.ty)
+                del functions[symbol]
+                symbol = symbol_of(symbol.name_hint, body)
                 functions[symbol] = body
                 binding = relax.VarBinding(binding.var, call_of(symbol, found.args, body))
                 changed = True

@@ -17,7 +17,7 @@ from tilewright.codegen.lift import node as lift_node
 from tilewright.relay_passes.integer.parse import kind_of
 from tilewright.relay_passes.placement import Placement
 from tilewright.relay_passes.predicate import Reject, Verdict
-from tilewright.relay_passes.rewrite import bindings_of, finish, used
+from tilewright.relay_passes.rewrite import bindings_of, finish, symbol_of, used
 from tilewright.targets.config import Overlay
 from tvm import relax
 from tvm.ir import GlobalVar, IRModule
@@ -138,8 +138,7 @@ def _named(module: IRModule) -> IRModule:
     symbols: dict[str, GlobalVar] = {}
     for gv, function in module.functions.items():
         if gv.name_hint in order:
-            symbol = GlobalVar(order[gv.name_hint])
-            relax.expr._update_type(symbol, function.ty)
+            symbol = symbol_of(order[gv.name_hint], function)
             symbols[gv.name_hint] = symbol
             functions[symbol] = function.with_attr("global_symbol", symbol.name_hint)
         else:

@@ -24,6 +24,13 @@ def call_of(symbol: GlobalVar, args: Sequence[relax.Expr], body: relax.Function)
     return relax.Call(symbol, list(args), ret_ty=body.ret_ty)
 
 
+def symbol_of(name: str, function: relax.Function) -> GlobalVar:
+    """A symbol for a function, with its type set."""
+    symbol = GlobalVar(name)
+    relax.expr._update_type(symbol, function.ty)
+    return symbol
+
+
 def used(value: Any) -> set[str]:
     """Names of the variables that an expression uses."""
     return {v.name for v in relax.analysis.free_vars(value)}

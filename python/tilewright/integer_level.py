@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import onnx
@@ -13,14 +13,16 @@ import tvm
 from numpy.typing import NDArray
 from onnx import helper
 from tilewright.frontend.relax_import import Sources, to_relax
-from tilewright.relay_passes.integer.parse import kind_of
+from tilewright.relay_passes.integer.evaluate import evaluate
+from tilewright.relay_passes.integer.parse import kind_of, parse
 from tilewright.relay_passes.pipeline import integer_passes
 from tilewright.relay_passes.rewrite import bindings_of
 from tilewright.targets.config import Overlay, overlay
 from tvm import relax
 from tvm.ir import GlobalVar, IRModule
 
-Array = NDArray[Any]
+Array: TypeAlias = NDArray[Any]
+Run: TypeAlias = Callable[[GlobalVar, Sequence[Array]], Array]
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,29 @@ def reference_tensors(model: onnx.ModelProto, inputs: Mapping[str, Array], names
     return dict(zip(names, session.run(list(names), dict(inputs)), strict=True))
 
 
+def _by_llvm(module: IRModule) -> Run:
+    machine = _machine(_plain(IRModule({s: f for s, f in module.functions.items() if kind_of(f)}), public=True))
+
+    def run(symbol: GlobalVar, args: Sequence[Array]) -> Array:
+        tensors = [tvm.runtime.tensor(np.ascontiguousarray(a)) for a in args]
+        return np.asarray(machine[symbol.name_hint](*tensors).numpy())
+
+    return run
+
+
+def _by_numpy(module: IRModule) -> Run:
+    return lambda symbol, args: evaluate(parse(module[symbol]), args)
+
+
+ENGINES: dict[str, Callable[[IRModule], Run]] = {"llvm": _by_llvm, "numpy": _by_numpy}
+"""What runs single layers: TVM llvm, the integer level proper, or NumPy, which has nothing to compile."""
+
+
 def layerwise_compare(
-    model: onnx.ModelProto, inputs: Mapping[str, Array], module: IRModule | None = None
+    model: onnx.ModelProto,
+    inputs: Mapping[str, Array],
+    module: IRModule | None = None,
+    engine: Literal["llvm", "numpy"] = "llvm",
 ) -> list[LayerAgreement]:
     """Run each integer layer on ONNX Runtime's own integers and compare the results.
 
@@ -108,12 +131,13 @@ def layerwise_compare(
         model: quantised model.
         inputs: by input name, batch 1.
         module: its integer module, if there is one already.
+        engine: what runs the layers.
     """
     module = integer_module(model) if module is None else module
+    run = ENGINES[engine](module)
     main = module["main"]
     sources = Sources.of(main)
     tensor_of = {variable: tensor for tensor, variable in reversed(sources.variable_of.items())}
-    machine = _machine(_plain(IRModule({s: f for s, f in module.functions.items() if kind_of(f)}), public=True))
     calls = [b for b in bindings_of(main) if isinstance(b.value, relax.Call) and isinstance(b.value.op, GlobalVar)]
     needed = {b.var.name for b in calls} | {a.name for b in calls for a in b.value.args}
     names = sorted({tensor_of[v] for v in needed if v in tensor_of})
@@ -121,8 +145,7 @@ def layerwise_compare(
     values = {v: reference[tensor_of[v]] for v in needed if v in tensor_of}
     rows: list[LayerAgreement] = []
     for binding in calls:
-        args = [tvm.runtime.tensor(np.ascontiguousarray(values[a.name])) for a in binding.value.args]
-        found = np.asarray(machine[binding.value.op.name_hint](*args).numpy())
+        found = run(binding.value.op, [values[a.name] for a in binding.value.args])
         name = binding.var.name
         if name not in values:
             values[name] = found

@@ -121,7 +121,7 @@ def _numbers(low: Lowering, call: Apply, const: Const | None) -> F64:
     numbers = per_channel(const, call.shape)
     if numbers is None:
         low.reject(
-            f"the constant operand of {call.name} ({call.op}) must be one number or one a channel",
+            f"the constant operand of {low.source(call.name)} ({call.op}) must be one number or one a channel",
             f"shape {list(const.shape)}",
             _ONE_ROUNDING,
         )

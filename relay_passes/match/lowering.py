@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeAlias
 
@@ -37,6 +37,10 @@ class Operand:
     quant: Quant
 
 
+_EXACT = 1e-3
+"""How far, in steps, a value may be from the grid by float32's rounding."""
+
+
 def identity(x: F32) -> F32:
     """Change nothing."""
     return x
@@ -50,17 +54,23 @@ class Lowering:
         cone: what is to be computed.
         layer: name of the source layer.
         acc_bits: width of the machine's accumulators.
+        names: source layer of each variable, for messages.
         drafts: operators so far; the last one gives the cone's result.
     """
 
     cone: Cone
     layer: str
     acc_bits: int
+    names: Mapping[str, str] = field(default_factory=dict)
     drafts: list[Draft] = field(default_factory=list)
 
     def reject(self, rule: str, found: str, remedy: str = "") -> NoReturn:
         """Leave the match."""
         raise Rejected(Reject(rule, found, self.layer, remedy))
+
+    def source(self, variable: str) -> str:
+        """Name of the source layer of a variable; its own where there is none."""
+        return self.names.get(variable, variable)
 
     def add(self, operator: Operator, args: Sequence[Ref], shape: Shape, dtype: str) -> int:
         """Append an operator and return its number."""
@@ -86,16 +96,16 @@ class Lowering:
             return Operand(value.var, value.shape, value.quant)
         if isinstance(value, Foreign):
             self.reject(
-                f"operand {value.name} must be a quantised tensor",
+                f"operand {self.source(value.name)} must be a quantised tensor",
                 value.why,
                 "put a QuantizeLinear/DequantizeLinear pair before this layer",
             )
         if isinstance(value, Const):
             self.reject("an operand must be computed at run time", "a constant")
-        leaves = _leaves(value)
+        leaves = _leaves(value, through=frozenset(ELEMENTWISE))
         if leaves is None or any(leaf.quant != leaves[0].quant for leaf in leaves):
             self.reject(
-                f"the operand {value.name} must be a quantised tensor",
+                f"the operand {self.source(value.name)} must be a quantised tensor",
                 f"{value.op} of tensors with different scales" if leaves else f"{value.op} without rounding",
                 "put a QuantizeLinear/DequantizeLinear pair behind it",
             )
@@ -110,9 +120,16 @@ class Lowering:
         info = np.iinfo(leaf.quant.dtype)
         q = np.arange(info.min, info.max + 1)
         x = ((q - leaf.quant.zero_point).astype(np.float32) * np.float32(leaf.quant.scale)).astype(np.float32)
-        y = quantise(function(x), target.scale, target.zero_point, target.dtype)
+        real = function(x)
+        y = quantise(real, target.scale, target.zero_point, target.dtype)
         if bounds is not None:
             y = np.clip(y, *bounds)
+        elif np.any(np.abs(real / np.float32(target.scale) + target.zero_point - y) > _EXACT):
+            self.reject(
+                "a function between DequantizeLinear and this layer must give values of the tensor's own grid",
+                "values between its steps",
+                "put a QuantizeLinear/DequantizeLinear pair behind the function",
+            )
         if target.dtype == leaf.quant.dtype and np.array_equal(y, q):
             return leaf.var
         dtype: DType = "int8" if target.dtype == "int8" else "uint8"
@@ -149,7 +166,7 @@ class Lowering:
         info = np.iinfo(target.dtype)
         if abs(q - round(q)) > 1e-3 or not info.min <= round(q) <= info.max:
             self.reject(
-                f"the padding of {value.name} must be a value that the tensor's scale can hold",
+                f"the padding of {self.source(value.name)} must be a value that the tensor's scale can hold",
                 f"{fill:g} with scale {target.scale:g}",
                 "put a QuantizeLinear/DequantizeLinear pair behind the padding",
             )
@@ -241,16 +258,16 @@ def _is_parameter(call: Apply, value: Value) -> bool:
     return isinstance(value, Const) and call.op in ("strided_slice", "nn.pad", "image.resize2d")
 
 
-def _leaves(value: Value) -> list[Leaf] | None:
-    """The leaves if a value is made of changes of layout and max pools only."""
+def _leaves(value: Value, through: frozenset[str] = frozenset()) -> list[Leaf] | None:
+    """The leaves if a value is made of changes of layout, max pools and the operators in `through` only."""
     found: list[Leaf] = []
     stack = [value]
     while stack:
         v = stack.pop()
         if isinstance(v, Leaf):
             found.append(v)
-        elif isinstance(v, Apply) and (v.op in LAYOUTS or v.op in ("nn.max_pool2d", "split")):
-            stack.extend(a for a in v.args if not _is_parameter(v, a))
+        elif isinstance(v, Apply) and (v.op in LAYOUTS or v.op in through or v.op in ("nn.max_pool2d", "split")):
+            stack.extend(a for a in v.args if not (_is_parameter(v, a) or (v.op in through and isinstance(a, Const))))
         else:
             return None
     return found or None

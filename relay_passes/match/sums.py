@@ -155,11 +155,11 @@ def conv2d(low: Lowering, e: Epilogue, call: Apply) -> None:
     # VECTOR, which runs depthwise layers, subtracts the zero point; MATRIX does not.
     depthwise = groups == count == operand.shape[1] and groups > 1
     flat = weight.reshape(count, -1)
-    raw_zero = 0 if depthwise else _raw_zero(operand, flat.sum(1))
+    raw_zero = 0 if depthwise else _raw_zero(operand, flat.sum(1, dtype=np.int64))
     unit = operand.quant.scale * w_scale
     r = rescale(low, e, unit, raw_zero, count, (-1, 1, 1), largest_sum(flat, _VALUE_MAX))
     operator = Conv2d(
-        weight.astype(np.int16),
+        weight.astype(np.int16, copy=False),
         operand.quant.zero_point,
         r,
         _pair(a.strides),
@@ -180,10 +180,10 @@ def conv2d_transpose(low: Lowering, e: Epilogue, call: Apply) -> None:
     groups, per = int(a.groups), weight.shape[1]
     by_output = weight.reshape(groups, -1, per, *weight.shape[2:]).transpose(0, 2, 1, 3, 4).reshape(groups * per, -1)
     unit = operand.quant.scale * (np.tile(w_scale, groups) if w_scale.size > 1 else w_scale)
-    raw_zero = _raw_zero(operand, by_output.sum(1))
+    raw_zero = _raw_zero(operand, by_output.sum(1, dtype=np.int64))
     r = rescale(low, e, unit, raw_zero, groups * per, (-1, 1, 1), largest_sum(by_output, _VALUE_MAX))
     operator = ConvTranspose2d(
-        weight.astype(np.int16),
+        weight.astype(np.int16, copy=False),
         operand.quant.zero_point,
         r,
         _pair(a.strides),
@@ -207,9 +207,9 @@ def dense(low: Lowering, e: Epilogue, call: Apply) -> None:
     weight, w_scale = _weights(low, call.args[1], 1)
     weight = np.ascontiguousarray(weight.T)
     unit = operand.quant.scale * w_scale
-    raw_zero = _raw_zero(operand, weight.sum(1))
+    raw_zero = _raw_zero(operand, weight.sum(1, dtype=np.int64))
     r = rescale(low, e, unit, raw_zero, weight.shape[0], (-1,), largest_sum(weight, _VALUE_MAX))
-    low.add(Dense(weight.astype(np.int16), operand.quant.zero_point, r), [operand.ref], call.shape, r.dtype)
+    low.add(Dense(weight.astype(np.int16, copy=False), operand.quant.zero_point, r), [operand.ref], call.shape, r.dtype)
 
 
 def _counts(size: int, out: int, kernel: int, stride: int, before: int, after: int, include: bool) -> I64:

@@ -87,7 +87,8 @@ def test_weights_beside_the_model(tmp_path: Path) -> None:
     onnx.save(model, path, save_as_external_data=True, location="w.bin", size_threshold=0)
     assert (numpy_helper.to_array(load_onnx(path).graph.initializer[0]) == 3).all()
     assert message(path.read_bytes()) == (
-        "model: 1 weights are in other files ('w' first); pass the path of the model, so that they can be found"
+        "model: 1 weights are in other files ('w' first); "
+        "pass the path of the model, so that they can be found"
     )
     (tmp_path / "w.bin").write_bytes(b"\0" * 4)
     assert message(path).startswith("tensor w: weights cannot be read: ")
@@ -125,7 +126,8 @@ def test_control_flow_and_removed_operators() -> None:
     branch = "{ z = Relu (x) }"
     model = build(
         "g (float[1,3] x, bool c) => (float[1,3] y) { "
-        f"y = If (c) <then_branch = t () => (float[1,3] z) {branch}, else_branch = e () => (float[1,3] z) {branch}> }}"
+        f"y = If (c) <then_branch = t () => (float[1,3] z) {branch}, "
+        f"else_branch = e () => (float[1,3] z) {branch}> }}"
     )
     assert message(model, UnsupportedModel) == (
         "node y: operator If holds a subgraph; only static graphs are compiled; "
@@ -184,7 +186,8 @@ def test_nan_and_infinity() -> None:
     weights[0, 0] = np.nan
     weights[1, 1:] = np.inf
     assert message(build(CONV, w=weights)) == (
-        "initialiser w: expected finite numbers, found 1 NaN and 2 infinite of 6; train or export the model again"
+        "initialiser w: expected finite numbers, found 1 NaN and 2 infinite of 6; "
+        "train or export the model again"
     )
     clip = build("g (float[4] x) => (float[4] y) { y = Clip (x, , m) }", m=np.float32(np.inf))
     assert load_onnx(clip).graph.node[0].op_type == "Clip"
@@ -235,7 +238,8 @@ def test_other_symbolic_dimensions() -> None:
         "g (float[N,3,H,W] x, float[N,T] z) => (float[N,3,H,W] y, float[N,T] v) { y = Relu (x) v = Abs (z) }"
     )
     assert message(model).splitlines() == [
-        "input x: expected a fixed shape, found (1, 3, H, W); give its shape with --input-shape x=1,3,224,224",
+        "input x: expected a fixed shape, found (1, 3, H, W); "
+        "give its shape with --input-shape x=1,3,224,224",
         "input z: expected a fixed shape, found (1, T); give its shape with --input-shape z=1,224",
     ]
     loaded = load_onnx(model, {"x": (1, 3, 8, 6), "z": (1, 5)})

@@ -181,6 +181,15 @@ def _window(x: Expr, attributes: Attributes) -> tuple[list[int], list[int], list
     return kernel, strides, pads, dilation
 
 
+def _explicit_pads(node: onnx.NodeProto, attributes: Attributes, inputs: Sequence[Expr]) -> None:
+    """Replace a convolution's auto_pad by pads: TVM's own way pads with an opaque function."""
+    if node.op_type != "Conv" or attributes.get("auto_pad", b"NOTSET") not in (b"SAME_UPPER", b"SAME_LOWER"):
+        return
+    attributes.setdefault("kernel_shape", tuple(_dims(inputs[1])[2:]))
+    attributes["pads"] = tuple(_window(inputs[0], attributes)[2])
+    del attributes["auto_pad"]
+
+
 def _max_pool(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes: Attributes) -> Expr:
     """ceil_mode becomes explicit padding, by the output size of the ONNX operator (windows start inside)."""
     x = inputs[0]
@@ -276,6 +285,7 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
         inputs = onnx_input(self._nodes[i] if i else None for i in node.input)
         attributes = self._parse_attr(node.attribute)
         attributes["tvm_custom"] = {"name": node_name(node), "num_outputs": len(node.output)}
+        _explicit_pads(node, attributes, list(inputs))
         own = CONVERTERS.get((_domain(node), node.op_type))
         if own is not None and (node.op_type != "Pad" or attributes.get("mode", b"constant") == b"constant"):
             result = self.bb.normalize(own(self.bb, list(inputs), attributes))

@@ -17,7 +17,6 @@ from .add_bias import AddBias
 from .affine_to_conv import AffineToConv
 from .base import NodePass, RewritePass, check_graph, run_passes
 from .clip_forms import ClipForms
-from .constant_second import ConstantSecond
 from .div_to_mul import DivToMul
 from .explicit_windows import ExplicitWindows
 from .fold_affine import FoldAffine
@@ -30,6 +29,7 @@ from .lift_1d import Lift1d
 from .lower_lrn import LowerLrn
 from .lower_normalize import LowerNormalize
 from .merge_duplicates import MergeDuplicates
+from .operand_order import OperandOrder
 from .prelu_forms import PreluForms
 from .reduce_forms import ReduceForms
 from .remove_dead import RemoveDead
@@ -42,7 +42,7 @@ from .sum_to_add import SumToAdd
 PASSES: tuple[RewritePass, ...] = (
     FoldConstants(),
     RemoveDead(),
-    ConstantSecond(),
+    OperandOrder(),
     RemoveIdentity(),
     MergeDuplicates(),
     IndexForms(),
