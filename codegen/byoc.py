@@ -70,7 +70,9 @@ def overlay_of(options: Mapping[str, Any] | None) -> Overlay:
     target = Target.current(allow_none=True)
     model = None if target is None else target.attrs.get("model")
     if model is None:
-        raise ConfigError(Fault("no overlay is known", remedy='compile with target=tilewright.target("ultra96-w8")'))
+        raise ConfigError(
+            Fault("no overlay is known", remedy='compile with target=tilewright.target("ultra96-w8")')
+        )
     return config.overlay(str(model))
 
 

@@ -137,7 +137,9 @@ def _quantise(op: str) -> Lowering:
         if build.tensors[zero].dtype != wanted:
             value = build.constants.get(zero)
             if value is None or np.any(value.astype(wanted).astype(value.dtype) != value):
-                raise _NotInTable(f"expected a constant zero point of {wanted}, found {build.tensors[zero].dtype}")
+                raise _NotInTable(
+                    f"expected a constant zero point of {wanted}, found {build.tensors[zero].dtype}"
+                )
             zero = build.constant(value.astype(wanted))
         build.step(op, (x, scale, zero), call.outputs[0], axis=int(call.attrs.axis))
 
@@ -227,7 +229,9 @@ def _topk(call: _Call) -> None:
     k, kind = int(call.attrs.k), str(call.attrs.ret_type)
     axis = int(call.attrs.axis) % len(call.operand.shape)
     length = call.operand.shape[axis]
-    shape = tuple((k if 1 <= k <= length else length) if i == axis else d for i, d in enumerate(call.operand.shape))
+    shape = tuple(
+        (k if 1 <= k <= length else length) if i == axis else d for i, d in enumerate(call.operand.shape)
+    )
     build = call.build
     wide = [
         build.tensor(f"{call.name}/values", shape, call.operand.dtype),
@@ -254,7 +258,20 @@ LOWERINGS: Mapping[str, Lowering] = {
     **{
         f"relax.{name}": _same(name)
         for name in (
-            *("negative", "abs", "sigmoid", "tanh", "exp", "log", "sqrt", "rsqrt", "erf", "floor", "ceil", "round"),
+            *(
+                "negative",
+                "abs",
+                "sigmoid",
+                "tanh",
+                "exp",
+                "log",
+                "sqrt",
+                "rsqrt",
+                "erf",
+                "floor",
+                "ceil",
+                "round",
+            ),
             *("add", "subtract", "multiply", "divide", "power", "maximum", "minimum"),
         )
     },
@@ -381,9 +398,13 @@ class _Reader:
             for binding in block.bindings:
                 name, value = str(binding.var.name), binding.value
                 try:
-                    self.values[name] = self.call(name, value) if isinstance(value, ir.Call) else self.value(value)
+                    self.values[name] = (
+                        self.call(name, value) if isinstance(value, ir.Call) else self.value(value)
+                    )
                 except _NotInTable as reason:
-                    self.faults.add(f"the package's host part cannot do this: {reason}", where=name, remedy=REMEDY)
+                    self.faults.add(
+                        f"the package's host part cannot do this: {reason}", where=name, remedy=REMEDY
+                    )
                 except KeyError:
                     continue  # an operand's own fault is reported already
         self.faults.raise_if_any(UnsupportedModel)
@@ -391,7 +412,9 @@ class _Reader:
         return result if isinstance(result, tuple) else (result,)
 
 
-def host_program(module: IRModule, regions: Sequence[str], outputs: Sequence[str] | None = None) -> HostProgram:
+def host_program(
+    module: IRModule, regions: Sequence[str], outputs: Sequence[str] | None = None
+) -> HostProgram:
     """The host part of a partitioned module.
 
     Args:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilewright.codegen.values import Map, Source
+from tilewright.relay_passes.integer import ops
 from tilewright.targets.isa.spec import VectorOp
 
 I64 = NDArray[np.int64]
@@ -37,6 +38,36 @@ class Parameters:
         return 1 if self.m2 is None else 2
 
 
+def machine_parameters(
+    rescale: ops.Rescale, channels: int, zero_point: int = 0, weight_sums: NDArray[np.int64] | None = None
+) -> Parameters:
+    """Rescale of an integer operator -> the machine's parameters.
+
+    The machine stores value + offset and, on MATRIX, sums raw stored values: `zero_point * weight_sums` leaves B.
+    """
+    offset = ops.storage_offset(rescale.dtype)
+    spread = np.zeros(channels, np.int64)
+    m, s, b = (np.asarray(a, np.int64).reshape(-1) + spread for a in (rescale.m, rescale.s, rescale.b))
+    sums = spread if weight_sums is None else weight_sums
+    shift = np.int64(offset) << s
+    parameters = Parameters(m, s, b - m * zero_point * sums + shift, rescale.lo + offset, rescale.hi + offset)
+    if rescale.m_neg is None or rescale.b_neg is None:
+        return parameters
+    m2, b2 = (np.asarray(a, np.int64).reshape(-1) + spread for a in (rescale.m_neg, rescale.b_neg))
+    return replace(
+        parameters,
+        m2=m2,
+        b2=b2 - m2 * zero_point * sums + shift,
+        negative=True,
+        out_zero_point=rescale.zero_point + offset,
+    )
+
+
+def stored_table(op: ops.Table) -> NDArray[np.uint8]:
+    """The table as stored values; the index is a stored value already."""
+    return (op.table.astype(np.int64) + ops.storage_offset(op.dtype)).astype(np.uint8)
+
+
 IDENTITY_M, IDENTITY_S = 1 << 23, 23
 """m / 2^s = 1 exactly."""
 
@@ -45,6 +76,15 @@ def identity(channels: int, hi: int) -> Parameters:
     """Parameters of a copy."""
     ones = np.ones(channels, np.int64)
     return Parameters(ones * IDENTITY_M, ones * IDENTITY_S, ones * 0, 0, hi)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What cutting one axis into equal pieces reads of the source: in all, at most for a piece; and the pieces."""
+
+    total: int
+    largest: int
+    pieces: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +114,12 @@ class Geometry:
         high += (self.kernel[axis] - 1) * self.dilation[axis]
         low, high = min(max(low, 0), size - 1), max(min(high, size - 1), 0)
         return low, max(high - low + 1, 1)
+
+    def extent(self, axis: int, cut: int, size: int) -> Extent:
+        """What pieces of `cut` results read along an axis of a source of `size`."""
+        total = self.count[axis]
+        spans = [self.span(axis, start, min(cut, total - start), size)[1] for start in range(0, total, cut)]
+        return Extent(sum(spans), max(spans), len(spans))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tilewright.codegen.filters import dilated, phase_taps, ungrouped
 from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.codegen.layers import (
     Geometry,
@@ -17,18 +18,19 @@ from tilewright.codegen.layers import (
     Parameters,
     VectorLayer,
     identity,
+    machine_parameters,
+    stored_table,
     with_table,
 )
+from tilewright.codegen.layouts import Gather, gathers, place_layout
 from tilewright.codegen.values import (
     CONSTANT,
-    Gather,
     Map,
     Source,
     Value,
     channel_source,
     flat_source,
-    gathers,
-    join,
+    matching_source,
     source_of,
 )
 from tilewright.errors import Fault, ScheduleError
@@ -57,31 +59,6 @@ def lower(graph: Graph, overlay: Overlay) -> Lowered:
 
 def _blocks(channels: int, block_in: int) -> int:
     return -(-channels // block_in)
-
-
-def machine_parameters(
-    rescale: ops.Rescale, channels: int, zero_point: int = 0, weight_sums: NDArray[np.int64] | None = None
-) -> Parameters:
-    """Rescale of an integer operator -> the machine's parameters.
-
-    The machine stores value + offset and, on MATRIX, sums raw stored values: `zero_point * weight_sums` leaves B.
-    """
-    offset = ops.storage_offset(rescale.dtype)
-    spread = np.zeros(channels, np.int64)
-    m, s, b = (np.asarray(a, np.int64).reshape(-1) + spread for a in (rescale.m, rescale.s, rescale.b))
-    sums = spread if weight_sums is None else weight_sums
-    shift = np.int64(offset) << s
-    parameters = Parameters(m, s, b - m * zero_point * sums + shift, rescale.lo + offset, rescale.hi + offset)
-    if rescale.m_neg is None or rescale.b_neg is None:
-        return parameters
-    m2, b2 = (np.asarray(a, np.int64).reshape(-1) + spread for a in (rescale.m_neg, rescale.b_neg))
-    return replace(
-        parameters,
-        m2=m2,
-        b2=b2 - m2 * zero_point * sums + shift,
-        negative=True,
-        out_zero_point=rescale.zero_point + offset,
-    )
 
 
 def _pointwise(height: int, width: int) -> Geometry:
@@ -314,8 +291,8 @@ class _Lowering:
         _, _, height, width = node.output.shape
         for ay in range(min(op.strides[0], height)):
             for ax in range(min(op.strides[1], width)):
-                taps_y, offset_y = _phase_taps(ay, op.padding[0], op.strides[0], weight.shape[2])
-                taps_x, offset_x = _phase_taps(ax, op.padding[1], op.strides[1], weight.shape[3])
+                taps_y, offset_y = phase_taps(ay, op.padding[0], op.strides[0], weight.shape[2])
+                taps_x, offset_x = phase_taps(ax, op.padding[1], op.strides[1], weight.shape[3])
                 geometry = Geometry(
                     kernel=(max(len(taps_y), 1), max(len(taps_x), 1)),
                     offset=(offset_y, offset_x),
@@ -522,89 +499,3 @@ _LOWER: dict[type[ops.Operator], Callable[[_Lowering, Node, Sequence[Value]], Va
     ops.Table: _Lowering.table,
     ops.Layout: _Lowering.layout,
 }
-
-
-def stored_table(op: ops.Table) -> NDArray[np.uint8]:
-    """The table as stored values; the index is a stored value already."""
-    return (op.table.astype(np.int64) + ops.storage_offset(op.dtype)).astype(np.uint8)
-
-
-def ungrouped(
-    weight: NDArray[np.generic], groups: int
-) -> tuple[NDArray[np.integer], NDArray[np.bool_] | None]:
-    """Weights (O, I/groups, KH, KW) -> (O, I, KH, KW) and where they are present."""
-    if groups == 1:
-        return weight, None  # type: ignore[return-value]
-    outputs, per_group = weight.shape[0] // groups, weight.shape[1]
-    full = np.zeros((weight.shape[0], per_group * groups, *weight.shape[2:]), weight.dtype)
-    present = np.zeros(full.shape[:2], np.bool_)
-    for g in range(groups):
-        rows, columns = slice(g * outputs, (g + 1) * outputs), slice(g * per_group, (g + 1) * per_group)
-        full[rows, columns] = weight[rows]
-        present[rows, columns] = True
-    return full, present
-
-
-def dilated(weight: NDArray[np.generic], dilation: tuple[int, int]) -> NDArray[np.generic]:
-    """Weights with the zeros of a dilation written out."""
-    if dilation == (1, 1):
-        return weight
-    kh, kw = ((k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilation, strict=True))
-    full = np.zeros((*weight.shape[:2], kh, kw), weight.dtype)
-    full[:, :, :: dilation[0], :: dilation[1]] = weight
-    return full
-
-
-def _phase_taps(phase: int, padding: int, stride: int, kernel: int) -> tuple[list[int], int]:
-    """Taps of a transposed convolution that fall on results phase, phase+stride, .., and the first one's source row.
-
-    Result stride*j + phase takes tap k from source row (stride*j + phase + padding - k) / stride; taps are listed so
-    that the source row rises.
-    """
-    taps = [k for k in range(kernel) if (phase + padding - k) % stride == 0][::-1]
-    return taps, (phase + padding - taps[0]) // stride if taps else 0
-
-
-def matching_source(source: Source, value: Value, block_in: int) -> Source | None:
-    """The half words of `value` that hold, lane by lane, the channels that `source` holds; None: there are none."""
-    number, lane = value.channel_places()
-    if len(number) != int((source.lanes >= 0).sum()):
-        return None
-    blocks: list[tuple[Map, int]] = []
-    for channels in source.lanes:
-        lanes = np.flatnonzero(channels >= 0)
-        held = channels[lanes]
-        places = {(int(n), int(p) // block_in) for n, p in zip(number[held], lane[held], strict=True)}
-        if len(places) != 1 or (lane[held] % block_in != lanes).any():
-            return None
-        (place,) = places
-        blocks.append((value.maps[place[0]], place[1]))
-    first = blocks[0][0]
-    return Source(tuple(blocks), source.lanes, first.height, first.width)
-
-
-def place_layout(op: ops.Layout, output: Tensor, operands: Sequence[Value]) -> Value:
-    """Move the table of places as the layout moves elements. A pad's value is stored with the type's offset."""
-    maps, joined = join(operands)
-    offset = ops.storage_offset(output.dtype)
-    steps = tuple(
-        replace(step, args=(*step.args[:2], (-1 - (step.args[2][0] + offset),)))
-        if step.kind == "pad"
-        else step
-        for step in op.steps
-    )
-    starts = np.cumsum([0] + [v.number.size for v in joined])
-    numbered = [
-        np.arange(start, start + v.number.size, dtype=np.int64).reshape(1, *v.shape)
-        for start, v in zip(starts[:-1], joined, strict=True)
-    ]
-    index = ops.Layout(steps).apply(numbered)[0].astype(np.int64)
-    fill = index < 0
-    flat = [np.concatenate([getattr(v, k).reshape(-1) for v in joined]) for k in ("number", "pixel", "lane")]
-    number, pixel, lane = (a[np.where(fill, 0, index)] for a in flat)
-    return Value(
-        maps,
-        np.where(fill, CONSTANT, number).astype(np.int32),
-        np.where(fill, 0, pixel).astype(np.int32),
-        np.where(fill, -1 - index, lane).astype(np.int32),
-    )

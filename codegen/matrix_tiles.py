@@ -15,21 +15,16 @@ import numpy as np
 
 from tilewright.codegen.constants import Tiles, pack_bits, parameter_records, tile_weights
 from tilewright.codegen.layers import MatrixLayer
-from tilewright.codegen.scratchpad import Buffers, Scratchpads
+from tilewright.codegen.scratchpad import STRIPE_BYTES, Buffers, Scratchpads
 from tilewright.codegen.tile import Access, Space
 from tilewright.codegen.transfer import Rectangle, Transfer, rectangles
 from tilewright.errors import Fault, ScheduleError
-from tilewright.targets.isa.spec import Bits, Instruction, Matrix, Source, Vector, VectorOp, layout
+from tilewright.targets.isa.spec import Matrix, Source, Vector, VectorOp, field_limit
 
-
-def _limit(kind: type[Instruction], name: str) -> int:
-    bits: Bits = next(f.bits for f in layout(kind) if f.name == name)
-    return bits.hi
-
-
-MOST_IC = _limit(Matrix, "n_ic")
-MOST_OC = _limit(Matrix, "n_oc")
-MOST_HALF_WORDS = _limit(Vector, "n_c")
+MOST_IC = field_limit(Matrix, "n_ic")
+MOST_OC = field_limit(Matrix, "n_oc")
+MOST_KY = field_limit(Matrix, "n_ky")
+MOST_HALF_WORDS = field_limit(Vector, "n_c")
 
 
 @dataclass(frozen=True)
@@ -80,11 +75,31 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Shape:
-    """The cut of the result: rows and columns of a stripe."""
+class Cut:
+    """Rows and columns of a stripe, and what they amount to in half words.
+
+    Attributes:
+        stripes: how many there are.
+        traffic: what all stripes load of the source.
+        source, result: the largest stripe's source, and a stripe's results of one chunk.
+    """
 
     rows: int
     columns: int
+    stripes: int
+    traffic: int
+    source: int
+    result: int
+
+    @property
+    def copies(self) -> int:
+        """Source buffers: a twin where there are several stripes."""
+        return 1 if self.stripes == 1 else 2
+
+    @property
+    def need(self) -> int:
+        """Half words of ACT that the buffers take."""
+        return self.source * self.copies + self.result * 2
 
 
 def emit_matrix(layer: MatrixLayer, pads: Scratchpads, transfer: Transfer) -> None:
@@ -107,10 +122,9 @@ class _MatrixEmitter:
 
     def emit(self) -> None:
         chunks = list(self.chunks())
-        shape = self.cut(chunks)
-        buffers = self.buffers(shape, chunks)
-        stripes = list(rectangles(self.geometry.count, (shape.rows, shape.columns)))
-        for stripe in stripes:
+        cut = self.cut(chunks)
+        buffers = self.pads.layer_buffers(cut.source, cut.copies, cut.result)
+        for stripe in rectangles(self.geometry.count, (cut.rows, cut.columns)):
             source = self.transfer.load_source(
                 self.layer.name, self.layer.source, self.geometry, stripe, buffers.source
             )
@@ -149,7 +163,7 @@ class _MatrixEmitter:
     def passes(self, tiles: Tiles, vector: int) -> tuple[Range, ...]:
         """What an output vector needs, in ranges small enough for half of WGT."""
         kh, kw = tiles.parts[0].shape[2:4]
-        rows = min(kh, max(1, self.pads.wgt_half // kw))
+        rows = min(kh, MOST_KY, max(1, self.pads.wgt_half // kw))
         deep = min(MOST_IC, max(1, self.pads.wgt_half // (rows * kw)))
         found = []
         for part in range(len(tiles.parts)):
@@ -207,55 +221,41 @@ class _MatrixEmitter:
 
     # The cut.
 
-    def cut(self, chunks: list[Chunk]) -> Shape:
-        """The stripe with the least DRAM traffic that fits; of equal ones the largest."""
-        best: tuple[int, int, Shape] | None = None
+    def cut(self, chunks: list[Chunk]) -> Cut:
+        """The stripe with the least DRAM traffic that fits, waiting counted as traffic."""
+        best: tuple[int, Cut] | None = None
         reload = sum(len(c.loads) for c in chunks) > 2
         weights = sum(load.tiles for c in chunks for load in c.loads) * self.overlay.tile_bytes
-        for shape in self.shapes():
-            if not self.fits(shape, chunks):
+        for cut in self.cuts(chunks):
+            if cut.need > self.overlay.act_half_words:
                 continue
-            stripes = list(rectangles(self.geometry.count, (shape.rows, shape.columns)))
-            traffic = sum(self.source_half_words(s) for s in stripes) * self.overlay.half_word_bytes
-            traffic += weights * (len(stripes) if reload else 1)
-            key = (traffic, len(stripes), shape)
-            if best is None or key[:2] < best[:2]:
-                best = key
+            traffic = cut.traffic * self.overlay.half_word_bytes + weights * (cut.stripes if reload else 1)
+            traffic += cut.stripes * STRIPE_BYTES
+            if best is None or traffic < best[0]:
+                best = (traffic, cut)
         if best is None:
-            need = self.need(Shape(1, 1), chunks)
+            least = min(cut.need for cut in self.cuts(chunks))
             raise self.fail(
-                f"one result needs {need} half words of ACT, {self.overlay.name} has {self.overlay.act_half_words}"
+                f"one result needs {least} half words of ACT, {self.overlay.name} has {self.overlay.act_half_words}"
             )
-        return best[2]
+        return best[1]
 
-    def shapes(self) -> Iterator[Shape]:
-        height, width = self.geometry.count
-        for columns in sizes(width, self.overlay.acc_half_vectors):
-            for rows in sizes(height, height):
-                yield Shape(rows, columns)
-
-    def source_half_words(self, stripe: Rectangle) -> int:
-        _, rows = self.geometry.span(0, stripe.y, stripe.rows, self.layer.source.height)
-        _, columns = self.geometry.span(1, stripe.x, stripe.columns, self.layer.source.width)
-        return rows * columns * self.blocks
-
-    def largest_source(self, shape: Shape) -> int:
-        height, width = self.geometry.count
-        stripes = rectangles((height, width), (shape.rows, shape.columns))
-        return max(self.source_half_words(s) for s in stripes)
-
-    def need(self, shape: Shape, chunks: list[Chunk]) -> int:
-        single = (shape.rows, shape.columns) == self.geometry.count
-        result = shape.rows * shape.columns * max(c.half_words for c in chunks)
-        return self.largest_source(shape) * (1 if single else 2) + result * 2
-
-    def fits(self, shape: Shape, chunks: list[Chunk]) -> bool:
-        return self.need(shape, chunks) <= self.overlay.act_half_words
-
-    def buffers(self, shape: Shape, chunks: list[Chunk]) -> Buffers:
-        single = (shape.rows, shape.columns) == self.geometry.count
-        result = shape.rows * shape.columns * max(c.half_words for c in chunks)
-        return self.pads.layer_buffers(self.largest_source(shape), 1 if single else 2, result)
+    def cuts(self, chunks: list[Chunk]) -> Iterator[Cut]:
+        """Every cut worth trying."""
+        g, source = self.geometry, self.layer.source
+        half_words = max(c.half_words for c in chunks)
+        heights = [(rows, g.extent(0, rows, source.height)) for rows in sizes(g.count[0], g.count[0])]
+        for columns in sizes(g.count[1], self.overlay.acc_half_vectors):
+            across = g.extent(1, columns, source.width)
+            for rows, down in heights:
+                yield Cut(
+                    rows,
+                    columns,
+                    down.pieces * across.pieces,
+                    down.total * across.total * self.blocks,
+                    down.largest * across.largest * self.blocks,
+                    rows * columns * half_words,
+                )
 
     # Instructions.
 

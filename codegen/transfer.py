@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,12 +15,12 @@ from tilewright.codegen.scratchpad import Twin
 from tilewright.codegen.tile import Access, Space, TileProgram
 from tilewright.codegen.values import Map, Source
 from tilewright.targets.config import Overlay
-from tilewright.targets.isa.spec import RECORD_BYTES, Base, Load, Memory, Store, layout
+from tilewright.targets.isa.spec import RECORD_BYTES, Base, Load, Memory, Store, field_limit
 
 if TYPE_CHECKING:
     from tilewright.codegen.matrix_tiles import WeightLoad
 
-MOST_INNER = next(f.bits.hi for f in layout(Load) if f.name == "n2")
+MOST_INNER = field_limit(Load, "n2")
 _SPACE = {Base.WORKSPACE: Space.WORKSPACE, Base.OUTPUT: Space.OUTPUT}
 
 
@@ -120,35 +120,13 @@ class Transfer:
         for m, block, n, position in source.runs(first, count):
             start = (held.y * m.width + held.x) * m.blocks + block
             row = m.width * m.blocks
-            whole = n == m.blocks == count  # pixels are side by side on both sides
             load = Load(
                 memory=Memory.ACT,
                 base=m.segment,
                 dram_offset=m.offset + start * unit,
-                dram_stride2=unit,
                 address=held.address + position,
+                **self.steps(held, n, (row, m.blocks), count),
             )
-            if whole and held.columns == m.width and held.rows * held.columns * n <= MOST_INNER:
-                load = replace(load, n2=held.rows * held.columns * n)
-            elif whole:
-                load = replace(
-                    load,
-                    n1=held.rows,
-                    n2=held.columns * n,
-                    dram_stride1=row * unit if held.rows > 1 else 0,
-                    stride1=held.columns * count if held.rows > 1 else 0,
-                )
-            else:
-                load = replace(
-                    load,
-                    n0=held.rows,
-                    n1=held.columns,
-                    n2=n,
-                    dram_stride0=row * unit if held.rows > 1 else 0,
-                    stride0=held.columns * count if held.rows > 1 else 0,
-                    dram_stride1=m.blocks * unit if held.columns > 1 else 0,
-                    stride1=count if held.columns > 1 else 0,
-                )
             accesses = [
                 Access(Space.ACT, held.address, held.address + held.rows * held.columns * count, True),
             ]
@@ -156,6 +134,32 @@ class Transfer:
                 last = start + (held.rows - 1) * row + (held.columns - 1) * m.blocks + n
                 accesses.append(self.dram(m, start, last, False))
             self.program.add(layer, load, *accesses)
+
+    def steps(self, r: Rectangle, count: int, stride: tuple[int, int], pitch: int) -> dict[str, int]:
+        """Counts and strides of a copy of `count` half words a pixel, in as few dimensions as it takes.
+
+        `stride`: half words in DRAM from row to row and from column to column; `pitch`: from pixel to pixel in ACT.
+        """
+        unit = self.overlay.half_word_bytes
+        row = r.columns * pitch
+        down = (
+            {"dram_stride": stride[0] * unit, "stride": row}
+            if r.rows > 1
+            else {"dram_stride": 0, "stride": 0}
+        )
+        across = (
+            {"dram_stride": stride[1] * unit, "stride": pitch}
+            if r.columns > 1
+            else {"dram_stride": 0, "stride": 0}
+        )
+        dense = stride[1] == count == pitch  # pixels are side by side on both sides
+        if dense and (r.rows == 1 or stride[0] == row) and r.rows * row <= MOST_INNER:
+            return {"dram_stride2": unit, "n2": r.rows * row}
+        if dense:
+            outer = {f"{k}1": v for k, v in down.items()}
+            return {"dram_stride2": unit, "n1": r.rows, "n2": row, **outer}
+        outer = {f"{k}0": v for k, v in down.items()} | {f"{k}1": v for k, v in across.items()}
+        return {"dram_stride2": unit, "n0": r.rows, "n1": r.columns, "n2": count, **outer}
 
     def dram(self, m: Map, start: int, stop: int, write: bool) -> Access:
         """Half words `start` .. `stop - 1` of a map."""
@@ -185,31 +189,10 @@ class Transfer:
         store = Store(
             base=output.segment,
             dram_offset=output.offset + start * unit,
-            dram_stride2=unit,
             address=address,
+            **self.steps(stripe, count, stride, count),
         )
         pixels = stripe.rows * stripe.columns
-        if count == stride[1] and stride[0] == stripe.columns * count and pixels * count <= MOST_INNER:
-            store = replace(store, n2=pixels * count)
-        elif count == stride[1]:
-            store = replace(
-                store,
-                n1=stripe.rows,
-                n2=stripe.columns * count,
-                dram_stride1=stride[0] * unit if stripe.rows > 1 else 0,
-                stride1=stripe.columns * count if stripe.rows > 1 else 0,
-            )
-        else:
-            store = replace(
-                store,
-                n0=stripe.rows,
-                n1=stripe.columns,
-                n2=count,
-                dram_stride0=stride[0] * unit if stripe.rows > 1 else 0,
-                stride0=stripe.columns * count if stripe.rows > 1 else 0,
-                dram_stride1=stride[1] * unit if stripe.columns > 1 else 0,
-                stride1=count if stripe.columns > 1 else 0,
-            )
         self.program.add(
             layer,
             store,

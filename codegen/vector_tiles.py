@@ -14,7 +14,7 @@ import numpy as np
 from tilewright.codegen.constants import depthwise_records, parameter_records
 from tilewright.codegen.layers import Parameters, VectorLayer
 from tilewright.codegen.matrix_tiles import MOST_HALF_WORDS, sizes
-from tilewright.codegen.scratchpad import Buffers, Scratchpads
+from tilewright.codegen.scratchpad import STRIPE_BYTES, Buffers, Scratchpads
 from tilewright.codegen.tile import Access, Space
 from tilewright.codegen.transfer import Rectangle, Transfer, rectangles
 from tilewright.errors import Fault, ScheduleError
@@ -34,12 +34,29 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Shape:
-    """The cut: rows and columns of a rectangle, half words of a chunk."""
+class Cut:
+    """Rows, columns and half words of a tile, and what they amount to.
+
+    Attributes:
+        tiles: how many there are.
+        traffic: pixels that all tiles of a chunk load.
+        source, result: half words of the largest tile's source and of a tile's results.
+        second: whether there is a second source of the same size.
+    """
 
     rows: int
     columns: int
     half_words: int
+    tiles: int
+    traffic: int
+    source: int
+    result: int
+    second: bool
+
+    @property
+    def need(self) -> int:
+        """Half words of ACT that the buffers take, each with its twin."""
+        return 2 * (self.source * (2 if self.second else 1) + self.result)
 
 
 def emit_vector(layer: VectorLayer, pads: Scratchpads, transfer: Transfer) -> None:
@@ -60,14 +77,15 @@ class _VectorEmitter:
         self.areas = list(parameter_areas(self.layer.parameters, self.geometry.count))
 
     def emit(self) -> None:
-        shape = self.cut()
-        buffers = self.buffers(shape)
+        cut = self.cut()
+        source2 = cut.source if cut.second else 0
+        buffers = self.pads.layer_buffers(cut.source, 2, cut.result, source2, 2)
         chunks = [
-            self.make_chunk(first, min(shape.half_words, self.blocks - first))
-            for first in range(0, self.blocks, shape.half_words)
+            self.make_chunk(first, min(cut.half_words, self.blocks - first))
+            for first in range(0, self.blocks, cut.half_words)
         ]
         for chunk in chunks:
-            for stripe in rectangles(self.geometry.count, (shape.rows, shape.columns)):
+            for stripe in rectangles(self.geometry.count, (cut.rows, cut.columns)):
                 self.tile(chunk, stripe, buffers)
 
     # Parameters.
@@ -111,58 +129,46 @@ class _VectorEmitter:
 
     # The cut.
 
-    def cut(self) -> Shape:
-        """The cut with the least DRAM traffic that fits; of equal ones that of the fewest tiles."""
+    def cut(self) -> Cut:
+        """The cut with the least DRAM traffic that fits, waiting counted as traffic."""
         if self.records_per_half_word + self.records_shared > self.pads.param_half:
             raise self.fail(
                 f"parameters need {self.records_per_half_word + self.records_shared} records of PARAM, "
                 f"half of it has {self.pads.param_half}"
             )
-        best: tuple[int, int, Shape] | None = None
-        for shape in self.shapes():
-            if self.need(shape) > self.overlay.act_half_words:
-                continue
-            stripes = list(rectangles(self.geometry.count, (shape.rows, shape.columns)))
-            traffic = sum(self.area(s) for s in stripes)
-            key = (traffic, len(stripes) * -(-self.blocks // shape.half_words), shape)
-            if best is None or key[:2] < best[:2]:
-                best = key
+        best: tuple[int, Cut] | None = None
+        for cut in self.cuts():
+            if cut.need <= self.overlay.act_half_words:
+                traffic = cut.traffic * self.blocks * self.overlay.half_word_bytes + cut.tiles * STRIPE_BYTES
+                if best is None or traffic < best[0]:
+                    best = (traffic, cut)
         if best is None:
+            least = min(cut.need for cut in self.cuts())
             raise self.fail(
-                f"one result needs {self.need(Shape(1, 1, 1))} half words of ACT, "
-                f"{self.overlay.name} has {self.overlay.act_half_words}"
+                f"one result needs {least} half words of ACT, {self.overlay.name} has {self.overlay.act_half_words}"
             )
-        return best[2]
+        return best[1]
 
-    def shapes(self) -> Iterator[Shape]:
-        height, width = self.geometry.count
+    def cuts(self) -> Iterator[Cut]:
+        """Every cut worth trying."""
+        g, source = self.geometry, self.layer.source
         room = self.pads.param_half - self.records_shared
         most = min(MOST_HALF_WORDS, room // max(self.records_per_half_word, 1))
+        heights = [(rows, g.extent(0, rows, source.height)) for rows in sizes(g.count[0], g.count[0])]
+        widths = [(columns, g.extent(1, columns, source.width)) for columns in sizes(g.count[1], g.count[1])]
         for half_words in sizes(self.blocks, most):
-            for columns in sizes(width, width):
-                for rows in sizes(height, height):
-                    yield Shape(rows, columns, half_words)
-                    if self.need(Shape(rows, columns, half_words)) <= self.overlay.act_half_words:
-                        break  # fewer rows only add overlap
-
-    def area(self, stripe: Rectangle) -> int:
-        source = self.layer.source
-        _, rows = self.geometry.span(0, stripe.y, stripe.rows, source.height)
-        _, columns = self.geometry.span(1, stripe.x, stripe.columns, source.width)
-        return rows * columns
-
-    def largest(self, shape: Shape) -> tuple[int, int]:
-        """Half words of a rectangle of the source and of the second source."""
-        area = max(self.area(s) for s in rectangles(self.geometry.count, (shape.rows, shape.columns)))
-        second = 0 if self.layer.source2 is None else area
-        return area * shape.half_words, second * shape.half_words
-
-    def need(self, shape: Shape) -> int:
-        return 2 * (sum(self.largest(shape)) + shape.rows * shape.columns * shape.half_words)
-
-    def buffers(self, shape: Shape) -> Buffers:
-        source, source2 = self.largest(shape)
-        return self.pads.layer_buffers(source, 2, shape.rows * shape.columns * shape.half_words, source2, 2)
+            for columns, across in widths:
+                for rows, down in heights:
+                    yield Cut(
+                        rows,
+                        columns,
+                        half_words,
+                        down.pieces * across.pieces * -(-self.blocks // half_words),
+                        down.total * across.total,
+                        down.largest * across.largest * half_words,
+                        rows * columns * half_words,
+                        self.layer.source2 is not None,
+                    )
 
     # Instructions.
 

@@ -316,7 +316,7 @@ def _board_faults(b: Board, faults: _Faults) -> None:
     for field in ("dram_read_bytes_per_cycle", "dram_write_bytes_per_cycle"):
         if getattr(b, field) > b.dram_bytes_per_cycle:
             faults.need(
-                False, field, f"at most dram_bytes_per_cycle = {b.dram_bytes_per_cycle}, both ways together"
+                False, field, f"at most dram_bytes_per_cycle = {b.dram_bytes_per_cycle} (both ways together)"
             )
     faults.need(_is_power_of_two(b.dram_burst_bytes), "dram_burst_bytes", "a power of two")
 
@@ -334,9 +334,9 @@ def _overlay_faults(o: Overlay, faults: _Faults) -> None:
     widths = (1, 2, 4, 8)
     faults.need(o.inp_bits in widths, "inp_bits", "1, 2, 4 or 8")
     faults.need(o.wgt_bits in widths, "wgt_bits", "1, 2, 4 or 8")
-    faults.need(
-        (o.inp_bits == 1) == (o.wgt_bits == 1), "wgt_bits", f"1 where inp_bits is, which is {o.inp_bits}"
-    )
+    if o.wgt_bits in widths and o.inp_bits in widths and (o.inp_bits == 1) != (o.wgt_bits == 1):
+        rule = f"1 where inp_bits is and only there; inp_bits is {o.inp_bits}"
+        faults.need(False, "wgt_bits", rule)
     faults.need(8 <= o.acc_bits <= 32, "acc_bits", "8..32")
     faults.need(_is_power_of_two(o.block_in) and o.block_in >= 8, "block_in", "a power of two from 8 up")
     faults.need(

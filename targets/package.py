@@ -310,7 +310,8 @@ def _overlay(sections: dict[str, bytes]) -> Overlay:
     if installed is not None and (differences := overlay.differences(installed)):
         raise PackageError(
             Fault(
-                f"made for another {overlay.name} (here) than the installed one (there): " + ", ".join(differences),
+                f"made for another {overlay.name} (here) than the installed one (there): "
+                + ", ".join(differences),
                 where="section overlay",
                 remedy="compile again, or give the changed overlay a name of its own",
             )

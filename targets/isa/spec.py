@@ -404,3 +404,8 @@ _LAYOUTS = {kind: _lay_out(kind) for kind in INSTRUCTIONS}
 def layout(kind: type[Instruction]) -> tuple[FieldSpec, ...]:
     """The fields of an instruction with their bit offsets; the opcode occupies bits 0..2 before them."""
     return _LAYOUTS[kind]
+
+
+def field_limit(kind: type[Instruction], name: str) -> int:
+    """Largest value that a field holds."""
+    return next(f.bits.hi for f in layout(kind) if f.name == name)

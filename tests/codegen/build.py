@@ -27,7 +27,9 @@ class Builder:
         self.inputs.append(tensor)
         return tensor
 
-    def node(self, operator: ops.Operator, shape: tuple[int, ...], dtype: ops.DType, *inputs: Tensor) -> Tensor:
+    def node(
+        self, operator: ops.Operator, shape: tuple[int, ...], dtype: ops.DType, *inputs: Tensor
+    ) -> Tensor:
         name = f"{operator.kind}{len(self.nodes)}"
         tensor = Tensor(name + "_out", (1, *shape), dtype)
         self.nodes.append(Node(name, operator, inputs, tensor))
@@ -59,7 +61,9 @@ class Builder:
             m2 = np.rint(q.m * self.rng.uniform(0, 0.5, channels)).astype(np.int64)
             b2 = (q.b - (np.int64(zero + offset) << q.s)) * 0 + (np.int64(zero) << q.s) + m2 * bias
             negative = {"m_neg": m2.reshape(shape), "b_neg": b2.reshape(shape), "zero_point": zero}
-        return ops.Rescale(q.m.reshape(shape), q.s.reshape(shape), b.reshape(shape), low, high, dtype, **negative)
+        return ops.Rescale(
+            q.m.reshape(shape), q.s.reshape(shape), b.reshape(shape), low, high, dtype, **negative
+        )
 
     def conv(
         self,
@@ -77,14 +81,20 @@ class Builder:
     ) -> Tensor:
         _, channels, height, width = x.shape
         limit = 255 if wide else 127
-        w = self.rng.integers(-limit, limit + 1, (outputs, channels // groups, *kernel)).astype(np.int16 if wide else np.int8)
+        w = self.rng.integers(-limit, limit + 1, (outputs, channels // groups, *kernel)).astype(
+            np.int16 if wide else np.int8
+        )
         zero = int(self.rng.integers(0, 256)) - ops.storage_offset(x.dtype)
         sums = w.sum((1, 2, 3), dtype=np.int64)
         size = float(np.sqrt(w[0].size))
         depthwise = groups == channels == outputs
         r = self.rescale(
-            1 / (70 * size * limit), outputs, dtype,
-            sums=0 if depthwise else sums, zero_in=zero + ops.storage_offset(x.dtype), prelu=prelu,
+            1 / (70 * size * limit),
+            outputs,
+            dtype,
+            sums=0 if depthwise else sums,
+            zero_in=zero + ops.storage_offset(x.dtype),
+            prelu=prelu,
         )
         oh = (height + padding[0] + padding[2] - (kernel[0] - 1) * dilation[0] - 1) // strides[0] + 1
         ow = (width + padding[1] + padding[3] - (kernel[1] - 1) * dilation[1] - 1) // strides[1] + 1
@@ -92,15 +102,36 @@ class Builder:
         return self.node(op, (outputs, oh, ow), dtype, x)
 
     def conv_transpose(
-        self, x: Tensor, outputs: int, kernel: ops.Pair, strides: ops.Pair, padding: ops.Pads,
-        output_padding: ops.Pair = (0, 0), dilation: ops.Pair = (1, 1), groups: int = 1,
+        self,
+        x: Tensor,
+        outputs: int,
+        kernel: ops.Pair,
+        strides: ops.Pair,
+        padding: ops.Pads,
+        output_padding: ops.Pair = (0, 0),
+        dilation: ops.Pair = (1, 1),
+        groups: int = 1,
     ) -> Tensor:
         _, channels, height, width = x.shape
         w = self.rng.integers(-127, 128, (channels, outputs // groups, *kernel)).astype(np.int8)
         zero = int(self.rng.integers(0, 256)) - ops.storage_offset(x.dtype)
         r = self.rescale(1 / (3000 * kernel[0] * kernel[1]), outputs, x.dtype)
-        oh = (height - 1) * strides[0] + (kernel[0] - 1) * dilation[0] + 1 - padding[0] - padding[2] + output_padding[0]
-        ow = (width - 1) * strides[1] + (kernel[1] - 1) * dilation[1] + 1 - padding[1] - padding[3] + output_padding[1]
+        oh = (
+            (height - 1) * strides[0]
+            + (kernel[0] - 1) * dilation[0]
+            + 1
+            - padding[0]
+            - padding[2]
+            + output_padding[0]
+        )
+        ow = (
+            (width - 1) * strides[1]
+            + (kernel[1] - 1) * dilation[1]
+            + 1
+            - padding[1]
+            - padding[3]
+            + output_padding[1]
+        )
         op = ops.ConvTranspose2d(w, zero, r, strides, padding, output_padding, dilation, groups)
         return self.node(op, (outputs, oh, ow), x.dtype, x)
 
@@ -112,14 +143,21 @@ class Builder:
         r = self.rescale(ratio, outputs, dtype, sums=sums, zero_in=zero + ops.storage_offset(x.dtype), dims=1)
         return self.node(ops.Dense(w, zero, r), (outputs,), dtype, x)
 
-    def max_pool(self, x: Tensor, kernel: ops.Pair, strides: ops.Pair, padding: ops.Pads = (0, 0, 0, 0)) -> Tensor:
+    def max_pool(
+        self, x: Tensor, kernel: ops.Pair, strides: ops.Pair, padding: ops.Pads = (0, 0, 0, 0)
+    ) -> Tensor:
         _, c, h, w = x.shape
         oh = (h + padding[0] + padding[2] - kernel[0]) // strides[0] + 1
         ow = (w + padding[1] + padding[3] - kernel[1]) // strides[1] + 1
         return self.node(ops.MaxPool2d(kernel, strides, padding), (c, oh, ow), x.dtype, x)
 
     def sum_pool(
-        self, x: Tensor, kernel: ops.Pair, strides: ops.Pair, padding: ops.Pads = (0, 0, 0, 0), clipped: bool = False
+        self,
+        x: Tensor,
+        kernel: ops.Pair,
+        strides: ops.Pair,
+        padding: ops.Pads = (0, 0, 0, 0),
+        clipped: bool = False,
     ) -> Tensor:
         """Average pooling; with `clipped` each window is divided by its part inside the map."""
         _, c, h, w = x.shape
@@ -130,11 +168,16 @@ class Builder:
         if clipped:
             inside = [
                 [min(j * s - p + k, n) - max(j * s - p, 0) for j in range(o)]
-                for s, p, k, n, o in ((strides[0], padding[0], kernel[0], h, oh), (strides[1], padding[1], kernel[1], w, ow))
+                for s, p, k, n, o in (
+                    (strides[0], padding[0], kernel[0], h, oh),
+                    (strides[1], padding[1], kernel[1], w, ow),
+                )
             ]
-            q = requantisation(1 / np.outer(*inside).reshape(-1), 0, ops.storage_offset(x.dtype))
-            b = q.b - (np.int64(ops.storage_offset(x.dtype)) << q.s)
-            r = ops.Rescale(*(a.reshape(1, oh, ow) for a in (q.m, q.s, b)), r.lo, r.hi, x.dtype)
+            offset = np.int64(ops.storage_offset(x.dtype))
+            rows, columns = (np.array(n, np.float64) for n in inside)
+            q = requantisation(1 / (rows[:, None] * columns).reshape(-1), 0, int(offset))
+            m, s, b = (a.reshape(1, oh, ow) for a in (q.m, q.s, q.b - (offset << q.s)))
+            r = ops.Rescale(m, s, b, r.lo, r.hi, x.dtype)
         return self.node(ops.SumPool2d(kernel, zero, r, strides, padding), (c, oh, ow), x.dtype, x)
 
     def add(self, a: Tensor, b: Tensor) -> Tensor:
@@ -149,7 +192,12 @@ class Builder:
         return self.node(ops.Multiply(za, zb, r), a.shape[1:], a.dtype, a, b)
 
     def table(self, x: Tensor, dtype: ops.DType = "uint8") -> Tensor:
-        return self.node(ops.Table(self.rng.integers(0, 256, 256).astype(np.uint8).view(dtype), dtype), x.shape[1:], dtype, x)
+        return self.node(
+            ops.Table(self.rng.integers(0, 256, 256).astype(np.uint8).view(dtype), dtype),
+            x.shape[1:],
+            dtype,
+            x,
+        )
 
     def layout(self, steps: list[ops.LayoutStep], *inputs: Tensor) -> Tensor:
         op = ops.Layout(tuple(steps))
@@ -161,7 +209,9 @@ class Builder:
 
     def feeds(self) -> dict[str, np.ndarray]:
         return {
-            t.name: self.rng.integers(np.iinfo(t.dtype).min, np.iinfo(t.dtype).max + 1, t.shape).astype(t.dtype)
+            t.name: self.rng.integers(np.iinfo(t.dtype).min, np.iinfo(t.dtype).max + 1, t.shape).astype(
+                t.dtype
+            )
             for t in self.inputs
         }
 

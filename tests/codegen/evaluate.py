@@ -26,9 +26,7 @@ def rescale(acc: I64, r: ops.Rescale) -> Array:
     return np.clip(rne(p, np.broadcast_to(r.s, p.shape)), r.lo, r.hi).astype(r.dtype)
 
 
-def convolve(
-    x: I64, w: I64, strides: ops.Pair, padding: ops.Pads, dilation: ops.Pair, groups: int
-) -> I64:
+def convolve(x: I64, w: I64, strides: ops.Pair, padding: ops.Pads, dilation: ops.Pair, groups: int) -> I64:
     """x (1, I, H, W) zero padded, w (O, I/groups, KH, KW)."""
     top, left, bottom, right = padding
     x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
@@ -43,7 +41,11 @@ def convolve(
         for ky in range(kh):
             for kx in range(kw):
                 y0, x0 = ky * dilation[0], kx * dilation[1]
-                cut = part[:, y0 : y0 + (oh - 1) * strides[0] + 1 : strides[0], x0 : x0 + (ow - 1) * strides[1] + 1 : strides[1]]
+                cut = part[
+                    :,
+                    y0 : y0 + (oh - 1) * strides[0] + 1 : strides[0],
+                    x0 : x0 + (ow - 1) * strides[1] + 1 : strides[1],
+                ]
                 acc[0, rows] += np.einsum("oi,iyx->oyx", w[rows, :, ky, kx], cut)
     return acc
 
@@ -71,23 +73,37 @@ def convolve_transposed(op: ops.ConvTranspose2d, x: I64, shape: tuple[int, ...])
 def max_pool(x: Array, op: ops.MaxPool2d) -> Array:
     """Windows of the padded map, padding being below everything."""
     top, left, bottom, right = op.padding
-    wide = np.pad(x.astype(np.int64), ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=-(1 << 30))
+    wide = np.pad(
+        x.astype(np.int64), ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=-(1 << 30)
+    )
     _, _, height, width = wide.shape
     oh = (height - (op.kernel[0] - 1) * op.dilation[0] - 1) // op.strides[0] + 1
     ow = (width - (op.kernel[1] - 1) * op.dilation[1] - 1) // op.strides[1] + 1
     taps = [
-        wide[:, :, ky : ky + (oh - 1) * op.strides[0] + 1 : op.strides[0], kx : kx + (ow - 1) * op.strides[1] + 1 : op.strides[1]]
+        wide[
+            :,
+            :,
+            ky : ky + (oh - 1) * op.strides[0] + 1 : op.strides[0],
+            kx : kx + (ow - 1) * op.strides[1] + 1 : op.strides[1],
+        ]
         for ky in range(0, op.kernel[0] * op.dilation[0], op.dilation[0])
         for kx in range(0, op.kernel[1] * op.dilation[1], op.dilation[1])
     ]
-    return np.max(taps, axis=0).astype(x.dtype)
+    return np.asarray(np.max(np.array(taps), axis=0), x.dtype)
 
 
 def evaluate(op: ops.Operator, inputs: Sequence[Array], shape: tuple[int, ...]) -> Array:
     """One operator on arrays with their batch axis."""
     wide = [np.asarray(x).astype(np.int64) for x in inputs]
     if isinstance(op, ops.Conv2d):
-        acc = convolve(wide[0] - op.zero_point, op.weight.astype(np.int64), op.strides, op.padding, op.dilation, op.groups)
+        acc = convolve(
+            wide[0] - op.zero_point,
+            op.weight.astype(np.int64),
+            op.strides,
+            op.padding,
+            op.dilation,
+            op.groups,
+        )
         return rescale(acc, op.rescale)
     if isinstance(op, ops.ConvTranspose2d):
         return rescale(convolve_transposed(op, wide[0] - op.zero_point, shape), op.rescale)
@@ -98,7 +114,9 @@ def evaluate(op: ops.Operator, inputs: Sequence[Array], shape: tuple[int, ...]) 
     if isinstance(op, ops.SumPool2d):
         channels = wide[0].shape[1]
         ones = np.ones((channels, 1, *op.kernel), np.int64)
-        return rescale(convolve(wide[0] - op.zero_point, ones, op.strides, op.padding, (1, 1), channels), op.rescale)
+        return rescale(
+            convolve(wide[0] - op.zero_point, ones, op.strides, op.padding, (1, 1), channels), op.rescale
+        )
     if isinstance(op, ops.Add):
         r = op.rescale
         p = (wide[0] - op.zero_point_a) * r.m.item() + (wide[1] - op.zero_point_b) * op.m2 + r.b.item()
@@ -108,7 +126,7 @@ def evaluate(op: ops.Operator, inputs: Sequence[Array], shape: tuple[int, ...]) 
         p = (wide[0] - op.zero_point_a) * (wide[1] - op.zero_point_b) * r.m.item() + r.b.item()
         return np.clip(rne(p, r.s.item()), r.lo, r.hi).astype(r.dtype)
     if isinstance(op, ops.Table):
-        low = np.iinfo(np.asarray(inputs[0]).dtype).min
+        low = np.iinfo(str(inputs[0].dtype)).min
         return op.table.astype(op.dtype)[wide[0] - low]
     assert isinstance(op, ops.Layout)
     return op.apply([np.asarray(x) for x in inputs])
@@ -118,7 +136,9 @@ def evaluate_graph(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]
     """All tensors of a graph."""
     values = dict(feeds)
     for node in graph.nodes:
-        values[node.output.name] = evaluate(node.operator, [values[t.name] for t in node.inputs], node.output.shape)
+        values[node.output.name] = evaluate(
+            node.operator, [values[t.name] for t in node.inputs], node.output.shape
+        )
         assert values[node.output.name].shape == node.output.shape, node.name
     return values
 
@@ -153,7 +173,9 @@ def run_region(
     inputs = np.zeros(region.input_bytes, np.uint8)
     for layout in region.inputs:
         pack(layout, feeds[layout.name], inputs)
-    dram = DramImage(np.frombuffer(region.constants, np.uint8), inputs, region.workspace_bytes, region.output_bytes)
+    dram = DramImage(
+        np.frombuffer(region.constants, np.uint8), inputs, region.workspace_bytes, region.output_bytes
+    )
     layers = [region.layers[i] for i in region.layer_of]
     result = simulator(Program(region.stream, overlay, layers), dram)
     return {layout.name: unpack(layout, result.outputs) for layout in region.outputs}

@@ -121,7 +121,9 @@ def test_wrong_arguments_are_named() -> None:
     module["r"](a, b, y, z)
     with pytest.raises(ValueError, match="region r: expected 4 arguments, found 3"):
         module["r"](a, b, y)
-    with pytest.raises(ValueError, match=r"region r, tensor y: expected int8 \(1, 9, 6, 7\), found .* \(1, 5, 6, 7\)"):
+    with pytest.raises(
+        ValueError, match=r"region r, tensor y: expected int8 \(1, 9, 6, 7\), found .* \(1, 5, 6, 7\)"
+    ):
         module["r"](a, b, z, y)
 
 

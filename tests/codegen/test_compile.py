@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from build import CONCAT, Builder, shuffle
-from evaluate import evaluate_graph, run_region
+from tests.codegen.build import CONCAT, Builder, shuffle
+from tests.codegen.evaluate import evaluate_graph, run_region
 
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph
-from tilewright.relay_passes.integer.ops import LayoutStep
+from tilewright.relay_passes.integer.ops import DType, LayoutStep
 from tilewright.targets.config import Overlay, overlay
 from tilewright.targets.sim import reference
 
@@ -28,25 +30,33 @@ def check(b: Builder, graph: Graph, machine: Overlay) -> None:
         assert len(np.unique(expected[tensor.name])) > 1 or expected[tensor.name].size < 4
 
 
-CONVOLUTIONS = [
-    dict(outputs=5, kernel=(1, 1)),
-    dict(outputs=40, kernel=(3, 3), padding=(1, 1, 1, 1)),
-    dict(outputs=33, kernel=(3, 3), strides=(2, 2), padding=(0, 0, 1, 1), dtype="int8"),
-    dict(outputs=8, kernel=(1, 3), padding=(0, 1, 0, 1)),
-    dict(outputs=8, kernel=(3, 3), dilation=(2, 3), padding=(2, 3, 2, 3)),
-    dict(outputs=16, kernel=(5, 3), strides=(1, 3), padding=(2, 0, 4, 1), wide=True),
-    dict(outputs=24, kernel=(3, 3), groups=4, padding=(1, 1, 1, 1)),
-    dict(outputs=20, kernel=(3, 3), groups=20, padding=(1, 1, 1, 1), prelu=True),
-    dict(outputs=20, kernel=(3, 3), groups=20, strides=(2, 2), padding=(0, 0, 1, 1), wide=True, dtype="int8"),
-    dict(outputs=40, kernel=(3, 3), groups=20, padding=(1, 1, 1, 1)),
-    dict(outputs=20, kernel=(11, 11), padding=(5, 5, 5, 5), prelu=True),
-    dict(outputs=70, kernel=(1, 1), padding=(1, 1, 1, 1)),
+CONVOLUTIONS: list[dict[str, Any]] = [
+    {"outputs": 5, "kernel": (1, 1)},
+    {"outputs": 40, "kernel": (3, 3), "padding": (1, 1, 1, 1)},
+    {"outputs": 33, "kernel": (3, 3), "strides": (2, 2), "padding": (0, 0, 1, 1), "dtype": "int8"},
+    {"outputs": 8, "kernel": (1, 3), "padding": (0, 1, 0, 1)},
+    {"outputs": 8, "kernel": (3, 3), "dilation": (2, 3), "padding": (2, 3, 2, 3)},
+    {"outputs": 16, "kernel": (5, 3), "strides": (1, 3), "padding": (2, 0, 4, 1), "wide": True},
+    {"outputs": 24, "kernel": (3, 3), "groups": 4, "padding": (1, 1, 1, 1)},
+    {"outputs": 20, "kernel": (3, 3), "groups": 20, "padding": (1, 1, 1, 1), "prelu": True},
+    {
+        "outputs": 20,
+        "kernel": (3, 3),
+        "groups": 20,
+        "strides": (2, 2),
+        "padding": (0, 0, 1, 1),
+        "wide": True,
+        "dtype": "int8",
+    },
+    {"outputs": 40, "kernel": (3, 3), "groups": 20, "padding": (1, 1, 1, 1)},
+    {"outputs": 20, "kernel": (11, 11), "padding": (5, 5, 5, 5), "prelu": True},
+    {"outputs": 70, "kernel": (1, 1), "padding": (1, 1, 1, 1)},
 ]
 
 
 @pytest.mark.parametrize("options", CONVOLUTIONS, ids=str)
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
-def test_convolution(options: dict[str, object], dtype: str, machine: Overlay) -> None:
+def test_convolution(options: dict[str, Any], dtype: DType, machine: Overlay) -> None:
     b = Builder(1)
     x = b.input(20, 11, 13, dtype=dtype)
     check(b, b.graph(b.conv(x, **options)), machine)
@@ -85,7 +95,7 @@ def test_transposed_convolution(
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
-def test_pools(dtype: str, machine: Overlay) -> None:
+def test_pools(dtype: DType, machine: Overlay) -> None:
     b = Builder(4)
     x = b.input(37, 13, 14, dtype=dtype)
     outputs = [
@@ -148,7 +158,9 @@ def test_flatten_and_dense(machine: Overlay) -> None:
     b = Builder(8)
     x = b.input(20, 5, 6, dtype="int8")
     other = b.conv(x, 7, (1, 1), dtype="int8")
-    both = b.layout([CONCAT, LayoutStep("transpose", ((0, 1, 3, 2),)), LayoutStep("reshape", ((1, 27 * 30),))], x, other)
+    both = b.layout(
+        [CONCAT, LayoutStep("transpose", ((0, 1, 3, 2),)), LayoutStep("reshape", ((1, 27 * 30),))], x, other
+    )
     hidden = b.dense(both, 70)
     check(b, b.graph(b.dense(b.table(hidden), 11), b.add(hidden, hidden)), machine)
 

@@ -173,7 +173,9 @@ def test_softmax_is_that_of_onnx_runtime(axis: int) -> None:
         # Relative: exp is within 2 ulp, ONNX Runtime sums at most 11 terms in float, each with half an ulp; the
         # logarithm's error is absolute, in ulp of the largest difference (about 200).
         tolerance = {"rtol": 20 * 2.0**-23, "atol": 0 if op == "softmax" else 200 * 2.0**-23}
-        np.testing.assert_allclose(run_host(op, [x], [("float32", x.shape)], axis=axis)[0], expected, **tolerance)
+        np.testing.assert_allclose(
+            run_host(op, [x], [("float32", x.shape)], axis=axis)[0], expected, **tolerance
+        )
 
 
 @SETTINGS
@@ -192,7 +194,9 @@ def test_reductions(kind: str, dtype: str, shape: tuple[int, ...], data: st.Data
     over = tuple(axes) or None
     wide = x.astype(np.float64) if dtype == "float32" else x
     expected = np.asarray(getattr(np, kind)(wide, axis=over, keepdims=keep)).astype(dtype)
-    (found,) = run_host(f"reduce_{kind}", [x], [(dtype, expected.shape)], axes=tuple(axes), keepdims=int(keep))
+    (found,) = run_host(
+        f"reduce_{kind}", [x], [(dtype, expected.shape)], axes=tuple(axes), keepdims=int(keep)
+    )
     # float64 sums of up to 256 terms differ by their order by far less than half an ulp of float32, but may tip it.
     np.testing.assert_allclose(found, expected, rtol=2.0**-23 if dtype == "float32" else 0, atol=1e-12)
 
@@ -205,7 +209,9 @@ def test_argmax_takes_the_first(op: str, dtype: str) -> None:
         expected = getattr(np, op)(x, axis=axis)
         (found,) = run_host(op, [x], [("int64", expected.shape)], axis=axis, keepdims=0)
         np.testing.assert_array_equal(found, expected)
-        (narrow,) = run_host(op, [x], [("int32", np.expand_dims(expected, axis).shape)], axis=axis, keepdims=1)
+        (narrow,) = run_host(
+            op, [x], [("int32", np.expand_dims(expected, axis).shape)], axis=axis, keepdims=1
+        )
         np.testing.assert_array_equal(narrow, np.expand_dims(expected, axis))
 
 
@@ -220,7 +226,9 @@ def test_layout_operators(dtype: str, shape: tuple[int, ...], data: st.DataObjec
 
     axes = tuple(data.draw(st.permutations(range(rank))))
     expected = x.transpose(axes)
-    np.testing.assert_array_equal(run_host("transpose", [x], [(dtype, expected.shape)], axes=axes)[0], expected)
+    np.testing.assert_array_equal(
+        run_host("transpose", [x], [(dtype, expected.shape)], axes=axes)[0], expected
+    )
 
     begin, end = each(-6, 6), each(-6, 6)
     stride = tuple(s or 1 for s in each(-3, 3))
@@ -306,17 +314,59 @@ def test_non_max_suppression_is_that_of_onnx_runtime(center: int, seed: int) -> 
 
 
 BAD = [
-    ("softmax", [np.zeros((2, 3), np.float32)], [("float32", (2, 3))], {"axis": 2}, "axis 2 of a tensor of rank 2"),
-    ("softmax", [np.zeros(3, np.int32)], [("int32", (3,))], {"axis": 0}, "expected a tensor of float32, found int32"),
+    (
+        "softmax",
+        [np.zeros((2, 3), np.float32)],
+        [("float32", (2, 3))],
+        {"axis": 2},
+        "axis 2 of a tensor of rank 2",
+    ),
+    (
+        "softmax",
+        [np.zeros(3, np.int32)],
+        [("int32", (3,))],
+        {"axis": 0},
+        "expected a tensor of float32, found int32",
+    ),
     ("relu", [np.zeros(3, np.float32)], [("float32", (4,))], {}, "declared float32 (4), found float32 (3)"),
-    ("add", [np.zeros(3, np.int8), np.zeros(2, np.int8)], [("int8", (3,))], {}, "(3) and (2) do not broadcast"),
+    (
+        "add",
+        [np.zeros(3, np.int8), np.zeros(2, np.int8)],
+        [("int8", (3,))],
+        {},
+        "(3) and (2) do not broadcast",
+    ),
     ("reshape", [np.zeros(6, np.int8)], [("int8", (4,))], {"shape": (4,)}, "cannot view (6) as (4)"),
     ("transpose", [np.zeros((2, 2), np.int8)], [("int8", (2, 2))], {"axes": (0, 0)}, "axis 0 occurs twice"),
-    ("slice", [np.zeros(2, np.int8)], [("int8", (2,))], {"begin": (0,), "end": (2,), "stride": (0,)}, "stride 0"),
-    ("pad", [np.zeros(2, np.int8)], [("int8", (2,))], {"before": (-1,), "after": (1,), "value": 0.0}, "pads -1"),
-    ("pad", [np.zeros(2, np.int8)], [("int8", (3,))], {"before": (0,), "after": (1,), "value": 0.5}, "0.5 is not exact"),
+    (
+        "slice",
+        [np.zeros(2, np.int8)],
+        [("int8", (2,))],
+        {"begin": (0,), "end": (2,), "stride": (0,)},
+        "stride 0",
+    ),
+    (
+        "pad",
+        [np.zeros(2, np.int8)],
+        [("int8", (2,))],
+        {"before": (-1,), "after": (1,), "value": 0.0},
+        "pads -1",
+    ),
+    (
+        "pad",
+        [np.zeros(2, np.int8)],
+        [("int8", (3,))],
+        {"before": (0,), "after": (1,), "value": 0.5},
+        "0.5 is not exact",
+    ),
     ("expand", [np.zeros(2, np.int8)], [("int8", (2,))], {"shape": (1 << 40, 2)}, "above the limit"),
-    ("topk", [np.zeros(2, np.int8)], [("int8", (3,)), ("int64", (3,))], {"axis": 0, "k": 3, "largest": 1}, "k = 3 of 2"),
+    (
+        "topk",
+        [np.zeros(2, np.int8)],
+        [("int8", (3,)), ("int64", (3,))],
+        {"axis": 0, "k": 3, "largest": 1},
+        "k = 3 of 2",
+    ),
     ("argmax", [np.zeros((0,), np.int8)], [("int64", ())], {"axis": 0, "keepdims": 0}, "without elements"),
 ]
 

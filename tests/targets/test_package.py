@@ -29,7 +29,17 @@ def _region() -> CompiledRegion:
     inputs = MapLayout("a", (1, 3, 2, 2), "int8", 0, LANES)
     outputs = MapLayout("b", (1, 3, 2, 2), "uint8", 16, LANES)
     return CompiledRegion(
-        "main0", b"\1" * 64, ("conv", "Faltung ü"), (1,), b"abc", 5, 64, 80, (inputs,), (outputs,), {0: 3, 64: 1 << 31}
+        "main0",
+        b"\1" * 64,
+        ("conv", "Faltung ü"),
+        (1,),
+        b"abc",
+        5,
+        64,
+        80,
+        (inputs,),
+        (outputs,),
+        {0: 3, 64: 1 << 31},
     )
 
 
@@ -113,7 +123,9 @@ def test_strip_leaves_the_models_out_and_says_so() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"PK\3\4zip", b"\x89TWP\n\x1a\n" + bytes(80)])
 def test_other_files_are_no_packages(data: bytes) -> None:
-    with pytest.raises(PackageError, match=r"^f\.twp: not a Tilewright package: it starts with b'.*'; expected a"):
+    with pytest.raises(
+        PackageError, match=r"^f\.twp: not a Tilewright package: it starts with b'.*'; expected a"
+    ):
         Package.from_bytes(data, "f.twp")
 
 
@@ -122,7 +134,9 @@ def test_every_truncation_is_refused() -> None:
     for size in [*range(8, 120), *range(120, len(data), 97), len(data) - 1]:
         with pytest.raises(PackageError, match=r"truncated: "):
             Package.from_bytes(data[:size])
-    with pytest.raises(PackageError, match=rf"expected {len(data)} bytes, found {len(data) + 1}: something follows"):
+    with pytest.raises(
+        PackageError, match=rf"expected {len(data)} bytes, found {len(data) + 1}: something follows"
+    ):
         Package.from_bytes(data + b"\0")
 
 
@@ -137,7 +151,9 @@ def test_every_changed_byte_is_refused() -> None:
 
 def test_damage_names_the_sections() -> None:
     data = _package().to_bytes()
-    changed = data.replace(b"<quantised>", b"<quantized>").replace(b'"labels"', b'"Labels"').replace(b"abc", b"abd")
+    changed = (
+        data.replace(b"<quantised>", b"<quantized>").replace(b'"labels"', b'"Labels"').replace(b"abc", b"abd")
+    )
     with pytest.raises(PackageError) as caught:
         Package.from_bytes(changed, "net.twp")
     assert [f.where for f in caught.value.faults] == [
@@ -152,7 +168,9 @@ def test_damage_names_the_sections() -> None:
 def test_a_newer_format_is_named() -> None:
     data = bytearray(_package().to_bytes())
     data[8:12] = struct.pack("<I", FORMAT_VERSION + 1)
-    with pytest.raises(PackageError, match=r"format version 2: this Tilewright reads up to 1; update Tilewright"):
+    with pytest.raises(
+        PackageError, match=r"format version 2: this Tilewright reads up to 1; update Tilewright"
+    ):
         Package.from_bytes(bytes(data))
 
 
@@ -162,7 +180,9 @@ def test_another_overlay_of_the_installed_name_is_refused_by_field() -> None:
     with pytest.raises(PackageError) as caught:
         Package.from_bytes(data, "net.twp")
     text = str(caught.value)
-    assert text.startswith("net.twp: section overlay: made for another pynq-z1-w8 (here) than the installed one (there): ")
+    assert text.startswith(
+        "net.twp: section overlay: made for another pynq-z1-w8 (here) than the installed one (there): "
+    )
     assert f"act_kib: {OVERLAY.act_kib // 2} here, {OVERLAY.act_kib} there" in text
     assert "mhz: 90 here, 100 there" in text
     assert "block_in" not in text
@@ -185,7 +205,11 @@ FORGED = [
     ("program", lambda d: b"X" + d[1:], "program: expected b'TWHP"),
     ("program", lambda d: d + b"\0", "program: expected its end at byte"),
     ("program", lambda d: d.replace(b"quantize", b"quantise"), "unknown host operator 'quantise'; a newer"),
-    ("region/0", lambda d: d.replace(struct.pack("<i", 16), struct.pack("<i", 32), 1), "made for block_in 32, overlay"),
+    (
+        "region/0",
+        lambda d: d.replace(struct.pack("<i", 16), struct.pack("<i", 32), 1),
+        "made for block_in 32, overlay",
+    ),
     ("region/0", lambda d: d[:-4], "region: expected"),
 ]
 
@@ -226,8 +250,12 @@ BAD_STEPS = [
 
 
 @pytest.mark.parametrize(("step", "text"), BAD_STEPS)
-def test_illegal_programs_are_refused_when_saved_and_loaded(step: HostStep, text: str, tmp_path: Path) -> None:
-    program = dataclasses.replace(_program(step), tensors=(*_program().tensors, HostTensor("r", (1, 12), "uint8")))
+def test_illegal_programs_are_refused_when_saved_and_loaded(
+    step: HostStep, text: str, tmp_path: Path
+) -> None:
+    program = dataclasses.replace(
+        _program(step), tensors=(*_program().tensors, HostTensor("r", (1, 12), "uint8"))
+    )
     package = _package(program=program)
     with pytest.raises(PackageError) as caught:
         package.save(tmp_path / "net.twp")
@@ -260,7 +288,9 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(PackageError, match=r"net\.twp: cannot write \d+ bytes: No space left on device; nothing was"):
+    with pytest.raises(
+        PackageError, match=r"net\.twp: cannot write \d+ bytes: No space left on device; nothing was"
+    ):
         _package().save(tmp_path / "net.twp")
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
 

@@ -50,7 +50,7 @@ class Stats(ctypes.Structure):
             "regions",
             "instructions",
             "matrix_steps",
-            "vector_results",
+            "vector_reads",
             "dram_read_bytes",
             "dram_write_bytes",
             "fetch_bytes",

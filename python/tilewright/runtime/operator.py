@@ -16,7 +16,10 @@ Array = NDArray[np.generic]
 
 
 def run_operator(
-    op: str, arrays: Sequence[Array], results: Sequence[tuple[str, Sequence[int]]], **attributes: AttributeValue
+    op: str,
+    arrays: Sequence[Array],
+    results: Sequence[tuple[str, Sequence[int]]],
+    **attributes: AttributeValue,
 ) -> list[Array]:
     """Run an operator of `targets/host_ops.py` on arrays.
 

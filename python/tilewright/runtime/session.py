@@ -31,7 +31,7 @@ class RunResult:
     Attributes:
         outputs: the network's outputs by name.
         counts: of the accelerator, summed over the regions: `regions`, `instructions`, and with back end sim
-            `matrix_steps`, `vector_results`, `dram_read_bytes`, `dram_write_bytes`, `fetch_bytes`.
+            `matrix_steps`, `vector_reads`, `dram_read_bytes`, `dram_write_bytes`, `fetch_bytes`.
     """
 
     outputs: dict[str, Array]

@@ -113,7 +113,7 @@ def test_golden_listing() -> None:
             order_5=Loop.OC,
             wait=0b0001,
             give=0b0100,
-        ),  # fmt: skip
+        ),
         Vector(op=VectorOp.MAX, source=Source.ACC, n_y=4, wait=0b0010, give=0b1000),
         Store(base=Base.OUTPUT, address=7, wait=0b0100),
         Finish(),

@@ -28,7 +28,7 @@ def record(m: int, s: int, b: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]
 
 def scalar(x: Vector, mem: Memories, o: Overlay) -> dict[int, list[int]]:
     """The docstring of Vector, executed result by result in a copy of ACT."""
-    act = {i: row for i, row in enumerate(mem.act.data.tolist())}
+    act = dict(enumerate(mem.act.data.tolist()))
     written: dict[int, list[int]] = {}
 
     def read(row: int) -> list[int]:
@@ -262,7 +262,10 @@ def test_messages(machines: dict[str, Overlay]) -> None:
         ((1 << 24, 1, 0), "m=16777216 in record 3 of PARAM is not within -16777215..16777215"),
         ((1, 0, 0), "s=0 in record 3 of PARAM is not within 1..62"),
         ((1, 63, 0), "s=63 in record 3 of PARAM is not within 1..62"),
-        ((1, 1, 1 << 47), "B=140737488355328 in record 3 of PARAM is not within -140737488355328..140737488355327"),
+        (
+            (1, 1, 1 << 47),
+            "B=140737488355328 in record 3 of PARAM is not within -140737488355328..140737488355327",
+        ),
     ):
         m.param.data[3] = record(*bad)
         assert _trap(Vector(), m, o) == message
@@ -280,3 +283,22 @@ def test_messages(machines: dict[str, Overlay]) -> None:
         memory.written[5] = False
         assert _trap(x, m, o) == f"reads {row}, which nothing has written"
         memory.written[5] = True
+
+
+def test_negative_serves_only_what_is_below_the_zero_point(machines: dict[str, Overlay]) -> None:
+    """p = 2v - 1 + 2*zp against zp << 1: the second set serves v <= 0 and not v = 1 (p one above the bound)."""
+    o = machines["8x8-w8"]
+    m = filled(o, np.random.default_rng(0))
+    m.acc.data[0] = [-3, -2, -1, 0, 1, 2, 3, 4]
+    for lane in range(8):
+        m.param.data[lane] = record(2, 1, -1 + 2 * 50)
+        m.param.data[8 + lane] = record(10, 1, 2 * 50)
+    x = Vector(source=Source.ACC, negative=1, out_zp=50, dst_base=9)
+    # rne((2v + 99) / 2) ties to even from v = 1 up; 5v + 50 below.
+    assert vector(x, m, o)[0].values[0].tolist() == [35, 40, 45, 50, 50, 52, 52, 54]
+    for lane in range(8):
+        m.param.data[lane] = record(2, 1, 2 * 50)
+    # Now p = zp << s exactly at v = 0, which is not below.
+    m.param.data[8:16] = record(10, 1, 7)
+    low = [round(Fraction(10 * v + 7, 2)) for v in (-3, -2, -1)]
+    assert vector(x, m, o)[0].values[0].tolist() == [*(max(v, 0) for v in low), 50, 51, 52, 53, 54]

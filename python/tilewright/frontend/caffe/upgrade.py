@@ -148,6 +148,7 @@ def _drop_padding(layers: list[Block], faults: FaultList, where: str) -> list[Bl
                     f"a padding layer feeds type {inner.scalar('type')!r}: only conv and pool can pad",
                     where=f"{where}, line {entry.line}",
                 )
+                continue
             fields[index] = _string("bottom", source[0], entry.line)
             padded = Block([*inner.without(["pad"]), Field("pad", source[1], inner.line)], inner.line)
             fields = [Field("layer", padded, f.line) if f.value is inner else f for f in fields]

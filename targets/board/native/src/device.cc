@@ -32,7 +32,7 @@ class SimulatorDevice final : public Device {
     if (!simulator->Run(region.stream.data(), region.stream.size(), segments, &s, &fault)) Report(region, fault);
     stats->instructions += static_cast<std::int64_t>(region.stream.size() / kInstructionBytes);
     stats->matrix_steps += s.matrix_steps;
-    stats->vector_results += s.vector_results;
+    stats->vector_reads += s.vector_reads;
     stats->dram_read_bytes += s.dram_read_bytes;
     stats->dram_write_bytes += s.dram_write_bytes;
     stats->fetch_bytes += s.fetch_bytes;

@@ -67,7 +67,7 @@ std::int32_t tw_sim_run(tw_sim* sim, const std::uint8_t* stream, std::uint64_t s
     sim->simulator->Run(stream, static_cast<std::size_t>(size), to, &from, &found);
     std::copy(from.instructions.begin(), from.instructions.end(), stats->instructions);
     stats->matrix_steps = from.matrix_steps;
-    stats->vector_results = from.vector_results;
+    stats->vector_reads = from.vector_reads;
     stats->dram_read_bytes = from.dram_read_bytes;
     stats->dram_write_bytes = from.dram_write_bytes;
     stats->fetch_bytes = from.fetch_bytes;
@@ -75,6 +75,11 @@ std::int32_t tw_sim_run(tw_sim* sim, const std::uint8_t* stream, std::uint64_t s
   } catch (const std::bad_alloc&) {
     return OutOfMemory(fault);
   }
+}
+
+void tw_sim_output_written(const tw_sim* sim, std::uint8_t* written, std::uint64_t count) {
+  static_assert(sizeof(bool) == 1, "a bool is a byte");
+  sim->simulator->OutputWritten(reinterpret_cast<bool*>(written), static_cast<std::size_t>(count));
 }
 
 std::int32_t tw_sim_simd_level(const tw_sim* sim) { return static_cast<std::int32_t>(sim->simulator->simd_level()); }

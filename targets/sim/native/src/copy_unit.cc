@@ -30,6 +30,9 @@ bool CopyUnit::CheckRange(const I& i, std::size_t element_bytes, std::size_t ali
       odd += dram_strides[k];
     }
   }
+  if (!aligned)
+    return m_.Fail(FaultKind::kAlignment, "DRAM byte %llu of %s is not a multiple of %zu",
+                   static_cast<unsigned long long>(odd), kSegmentNames[i.base], alignment);
   if (row >= rows)
     return m_.Fail(FaultKind::kAddress, "%s %s %llu is outside 0..%lld", memory, row_name,
                    static_cast<unsigned long long>(row), static_cast<long long>(rows) - 1);
@@ -37,9 +40,6 @@ bool CopyUnit::CheckRange(const I& i, std::size_t element_bytes, std::size_t ali
   if (end > segment.size)
     return m_.Fail(FaultKind::kAddress, "DRAM bytes up to %llu of %s, which has %zu",
                    static_cast<unsigned long long>(end), kSegmentNames[i.base], segment.size);
-  if (!aligned)
-    return m_.Fail(FaultKind::kAlignment, "DRAM byte %llu of %s is not a multiple of %zu",
-                   static_cast<unsigned long long>(odd), kSegmentNames[i.base], alignment);
   return true;
 }
 

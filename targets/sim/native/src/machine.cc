@@ -106,75 +106,74 @@ bool Machine::CheckFields(const std::uint8_t* bytes, const char* name, const isa
   for (const isa::Field* f : {&fields[0], &fields[1]})
     if (isa::GetBits(bytes, f->offset, f->width) & static_cast<std::uint64_t>(own))
       return Fail(FaultKind::kEncoding, "%s.%s: must not have a bit of %d", name, f->name, own);
-  for (int bit = bits; bit < isa::kInstructionBits; ++bit)
-    if (bytes[bit / 8] >> (bit % 8) & 1)
-      return Fail(FaultKind::kEncoding, "%s: bits from %d up must be 0, bit %d is set", name, bits, bit);
+  for (int bit = bits; bit < isa::kInstructionBits; bit = (bit / 8 + 1) * 8)
+    if (bytes[bit / 8] >> (bit % 8))
+      return Fail(FaultKind::kEncoding, "%s: bits from %d up must be 0, byte %d is %d", name, bits, bit / 8,
+                  bytes[bit / 8]);
   return true;
 }
 
-template <typename I>
-bool Machine::Begin(const std::uint8_t*, const I& instruction, int unit) {
-  unit_ = unit;
-  const int missing = tokens_.Begin(unit, instruction.wait, index_, &clock_);
-  if (missing >= 0)
-    return Fail(FaultKind::kToken, "%s waits for a token of %s that no earlier instruction gives", UnitName(unit),
-                UnitName(missing));
-  ++stats_->instructions[static_cast<std::size_t>(unit)];
-  return true;
-}
-
-bool Machine::Step(const std::uint8_t* bytes) {
-  std::uint32_t give = 0;
+bool Machine::CheckEncoding(const std::uint8_t* bytes) {
   switch (static_cast<isa::Opcode>(isa::GetOpcode(bytes))) {
-    case isa::Opcode::kLoad: {
-      if (!CheckFields(bytes, "LOAD", isa::kLoadFields, isa::kLoadBits, 1 << kLoad)) return false;
-      const isa::Load i = isa::DecodeLoad(bytes);
-      if (!Begin(bytes, i, kLoad) || !CopyUnit(this).Execute(i)) return false;
-      give = i.give;
-      break;
-    }
+    case isa::Opcode::kLoad:
+      return CheckFields(bytes, "LOAD", isa::kLoadFields, isa::kLoadBits, 1 << kLoad);
     case isa::Opcode::kMatrix: {
       if (!CheckFields(bytes, "MATRIX", isa::kMatrixFields, isa::kMatrixBits, 1 << kMatrix)) return false;
       const isa::Matrix i = isa::DecodeMatrix(bytes);
       unsigned seen = 0;
       for (std::uint32_t counter : {i.order_0, i.order_1, i.order_2, i.order_3, i.order_4, i.order_5})
         seen |= 1u << counter;
-      if (seen != 0x3f) return Fail(FaultKind::kEncoding, "MATRIX.order_0..5 must hold each of 0..5 once");
-      if (!Begin(bytes, i, kMatrix) || !MatrixUnit(this).Execute(i)) return false;
-      give = i.give;
-      break;
+      return seen == 0x3f || Fail(FaultKind::kEncoding, "MATRIX.order_0..5 must hold each of 0..5 once");
     }
-    case isa::Opcode::kVector: {
-      if (!CheckFields(bytes, "VECTOR", isa::kVectorFields, isa::kVectorBits, 1 << kVector)) return false;
-      const isa::Vector i = isa::DecodeVector(bytes);
-      if (!Begin(bytes, i, kVector) || !VectorUnit(this).Execute(i)) return false;
-      give = i.give;
-      break;
-    }
-    case isa::Opcode::kStore: {
-      if (!CheckFields(bytes, "STORE", isa::kStoreFields, isa::kStoreBits, 1 << kStore)) return false;
-      const isa::Store i = isa::DecodeStore(bytes);
-      if (!Begin(bytes, i, kStore) || !CopyUnit(this).Execute(i)) return false;
-      give = i.give;
-      break;
-    }
-    case isa::Opcode::kFinish: {
-      if (!CheckFields(bytes, "FINISH", isa::kFinishFields, isa::kFinishBits, 15)) return false;
-      for (int from = 0; from < kUnits; ++from)
-        for (int to = 0; to < kUnits; ++to)
-          if (tokens_.count(from, to) != 0)
-            return Fail(FaultKind::kToken, "%lld tokens of %s for %s are left at FINISH",
-                        static_cast<long long>(tokens_.count(from, to)), UnitName(from), UnitName(to));
-      return true;
-    }
-    default:
-      return Fail(FaultKind::kEncoding, "%d is not an operation", isa::GetOpcode(bytes));
+    case isa::Opcode::kVector:
+      return CheckFields(bytes, "VECTOR", isa::kVectorFields, isa::kVectorBits, 1 << kVector);
+    case isa::Opcode::kStore:
+      return CheckFields(bytes, "STORE", isa::kStoreFields, isa::kStoreBits, 1 << kStore);
+    case isa::Opcode::kFinish:
+      return CheckFields(bytes, "FINISH", isa::kFinishFields, isa::kFinishBits, 15);
   }
-  const int full = tokens_.End(unit_, give, clock_);
-  if (full >= 0)
-    return Fail(FaultKind::kToken, "the counter of %s's tokens for %s would pass %d", UnitName(unit_), UnitName(full),
-                isa::kTokenMax);
+  return Fail(FaultKind::kEncoding, "%d is not an operation", isa::GetOpcode(bytes));
+}
+
+// Tokens before and after, execution between them.
+template <typename UnitType, typename I>
+bool Machine::Execute(int unit, const I& instruction) {
+  unit_ = unit;
+  const int missing = tokens_.Begin(unit, instruction.wait, index_, &clock_);
+  if (missing >= 0)
+    return Fail(FaultKind::kToken, "%s waits for a token of %s that no earlier instruction gives", UnitName(unit),
+                UnitName(missing));
+  if (!UnitType(this).Execute(instruction)) return false;
+  ++stats_->instructions[static_cast<std::size_t>(unit)];
+  const int full = tokens_.End(unit, instruction.give, clock_);
+  if (full < 0) return true;
+  return Fail(FaultKind::kToken, "the counter of %s's tokens for %s would pass %d", UnitName(unit), UnitName(full),
+              isa::kTokenMax);
+}
+
+bool Machine::Finish() {
+  for (int from = 0; from < kUnits; ++from)
+    for (int to = 0; to < kUnits; ++to)
+      if (tokens_.count(from, to) != 0)
+        return Fail(FaultKind::kToken, "%lld tokens of %s for %s are left at FINISH",
+                    static_cast<long long>(tokens_.count(from, to)), UnitName(from), UnitName(to));
   return true;
+}
+
+bool Machine::Step(const std::uint8_t* bytes) {
+  switch (static_cast<isa::Opcode>(isa::GetOpcode(bytes))) {
+    case isa::Opcode::kLoad:
+      return Execute<CopyUnit>(kLoad, isa::DecodeLoad(bytes));
+    case isa::Opcode::kMatrix:
+      return Execute<MatrixUnit>(kMatrix, isa::DecodeMatrix(bytes));
+    case isa::Opcode::kVector:
+      return Execute<VectorUnit>(kVector, isa::DecodeVector(bytes));
+    case isa::Opcode::kStore:
+      return Execute<CopyUnit>(kStore, isa::DecodeStore(bytes));
+    case isa::Opcode::kFinish:
+      break;
+  }
+  return Finish();
 }
 
 bool Machine::Run(const std::uint8_t* stream, std::size_t size, const Segments& segments, Stats* stats,
@@ -194,17 +193,22 @@ bool Machine::Run(const std::uint8_t* stream, std::size_t size, const Segments& 
   if (count > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()))
     return Fail(FaultKind::kArgument, "a stream has at most 2^31-1 instructions, found %zu", count);
   stats->fetch_bytes = static_cast<std::int64_t>(size);
+  // The whole stream must be well formed before any of it runs.
+  std::size_t finish = count;
   for (std::size_t n = 0; n < count; ++n) {
     index_ = static_cast<std::int64_t>(n);
-    const std::uint8_t* bytes = stream + n * kBytes;
-    if (!Step(bytes)) return false;
-    if (isa::GetOpcode(bytes) != static_cast<int>(isa::Opcode::kFinish)) continue;
-    if (n + 1 == count) return true;
-    index_ = static_cast<std::int64_t>(n) + 1;
-    return Fail(FaultKind::kFinish, "%zu instructions behind FINISH", count - n - 1);
+    if (!CheckEncoding(stream + n * kBytes)) return false;
+    if (finish == count && isa::GetOpcode(stream + n * kBytes) == static_cast<int>(isa::Opcode::kFinish)) finish = n;
   }
   index_ = static_cast<std::int64_t>(count) - 1;
-  return Fail(FaultKind::kFinish, "the stream does not end with FINISH");
+  if (finish == count) return Fail(FaultKind::kFinish, "the stream of %zu instructions has no FINISH", count);
+  index_ = static_cast<std::int64_t>(finish) + 1;
+  if (finish + 1 < count) return Fail(FaultKind::kFinish, "comes after the FINISH at %zu", finish);
+  for (std::size_t n = 0; n < count; ++n) {
+    index_ = static_cast<std::int64_t>(n);
+    if (!Step(stream + n * kBytes)) return false;
+  }
+  return true;
 }
 
 }  // namespace tilewright

@@ -27,6 +27,10 @@ class Machine {
 
   bool Run(const std::uint8_t* stream, std::size_t size, const Segments& segments, Stats* stats, Fault* fault);
 
+  // After a run: whether granule `row` of OUTPUT, of dram_granule() bytes, was written.
+  bool OutputWritten(std::size_t row) const { return row < dram_log_[3].rows() && dram_log_[3].Initialised(row); }
+  int dram_granule() const { return dram_granule_; }
+
   SimdLevel level;
 
  private:
@@ -36,8 +40,10 @@ class Machine {
 
   void Reset(const Segments& segments);
   bool Step(const std::uint8_t* bytes);
-  template <typename I>
-  bool Begin(const std::uint8_t* bytes, const I& instruction, int unit);
+  bool CheckEncoding(const std::uint8_t* bytes);
+  template <typename UnitType, typename I>
+  bool Execute(int unit, const I& instruction);
+  bool Finish();
   template <std::size_t N>
   bool CheckFields(const std::uint8_t* bytes, const char* name, const isa::Field (&fields)[N], int bits, int own);
 

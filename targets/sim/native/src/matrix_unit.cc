@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "lanes.h"
 
@@ -46,14 +47,10 @@ void MatrixUnit::PackTiles(int oc) {
   const Overlay& o = m_.o_;
   const PackKey key = 1u | static_cast<PackKey>(dot_) << 1 | i_.w_signed << 3 | i_.lane_shift << 7;
   const std::size_t tile_words = static_cast<std::size_t>(m_.out16_ * quads_ * 4);
-  const std::size_t lanes = static_cast<std::size_t>(o.block_in);
-  const std::size_t per_word = static_cast<std::size_t>(kDotLanes[Dots(dot_)]);
   std::vector<std::int32_t>& packed = m_.packed_[Dots(dot_)];
   if (packed.empty()) packed.resize(static_cast<std::size_t>(o.wgt_tiles) * tile_words);
   if (m_.bipolar_ && m_.tile_sums_.empty())
     m_.tile_sums_.resize(static_cast<std::size_t>(o.wgt_tiles * m_.out16_));
-  std::vector<std::uint8_t> row(lanes);
-  std::vector<std::int32_t> weights(lanes);
   for (std::uint32_t ic = 0; ic < i_.n_ic; ++ic)
     for (std::uint32_t ky = 0; ky < i_.n_ky; ++ky)
       for (std::uint32_t kx = 0; kx < i_.n_kx; ++kx) {
@@ -62,34 +59,62 @@ void MatrixUnit::PackTiles(int oc) {
         if (m_.pack_key_[tile] == key) continue;
         m_.pack_key_[tile] = key;
         std::int32_t* to = &packed[tile * tile_words];
-        std::fill_n(to, tile_words, 0);
-        for (int out = 0; out < o.block_out; ++out) {
-          const std::size_t row_bytes = lanes * static_cast<std::size_t>(o.wgt_bits) / 8;
-          UnpackLanes(&m_.wgt_[tile * static_cast<std::size_t>(o.tile_bytes()) + static_cast<std::size_t>(out) * row_bytes],
-                      row.data(), lanes, o.wgt_bits, 0);
-          const int sign = 1 << (o.wgt_bits - 1);
-          std::int32_t sum = 0;
-          for (std::size_t q = 0; q < 4; ++q) {
-            const bool is_signed = i_.w_signed >> q & 1;
-            const int factor = 1 << QuarterShift(i_, static_cast<int>(q), o.wgt_bits);
-            for (std::size_t l = q * lanes / 4; l < (q + 1) * lanes / 4; ++l) {
-              const int value = m_.bipolar_ ? 2 * row[l] - 1 : is_signed ? (row[l] ^ sign) - sign : row[l];
-              weights[l] = value * factor;
-              sum += weights[l];
-            }
-          }
-          if (m_.bipolar_) m_.tile_sums_[tile * static_cast<std::size_t>(m_.out16_) + static_cast<std::size_t>(out)] = sum;
-          // Word w of the row: lanes w*per_word .. , at sub-block out/16, quad w/4, word w%4, column out%16.
-          std::int32_t* column = to + static_cast<std::size_t>(out / kSubBlock * quads_ * 4 * kSubBlock + out % kSubBlock);
-          const unsigned mask = per_word == 4 ? 0xffu : per_word == 2 ? 0xffffu : ~0u;
-          for (std::size_t w = 0; w < lanes / per_word; ++w) {
-            std::uint32_t word = 0;
-            for (std::size_t k = 0; k < per_word; ++k)
-              word |= (static_cast<std::uint32_t>(weights[w * per_word + k]) & mask) << (k * 32 / per_word);
-            column[w * kSubBlock] = static_cast<std::int32_t>(word);
-          }
+        switch (dot_) {
+          case Dot::k4:
+            PackTile<std::uint8_t>(tile, to);
+            break;
+          case Dot::k2:
+            PackTile<std::uint16_t>(tile, to);
+            break;
+          case Dot::k1:
+            PackTile<std::uint32_t>(tile, to);
+            break;
         }
       }
+}
+
+// `T` is as wide as an operand; the arithmetic is modulo its width, so that sign does not matter.
+template <typename T>
+void MatrixUnit::PackTile(std::size_t tile, std::int32_t* to) {
+  const Overlay& o = m_.o_;
+  const std::size_t lanes = static_cast<std::size_t>(o.block_in), outputs = static_cast<std::size_t>(o.block_out);
+  const std::size_t words = lanes * sizeof(T) / 4;  // of a row
+  raw_.resize(lanes * outputs);
+  wide_.resize(words * outputs * 4);
+  UnpackLanes(&m_.wgt_[tile * static_cast<std::size_t>(o.tile_bytes())], raw_.data(), raw_.size(), o.wgt_bits, 0);
+  // Runs of lanes that are treated alike: a quarter of each row, or everything.
+  const bool alike = m_.bipolar_ ? !i_.lane_shift : !i_.lane_shift && (i_.w_signed == 0 || i_.w_signed == 15);
+  const std::size_t runs = alike ? 1 : 4 * outputs, length = raw_.size() / runs;
+  T* wide = reinterpret_cast<T*>(wide_.data());
+  for (std::size_t run = 0; run < runs; ++run) {
+    const int q = static_cast<int>(run % 4), shift = QuarterShift(i_, q, o.wgt_bits);
+    const T sign = static_cast<T>(i_.w_signed >> q & 1 ? 1 << (o.wgt_bits - 1) : 0);
+    const std::uint8_t* from = &raw_[run * length];
+    T* into = wide + run * length;
+    if (m_.bipolar_) {
+      for (std::size_t l = 0; l < length; ++l) into[l] = static_cast<T>((2 * from[l] - 1) * (1 << shift));
+    } else {
+      for (std::size_t l = 0; l < length; ++l) into[l] = static_cast<T>(((from[l] ^ sign) - sign) << shift);
+    }
+  }
+  if (m_.bipolar_) {
+    std::int32_t* sums = &m_.tile_sums_[tile * static_cast<std::size_t>(m_.out16_)];
+    for (std::size_t out = 0; out < outputs; ++out) {
+      sums[out] = 0;
+      for (std::size_t l = 0; l < lanes; ++l)
+        sums[out] += static_cast<std::make_signed_t<T>>(wide[out * lanes + l]);
+    }
+  }
+  // Words of 16 rows side by side; rows and words that only fill up are 0.
+  const std::size_t padded_words = static_cast<std::size_t>(quads_) * 4;
+  const std::size_t sub_blocks = static_cast<std::size_t>(m_.out16_ / kSubBlock);
+  if (words < padded_words || outputs % kSubBlock) std::fill_n(to, padded_words * kSubBlock * sub_blocks, 0);
+  for (std::size_t sub = 0; sub < sub_blocks; ++sub, to += padded_words * kSubBlock) {
+    const std::uint8_t* rows = &wide_[sub * kSubBlock * words * 4];
+    const std::size_t count = std::min<std::size_t>(kSubBlock, outputs - sub * kSubBlock);
+    for (std::size_t w = 0; w < words; ++w)
+      for (std::size_t r = 0; r < count; ++r) std::memcpy(&to[w * kSubBlock + r], rows + 4 * (r * words + w), 4);
+  }
 }
 
 // Lanes as the kernel reads them; consecutive quads of a pixel lie `quad_pitch` bytes apart.

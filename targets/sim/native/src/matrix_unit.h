@@ -34,6 +34,8 @@ class MatrixUnit {
 
   void ChooseDot();
   void PackTiles(int oc);
+  template <typename T>
+  void PackTile(std::size_t tile, std::int32_t* to);
   void Compute();
   void GatherPixel(int pixel, int first_step, int steps, int oc, std::uint8_t* to, std::size_t quad_pitch);
   const std::uint8_t* Displaced(std::int64_t block, int row, int column);
@@ -50,6 +52,8 @@ class MatrixUnit {
   int quads_ = 0;                         // 16-byte quads of a half word in a panel
   std::vector<std::uint8_t> pad_, mixed_; // half words, a byte a lane
   std::vector<std::int32_t> panel_;
+  std::vector<std::uint8_t> raw_;         // a tile, a byte a weight
+  std::vector<std::uint8_t> wide_;        // the same as operands of 1, 2 or 4 bytes, row-major
 };
 
 }  // namespace tilewright

@@ -1,5 +1,7 @@
 #include "tilewright/simulator.h"
 
+#include <algorithm>
+
 #include "machine.h"
 
 namespace tilewright {
@@ -50,6 +52,12 @@ std::unique_ptr<Simulator> Simulator::Create(const Overlay& overlay, Fault* faul
 bool Simulator::Run(const std::uint8_t* stream, std::size_t size, const Segments& segments, Stats* stats,
                     Fault* fault) {
   return machine_->Run(stream, size, segments, stats, fault);
+}
+
+void Simulator::OutputWritten(bool* written, std::size_t count) const {
+  const std::size_t granule = static_cast<std::size_t>(machine_->dram_granule());
+  for (std::size_t k = 0; k < count; k += granule)
+    std::fill_n(written + k, std::min(granule, count - k), machine_->OutputWritten(k / granule));
 }
 
 bool Simulator::SetSimdLevel(SimdLevel level) {

@@ -47,7 +47,10 @@ bool VectorUnit::Execute(const isa::Vector& i) {
     }
     for (std::uint32_t y = 0; y < i_.n_y; ++y) Row(c, y);
   }
-  m_.stats_->vector_results += std::int64_t{i_.n_c} * i_.n_y * i_.n_x;
+  auto inside = [](const Axis& axis) {
+    return static_cast<std::int64_t>(axis.at.size()) - std::count(axis.at.begin(), axis.at.end(), -1);
+  };
+  m_.stats_->vector_reads += i_.n_c * inside(rows_) * inside(columns_);
   return true;
 }
 

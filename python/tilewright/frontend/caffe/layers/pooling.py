@@ -81,7 +81,7 @@ def pooling(context: LayerContext) -> None:
         shape,
         kernel_shape=window.kernel,
         strides=window.stride,
-        pads=(*window.pad, *(window.pad if overhang else ends)),
+        pads=(*window.pad, *(min(end, pad) for end, pad in zip(ends, window.pad, strict=True))),
         ceil_mode=int(overhang),
         count_include_pad=1,
     )

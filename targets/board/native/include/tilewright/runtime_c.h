@@ -50,7 +50,7 @@ typedef struct {
 typedef struct {
   int64_t regions;
   int64_t instructions;
-  int64_t matrix_steps, vector_results;
+  int64_t matrix_steps, vector_reads;
   int64_t dram_read_bytes, dram_write_bytes, fetch_bytes;
 } tw_rt_stats;
 

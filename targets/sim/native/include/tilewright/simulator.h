@@ -67,7 +67,7 @@ using Segments = std::array<Segment, 4>;
 struct Stats {
   std::array<std::int64_t, 4> instructions{};  // by unit: LOAD, MATRIX, VECTOR, STORE
   std::int64_t matrix_steps = 0;               // each is block_in * block_out MACs
-  std::int64_t vector_results = 0;             // half words
+  std::int64_t vector_reads = 0;               // half words, or halves of a vector, of the first operand
   std::int64_t dram_read_bytes = 0;            // by LOAD
   std::int64_t dram_write_bytes = 0;           // by STORE
   std::int64_t fetch_bytes = 0;                // of the stream
@@ -86,6 +86,9 @@ class Simulator {
   // Runs a stream from empty scratchpads. Returns false and fills `fault` at the first fault; outputs are then
   // unspecified. Throws only std::bad_alloc.
   bool Run(const std::uint8_t* stream, std::size_t size, const Segments& segments, Stats* stats, Fault* fault);
+
+  // After a run: true for each byte of OUTPUT that a STORE wrote; `count` bytes from the first.
+  void OutputWritten(bool* written, std::size_t count) const;
 
   // Uses another instruction set; returns false where the processor lacks it. Results are equal at all levels.
   bool SetSimdLevel(SimdLevel level);

@@ -40,7 +40,7 @@ typedef struct {
 
 typedef struct {
   int64_t instructions[4];
-  int64_t matrix_steps, vector_results;
+  int64_t matrix_steps, vector_reads;
   int64_t dram_read_bytes, dram_write_bytes, fetch_bytes;
 } tw_sim_stats;
 
@@ -51,6 +51,8 @@ TW_SIM_API void tw_sim_destroy(tw_sim* sim);
 // `segments`: constants, workspace, inputs, outputs. Returns the kind of the fault, 0 for none.
 TW_SIM_API int32_t tw_sim_run(tw_sim* sim, const uint8_t* stream, uint64_t size, const tw_sim_segment segments[4],
                               tw_sim_stats* stats, tw_sim_fault* fault);
+// After a run: 1 for each of the first `count` bytes of the outputs that a STORE wrote, else 0.
+TW_SIM_API void tw_sim_output_written(const tw_sim* sim, uint8_t* written, uint64_t count);
 TW_SIM_API int32_t tw_sim_simd_level(const tw_sim* sim);
 TW_SIM_API int32_t tw_sim_set_simd_level(tw_sim* sim, int32_t level);  // 0: not supported here
 TW_SIM_API const char* tw_sim_simd_level_name(int32_t level);          // null: no such level

@@ -1,0 +1,42 @@
+"""Filters of grouped, dilated and transposed convolutions as plain ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def ungrouped(
+    weight: NDArray[np.generic], groups: int
+) -> tuple[NDArray[np.integer], NDArray[np.bool_] | None]:
+    """Weights (O, I/groups, KH, KW) -> (O, I, KH, KW) and where they are present."""
+    if groups == 1:
+        return weight, None  # type: ignore[return-value]
+    outputs, per_group = weight.shape[0] // groups, weight.shape[1]
+    full = np.zeros((weight.shape[0], per_group * groups, *weight.shape[2:]), weight.dtype)
+    present = np.zeros(full.shape[:2], np.bool_)
+    for g in range(groups):
+        rows, columns = slice(g * outputs, (g + 1) * outputs), slice(g * per_group, (g + 1) * per_group)
+        full[rows, columns] = weight[rows]
+        present[rows, columns] = True
+    return full, present
+
+
+def dilated(weight: NDArray[np.generic], dilation: tuple[int, int]) -> NDArray[np.generic]:
+    """Weights with the zeros of a dilation written out."""
+    if dilation == (1, 1):
+        return weight
+    kh, kw = ((k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilation, strict=True))
+    full = np.zeros((*weight.shape[:2], kh, kw), weight.dtype)
+    full[:, :, :: dilation[0], :: dilation[1]] = weight
+    return full
+
+
+def phase_taps(phase: int, padding: int, stride: int, kernel: int) -> tuple[list[int], int]:
+    """Taps of a transposed convolution that fall on results phase, phase+stride, .., and the first one's source row.
+
+    Result stride*j + phase takes tap k from source row (stride*j + phase + padding - k) / stride; taps are listed so
+    that the source row rises.
+    """
+    taps = [k for k in range(kernel) if (phase + padding - k) % stride == 0][::-1]
+    return taps, (phase + padding - taps[0]) // stride if taps else 0

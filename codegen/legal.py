@@ -1,0 +1,139 @@
+"""What the code generator can take: the rules that the partitioner asks before it places a layer.
+
+Each rule is a row: the sentence that a report shows, and a function that gives what breaks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tilewright.codegen.graph import Node
+from tilewright.codegen.layouts import gathers, place_layout
+from tilewright.codegen.values import CONSTANT, Map, Value
+from tilewright.relay_passes.integer import ops
+from tilewright.relay_passes.predicate import Ok, Reject, Verdict
+from tilewright.targets.config import Overlay
+from tilewright.targets.isa.spec import Matrix, Vector, field_limit
+
+ON_HOST = "keep it on the host: compile with tvm.compile, or change the network"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A sentence, and the values that break it (one is enough)."""
+
+    text: str
+    broken: Callable[[Node, Overlay], Iterator[str]]
+
+
+def check(node: Node, overlay: Overlay) -> Verdict:
+    """Whether the code generator takes this node. Shapes and attributes decide, and what ACT holds."""
+    for rule in RULES:
+        for found in rule.broken(node, overlay):
+            return Reject(rule.text.format(**_FIGURES), found, node.name, ON_HOST)
+    return Ok()
+
+
+_MATRIX = (ops.Conv2d, ops.ConvTranspose2d)
+_WINDOW = (*_MATRIX, ops.MaxPool2d, ops.SumPool2d)
+_FIGURES = {
+    "size": field_limit(Vector, "height"),
+    "results": field_limit(Vector, "n_x"),
+    "matrix_kernel": field_limit(Matrix, "n_kx"),
+    "vector_kernel": field_limit(Vector, "kernel_y"),
+    "stride": field_limit(Matrix, "stride_y"),
+    "dilation": field_limit(Matrix, "dilation_y"),
+}
+
+
+def _ranks(node: Node, _: Overlay) -> Iterator[str]:
+    for t in (*node.inputs, node.output):
+        if len(t.shape) not in (2, 4) or t.shape[0] != 1:
+            yield f"shape {t.shape} of {t.name}"
+
+
+def _sizes(node: Node, _: Overlay) -> Iterator[str]:
+    for t in (*node.inputs, node.output):
+        if len(t.shape) == 4 and max(t.shape[2:]) > min(_FIGURES["size"], _FIGURES["results"]):
+            yield f"a map of {t.shape[2]} x {t.shape[3]}"
+
+
+def _kernel(node: Node) -> tuple[int, int]:
+    op = node.operator
+    if isinstance(op, _MATRIX):
+        return op.weight.shape[2], op.weight.shape[3]
+    return op.kernel if isinstance(op, ops.MaxPool2d | ops.SumPool2d) else (1, 1)
+
+
+def _matrix_kernels(node: Node, _: Overlay) -> Iterator[str]:
+    if isinstance(node.operator, _MATRIX) and max(_kernel(node)) > _FIGURES["matrix_kernel"]:
+        yield f"a kernel of {_kernel(node)}"
+
+
+def _vector_kernels(node: Node, _: Overlay) -> Iterator[str]:
+    if max(_kernel(node)) > _FIGURES["vector_kernel"]:
+        yield f"a kernel of {_kernel(node)}"
+
+
+def _strides(node: Node, _: Overlay) -> Iterator[str]:
+    if isinstance(node.operator, _WINDOW) and max(node.operator.strides) > _FIGURES["stride"]:
+        yield f"strides {node.operator.strides}"
+
+
+def _dilations(node: Node, _: Overlay) -> Iterator[str]:
+    dilation = getattr(node.operator, "dilation", (1, 1))
+    if max(dilation) > _FIGURES["dilation"]:
+        yield f"dilations {dilation}"
+
+
+def _operands(node: Node, _: Overlay) -> Iterator[str]:
+    if isinstance(node.operator, ops.Add | ops.Multiply):
+        a, b = (t.shape for t in node.inputs)
+        same = a == node.output.shape and a[1] == b[1] and len(a) == len(b)
+        if not same or any(n not in (m, 1) for m, n in zip(a[2:], b[2:], strict=True)):
+            yield f"operands {a} and {b}"
+
+
+def _moves(node: Node, overlay: Overlay) -> Iterator[str]:
+    if not isinstance(node.operator, ops.Layout):
+        return
+    operands = []
+    for t in node.inputs:
+        shape = t.shape[1:]
+        height, width = shape[1:] if len(shape) == 3 else (1, 1)
+        m = Map(t.name, height, width, -(-shape[0] // overlay.block_in))
+        operands.append(Value.of_map(m, range(shape[0]), shape))
+    value = place_layout(node.operator, node.output, operands)
+    if len(value.shape) == 1 or value.channels_in_place():
+        return
+    found = gathers(value)
+    if found is None or any((g.number == CONSTANT).all() for g in found):
+        yield f"{' then '.join(step.kind for step in node.operator.steps)} of {[t.shape for t in node.inputs]}"
+
+
+def _window_fits(node: Node, overlay: Overlay) -> Iterator[str]:
+    if not isinstance(node.operator, _WINDOW):
+        return
+    _, channels, height, width = node.inputs[0].shape
+    dilation = getattr(node.operator, "dilation", (1, 1))
+    rows, columns = (
+        min((k - 1) * d + 1, n) for k, d, n in zip(_kernel(node), dilation, (height, width), strict=True)
+    )
+    blocks = -(-channels // overlay.block_in) if isinstance(node.operator, _MATRIX) else 1
+    need = 2 * rows * columns * blocks + 2 * (overlay.halves_per_vector if blocks > 1 else 1)
+    if need > overlay.act_half_words:
+        yield f"a window of {rows} x {columns} and {channels} channels"
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("tensors have the shape (1, C, H, W) or (1, K)", _ranks),
+    Rule("maps are at most {results} rows and columns", _sizes),
+    Rule("kernels of convolutions are at most {matrix_kernel} rows and columns", _matrix_kernels),
+    Rule("pooling windows are at most {vector_kernel} rows and columns", _vector_kernels),
+    Rule("strides are at most {stride}", _strides),
+    Rule("dilations are at most {dilation}", _dilations),
+    Rule("the second operand has the first one's channels, and its height and width or 1", _operands),
+    Rule("elements move by whole channels: slices, repeats and turns of rows and columns", _moves),
+    Rule("a window of all channels fits the activation memory twice", _window_fits),
+)

@@ -1,0 +1,96 @@
+"""Rewrites of ONNX graphs before quantisation, one a file; see :func:`canonicalise`.
+
+Everything whose values need a range of their own must be a node of the graph when the quantiser looks at
+it: later passes never introduce a rounding that the quantised model does not show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnx import ModelProto
+
+from ...errors import Fault, ModelError
+from ..graph import OPSET, Graph
+from ..infer_types import infer_types
+from .add_bias import AddBias
+from .affine_to_conv import AffineToConv
+from .base import NodePass, RewritePass, check_graph, run_passes
+from .clip_forms import ClipForms
+from .div_to_mul import DivToMul
+from .explicit_windows import ExplicitWindows
+from .fold_affine import FoldAffine
+from .fold_constants import FoldConstants
+from .fold_pad import FoldPad
+from .gemm_forms import GemmForms
+from .hard_activations import HardActivations
+from .index_forms import IndexForms
+from .lift_1d import Lift1d
+from .lower_lrn import LowerLrn
+from .lower_normalize import LowerNormalize
+from .merge_duplicates import MergeDuplicates
+from .operand_order import OperandOrder
+from .prelu_forms import PreluForms
+from .reduce_forms import ReduceForms
+from .remove_dead import RemoveDead
+from .remove_identity import RemoveIdentity
+from .reshape_forms import ReshapeForms
+from .resize_forms import ResizeForms
+from .sum_to_add import SumToAdd
+
+# Folding comes before affine_to_conv, which takes what no layer could take in.
+PASSES: tuple[RewritePass, ...] = (
+    FoldConstants(),
+    RemoveDead(),
+    OperandOrder(),
+    RemoveIdentity(),
+    MergeDuplicates(),
+    IndexForms(),
+    ReshapeForms(),
+    ExplicitWindows(),
+    ResizeForms(),
+    Lift1d(),
+    GemmForms(),
+    SumToAdd(),
+    ReduceForms(),
+    ClipForms(),
+    PreluForms(),
+    HardActivations(),
+    FoldPad(),
+    LowerLrn(),
+    LowerNormalize(),
+    DivToMul(),
+    FoldAffine(),
+    AffineToConv(),
+    AddBias(),
+)
+
+__all__ = ["PASSES", "NodePass", "RewritePass", "canonicalise", "check_graph", "run_passes"]
+
+
+def canonicalise(
+    model: ModelProto, passes: Sequence[RewritePass] = PASSES, *, debug: bool | None = None
+) -> ModelProto:
+    """Bring a model into the form that quantiser and compiler work on.
+
+    Args:
+        model: from :func:`tilewright.frontend.load_onnx`; it is not changed.
+        passes: what to run, to a fixed point. On a model with QuantizeLinear or DequantizeLinear nodes only
+            those run that leave its arithmetic as it is.
+        debug: check the graph after each pass; default: if ``TILEWRIGHT_DEBUG`` is 3 or more.
+
+    Returns:
+        a model with the same inputs and outputs. :func:`tilewright.frontend.folded_nodes` tells what became
+        of nodes that are gone, :func:`tilewright.frontend.node_origins` where new ones come from.
+
+    Raises:
+        ModelError: the model is not at opset 21, or contradicts itself.
+    """
+    found = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
+    if found != [OPSET]:
+        message = f"expected opset {OPSET}, found {found or 'none'}"
+        raise ModelError(Fault(message, "opset_import", "read the model with load_onnx"))
+    graph = Graph.from_model(model)
+    infer_types(graph)
+    run_passes(graph, passes, debug=debug)
+    return graph.to_model()

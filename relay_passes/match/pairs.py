@@ -1,0 +1,90 @@
+"""Sums and products of two quantised tensors."""
+
+from __future__ import annotations
+
+import numpy as np
+from tilewright.relay_passes.integer.ops import Add, Multiply, Rescale
+from tilewright.relay_passes.match.epilogue import Epilogue, read_epilogue
+from tilewright.relay_passes.match.lowering import Lowering, Operand
+from tilewright.relay_passes.match.sums import dtype_of, rescale
+from tilewright.relay_passes.requantise import requantise
+from tilewright.relay_passes.values import Apply, Shape, Value
+
+_SPLIT = "put a QuantizeLinear/DequantizeLinear pair behind each operand"
+
+
+def _scaled_operand(low: Lowering, value: Value) -> tuple[Operand, float, float]:
+    """A quantised tensor with a factor and an offset for all its elements."""
+    e = read_epilogue(low, value)
+    if e.bounded or e.slope is not None or not e.is_scalar:
+        low.reject("an operand of a sum or product must be a quantised tensor", "a function of one", _SPLIT)
+    return low.operand(e.base), float(e.gain[0]), float(e.offset[0])
+
+
+def _ordered(low: Lowering, a: Operand, b: Operand, shape: Shape) -> bool:
+    """Whether the operands must change places so that the first has the result's shape."""
+    if len(shape) not in (2, 4) or shape[0] != 1:
+        low.reject("a sum or product must be of maps (1, C, H, W) or vectors (1, K)", f"shape {list(shape)}")
+    if a.shape == shape and len(b.shape) == len(shape):
+        return False
+    if b.shape == shape and len(a.shape) == len(shape):
+        return True
+    low.reject(
+        "one operand of a sum or product must have the result's shape",
+        f"{list(a.shape)} and {list(b.shape)}",
+        "resize one operand before",
+    )
+
+
+def _one(low: Lowering, e: Epilogue) -> None:
+    if not e.is_scalar or e.slope is not None:
+        low.reject(
+            "what follows a sum or product of tensors must be the same for all channels",
+            "a PReLU or one number a channel",
+            "put a QuantizeLinear/DequantizeLinear pair before it",
+        )
+
+
+def add(low: Lowering, e: Epilogue, call: Apply) -> None:
+    """add, subtract of two tensors -> [factor] -> [bounds] -> Q."""
+    _one(low, e)
+    out, gain = low.cone.quant, float(e.gain[0])
+    a, ga, oa = _scaled_operand(low, call.args[0])
+    b, gb, ob = _scaled_operand(low, call.args[1])
+    sign = -1.0 if call.op == "subtract" else 1.0
+    ra, rb = ga * gain * a.quant.scale / out.scale, sign * gb * gain * b.quant.scale / out.scale
+    offset = ((oa + sign * ob) * gain + float(e.offset[0])) / out.scale
+    if _ordered(low, a, b, call.shape):
+        a, b, ra, rb = b, a, rb, ra
+    big = max(abs(ra), abs(rb))
+    if not 0 < big < 1 << 22 or abs(offset) >= 1 << 20:
+        low.reject("scale(input) / scale(output) must be in 0..2^22", f"{big:.4g} with offset {offset:.4g}", "check the scales")
+    s = int(requantise(big, offset / big, out).s[0])
+    m, m2 = (int(np.rint(np.ldexp(r, s))) for r in (ra, rb))
+    zero = int(np.rint(np.ldexp(offset, s))) + (out.zero_point << s)
+    shape = (1,) * (len(call.shape) - 1)
+    lo, hi = low.clamp(e.lo, e.hi)
+    r = Rescale(
+        np.full(shape, m, np.int64),
+        np.full(shape, s, np.int64),
+        np.full(shape, zero, np.int64),
+        lo,
+        hi,
+        dtype_of(low),
+    )
+    low.add(Add(a.quant.zero_point, b.quant.zero_point, m2, r), [a.ref, b.ref], call.shape, r.dtype)
+
+
+def multiply(low: Lowering, e: Epilogue, call: Apply) -> None:
+    """multiply of two tensors -> [factor, offset] -> [bounds] -> Q."""
+    _one(low, e)
+    a, ga, oa = _scaled_operand(low, call.args[0])
+    b, gb, ob = _scaled_operand(low, call.args[1])
+    if oa or ob:
+        low.reject("a factor must be a quantised tensor", "a tensor plus a constant", _SPLIT)
+    if _ordered(low, a, b, call.shape):
+        a, b = b, a
+    unit = np.asarray([ga * gb * a.quant.scale * b.quant.scale])
+    shape = (1,) * (len(call.shape) - 1)
+    r = rescale(low, e, unit, 0, 1, shape)
+    low.add(Multiply(a.quant.zero_point, b.quant.zero_point, r), [a.ref, b.ref], call.shape, r.dtype)

@@ -1,0 +1,288 @@
+"""Convolutions, dense layers and average pools: a sum of products, then one requantisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from tilewright.relay_passes.integer.ops import (
+    I64,
+    Conv2d,
+    ConvTranspose2d,
+    Dense,
+    DType,
+    Pads,
+    Pair,
+    Rescale,
+    SumPool2d,
+    storage_offset,
+)
+from tilewright.relay_passes.match.epilogue import F64, Epilogue
+from tilewright.relay_passes.match.lowering import Lowering, Operand
+from tilewright.relay_passes.requantise import requantise
+from tilewright.relay_passes.values import Apply, Const, Shape, Value
+from tilewright.targets.arithmetic import largest_sum
+
+AFFINE_WEIGHT = 127
+_VALUE_MAX = 255
+
+
+def _pads(values: Sequence[int]) -> Pads:
+    top, left, bottom, right = (int(v) for v in values)
+    return top, left, bottom, right
+
+
+def _pair(values: Sequence[int]) -> Pair:
+    a, b = (int(v) for v in values)
+    return a, b
+
+
+def dtype_of(low: Lowering) -> DType:
+    """Type of the cone's result."""
+    return "int8" if low.cone.quant.dtype == "int8" else "uint8"
+
+
+def rescale(
+    low: Lowering, e: Epilogue, unit: F64, raw_zero: I64 | int, count: int, shape: Shape, sums: I64 | None = None
+) -> Rescale:
+    """The requantisation of a sum whose unit is worth `unit` (real value of 1, per channel).
+
+    Args:
+        e: what follows the sum.
+        raw_zero: what MATRIX adds to the sum for zero points, per channel.
+        count: channels.
+        shape: how the arrays broadcast against the result.
+        sums: largest magnitude of the raw sums, per channel; checked with the bias against the accumulator.
+    """
+    out = low.cone.quant
+    gain, unit = np.broadcast_to(e.gain, count), np.broadcast_to(unit, count)
+    per_step = unit * gain
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # A channel without gain is the constant `offset`: counted in steps of the result.
+        bias = np.where(per_step == 0, 0.0, np.broadcast_to(e.offset, count) / per_step)
+    ratio = per_step / out.scale
+    limit = 1 << 22
+    if np.any(np.abs(ratio) >= limit) or not np.all(np.isfinite(bias)):
+        low.reject(f"scale(inputs) / scale(output) must be below {limit}", f"{np.abs(ratio).max():.4g}", "check the scales")
+    if e.slope is not None and np.any(np.abs(e.slope) >= 64):
+        low.reject("the slope of a PReLU must be below 64", f"{np.abs(e.slope).max():g}")
+    scaling = requantise(ratio, bias, out, raw_zero, e.slope)
+    live = scaling.m != 0
+    if sums is not None:
+        total = np.where(live, sums + np.abs(np.where(live, np.rint(bias), 0)), 0)
+        most, top = int(total.max()), (1 << (low.acc_bits - 1)) - 1
+        if most > top:
+            low.reject(
+                f"sums must fit {low.acc_bits} bits (at most {top})",
+                f"{most} in output channel {int(total.argmax())}",
+                "quantise with a larger weight scale, or split the layer's input channels",
+            )
+    dead = per_step == 0
+    b = scaling.b
+    if np.any(dead):
+        steps = np.broadcast_to(e.offset, count) / out.scale
+        if e.slope is not None:
+            steps = np.where(steps < 0, steps * e.slope, steps)
+        fixed = np.clip(np.rint(steps) + out.zero_point, -(1 << 40), 1 << 40).astype(np.int64) << scaling.s
+        b = np.where(dead, fixed, b)
+    lo, hi = low.clamp(e.lo, e.hi)
+    if scaling.m_neg is not None and scaling.b_neg is not None:
+        b_neg = np.where(dead, b, scaling.b_neg)
+        return Rescale(
+            scaling.m.reshape(shape),
+            scaling.s.reshape(shape),
+            b.reshape(shape),
+            lo,
+            hi,
+            dtype_of(low),
+            scaling.m_neg.reshape(shape),
+            b_neg.reshape(shape),
+            out.zero_point,
+        )
+    return Rescale(scaling.m.reshape(shape), scaling.s.reshape(shape), b.reshape(shape), lo, hi, dtype_of(low))
+
+
+def _weights(low: Lowering, value: Value, axis: int) -> tuple[I64, F64]:
+    """Integer weights less their zero point, and their scale along `axis` (or one for all)."""
+    if not isinstance(value, Const) or value.ints is None or value.scale is None:
+        found = "float constants" if isinstance(value, Const) else "values computed at run time"
+        low.reject(
+            "the weights must be constants behind a DequantizeLinear",
+            found,
+            "quantise the model with `tilewright quantize`",
+        )
+    ints, scale = value.ints, np.broadcast_to(value.scale, value.shape)
+    if ints.size == 0 or int(np.abs(ints).max()) > _VALUE_MAX:
+        low.reject(
+            f"weights less their zero point must lie in -{_VALUE_MAX}..{_VALUE_MAX}",
+            f"{int(np.abs(ints).max()) if ints.size else 'no weights'}",
+            "quantise the weights to 8 bits",
+        )
+    along = np.moveaxis(scale, axis, 0).reshape(scale.shape[axis], -1)
+    if np.any(along != along[:, :1]):
+        low.reject(
+            f"weights must have one scale per output channel (axis {axis})",
+            "scales along another axis",
+            "quantise per output channel or per tensor",
+        )
+    column = along[:, 0].astype(np.float64)
+    return ints, column[:1] if np.all(column == column[0]) else column
+
+
+def _raw_zero(operand: Operand, weight: I64) -> I64:
+    return (operand.quant.zero_point + storage_offset(operand.quant.dtype)) * weight
+
+
+def _conv_input(low: Lowering, call: Apply, padding: Pads) -> tuple[Operand, Pads]:
+    """The operand of a convolution; zero padding before it becomes its own."""
+    x = call.args[0]
+    if isinstance(x, Apply) and x.op == "nn.pad" and x.attrs.pad_mode == "constant":
+        width = [int(w) for w in x.attrs.pad_width]
+        if float(x.attrs.pad_value) == 0 and len(width) == 8 and not any(width[:4]):
+            top, left, bottom, right = padding
+            return low.operand(x.args[0]), (top + width[4], left + width[6], bottom + width[5], right + width[7])
+    return low.operand(x), padding
+
+
+def conv2d(low: Lowering, e: Epilogue, call: Apply) -> None:
+    """conv2d -> [affine] -> [PReLU] -> [bounds] -> Q."""
+    a = call.attrs
+    if a.data_layout != "NCHW" or a.kernel_layout != "OIHW":
+        low.reject("a convolution must be NCHW with OIHW weights", f"{a.data_layout}, {a.kernel_layout}")
+    weight, w_scale = _weights(low, call.args[1], 0)
+    operand, padding = _conv_input(low, call, _pads(a.padding))
+    groups, count = int(a.groups), weight.shape[0]
+    # VECTOR, which runs depthwise layers, subtracts the zero point; MATRIX does not.
+    depthwise = groups == count == operand.shape[1] and groups > 1
+    flat = weight.reshape(count, -1)
+    raw_zero = 0 if depthwise else _raw_zero(operand, flat.sum(1, dtype=np.int64))
+    unit = operand.quant.scale * w_scale
+    r = rescale(low, e, unit, raw_zero, count, (-1, 1, 1), largest_sum(flat, _VALUE_MAX))
+    operator = Conv2d(
+        weight.astype(np.int16, copy=False),
+        operand.quant.zero_point,
+        r,
+        _pair(a.strides),
+        padding,
+        _pair(a.dilation),
+        groups,
+    )
+    low.add(operator, [operand.ref], call.shape, r.dtype)
+
+
+def conv2d_transpose(low: Lowering, e: Epilogue, call: Apply) -> None:
+    """conv2d_transpose -> [affine] -> [PReLU] -> [bounds] -> Q."""
+    a = call.attrs
+    if a.data_layout != "NCHW" or a.kernel_layout != "IOHW":
+        low.reject("a transposed convolution must be NCHW with IOHW weights", f"{a.data_layout}, {a.kernel_layout}")
+    weight, w_scale = _weights(low, call.args[1], 1)
+    operand = low.operand(call.args[0])
+    groups, per = int(a.groups), weight.shape[1]
+    by_output = weight.reshape(groups, -1, per, *weight.shape[2:]).transpose(0, 2, 1, 3, 4).reshape(groups * per, -1)
+    unit = operand.quant.scale * (np.tile(w_scale, groups) if w_scale.size > 1 else w_scale)
+    raw_zero = _raw_zero(operand, by_output.sum(1, dtype=np.int64))
+    r = rescale(low, e, unit, raw_zero, groups * per, (-1, 1, 1), largest_sum(by_output, _VALUE_MAX))
+    operator = ConvTranspose2d(
+        weight.astype(np.int16, copy=False),
+        operand.quant.zero_point,
+        r,
+        _pair(a.strides),
+        _pads(a.padding),
+        _pair(a.output_padding),
+        _pair(a.dilation),
+        groups,
+    )
+    low.add(operator, [operand.ref], call.shape, r.dtype)
+
+
+def dense(low: Lowering, e: Epilogue, call: Apply) -> None:
+    """matmul with constant weights (Gemm, MatMul) -> [affine] -> [PReLU] -> [bounds] -> Q."""
+    operand = low.operand(call.args[0])
+    if len(operand.shape) != 2 or operand.shape[0] != 1 or len(call.args[1].shape) != 2:
+        low.reject(
+            "a matrix product must be a vector (1, K) times a constant matrix (K, N)",
+            f"{list(operand.shape)} times {list(call.args[1].shape)}",
+            "use a 1x1 convolution for several positions",
+        )
+    weight, w_scale = _weights(low, call.args[1], 1)
+    weight = np.ascontiguousarray(weight.T)
+    unit = operand.quant.scale * w_scale
+    raw_zero = _raw_zero(operand, weight.sum(1, dtype=np.int64))
+    r = rescale(low, e, unit, raw_zero, weight.shape[0], (-1,), largest_sum(weight, _VALUE_MAX))
+    low.add(Dense(weight.astype(np.int16, copy=False), operand.quant.zero_point, r), [operand.ref], call.shape, r.dtype)
+
+
+def _counts(size: int, out: int, kernel: int, stride: int, before: int, after: int, include: bool) -> I64:
+    """Elements that each window of one axis divides by."""
+    start = np.arange(out) * stride - before
+    end = np.minimum(start + kernel, size + after)
+    if include:
+        return np.asarray(end - start, np.int64)
+    return np.asarray(np.minimum(end, size) - np.maximum(start, 0), np.int64)
+
+
+def average_pool(low: Lowering, e: Epilogue, call: Apply) -> None:
+    """avg_pool2d, mean over H and W -> [factor] -> [bounds] -> Q."""
+    operand = low.operand(call.args[0])
+    if len(operand.shape) != 4:
+        low.reject("average pooling must be 2-D", f"a tensor of shape {list(operand.shape)}")
+    height, width = operand.shape[2:]
+    kernel, strides, padding, include = (height, width), (1, 1), (0, 0, 0, 0), True
+    if call.op == "nn.avg_pool2d":
+        a = call.attrs
+        kernel, strides, padding = _pair(a.pool_size), _pair(a.strides), _pads(a.padding)
+        include = bool(a.count_include_pad)
+        if a.layout != "NCHW" or any(int(d) != 1 for d in a.dilation):
+            low.reject("average pooling must be NCHW without dilation", f"{a.layout}, dilation {list(a.dilation)}")
+    elif call.op == "mean":
+        axes = sorted(int(v) % 4 for v in call.attrs.axis) if call.attrs.axis is not None else []
+        if axes != [2, 3]:
+            low.reject("a mean must be over H and W", f"axes {axes}")
+    elif [int(v) for v in call.attrs.output_size] != [1, 1]:
+        low.reject("adaptive average pooling must give one element", f"{list(call.attrs.output_size)}")
+    if not e.is_scalar or e.slope is not None:
+        low.reject(
+            "what follows an average pool must be the same for all channels",
+            "one number a channel",
+            "put a QuantizeLinear/DequantizeLinear pair behind the pool",
+        )
+    out = (call.shape[2], call.shape[3]) if len(call.shape) == 4 else (1, 1)
+    counts = [
+        _counts(n, o, k, s, b, f, include)
+        for n, o, k, s, b, f in zip(
+            (height, width), out, kernel, strides, padding[:2], padding[2:], strict=True
+        )
+    ]
+    divisor = np.outer(counts[0], counts[1])
+    if np.any(divisor < 1):
+        low.reject("each window of an average pool must hold an element", f"{int(divisor.min())} elements")
+    # A window that ends beyond the padding needs more of it; the sum does not change.
+    ends = [
+        max((o - 1) * s + k - n - b, 0)
+        for n, o, k, s, b in zip((height, width), out, kernel, strides, padding[:2], strict=True)
+    ]
+    unit = operand.quant.scale / divisor.reshape(-1)
+    same = bool(np.all(divisor == divisor[0, 0]))
+    shape = (1, 1, 1) if same else (1, *out)
+    r = rescale(low, e, unit[:1] if same else unit, 0, 1 if same else unit.size, shape)
+    pads = (padding[0], padding[1], ends[0], ends[1])
+    pool = SumPool2d(kernel, operand.quant.zero_point, r, strides, pads)
+    ref = low.add(pool, [operand.ref], (1, operand.shape[1], *out), r.dtype)
+    low.reshape_to(ref, call.shape)
+
+
+def affine(low: Lowering, e: Epilogue) -> None:
+    """A factor, offset or slope for each channel: a depthwise 1x1 convolution with one weight."""
+    operand = low.operand(e.base)
+    if len(operand.shape) != 4:
+        low.reject(
+            "a factor or offset a channel needs a map (1, C, H, W)",
+            f"a tensor of shape {list(operand.shape)}",
+            "fold it into the layer before",
+        )
+    channels = operand.shape[1]
+    weight = np.full((channels, 1, 1, 1), AFFINE_WEIGHT, np.int16)
+    unit = np.asarray([operand.quant.scale / AFFINE_WEIGHT])
+    r = rescale(low, e, unit, 0, channels, (-1, 1, 1))
+    operator = Conv2d(weight, operand.quant.zero_point, r, groups=channels)
+    low.add(operator, [operand.ref], operand.shape, r.dtype)

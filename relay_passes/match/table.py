@@ -1,0 +1,95 @@
+"""The table of matchers, and `lower`: cone -> operators, or the reason why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tilewright.relay_passes.integer.ops import Layout, LayoutStep
+from tilewright.relay_passes.match import pairs, sums
+from tilewright.relay_passes.match.epilogue import Epilogue, epilogue_base, read_epilogue
+from tilewright.relay_passes.match.lowering import LAYOUTS, Lowering, element_function, identity, layout_steps
+from tilewright.relay_passes.predicate import Reject, Rejected
+from tilewright.relay_passes.values import Apply, Cone, Const, Value, foreign
+
+MATCHERS: dict[str, Callable[[Lowering, Epilogue, Apply], None]] = {
+    "nn.conv2d": sums.conv2d,
+    "nn.conv2d_transpose": sums.conv2d_transpose,
+    "matmul": sums.dense,
+    "nn.avg_pool2d": sums.average_pool,
+    "nn.adaptive_avg_pool2d": sums.average_pool,
+    "mean": sums.average_pool,
+    "add": pairs.add,
+    "subtract": pairs.add,
+    "multiply": pairs.multiply,
+}
+"""Base operator of a cone -> the matcher that writes its operator."""
+
+
+def anchor(value: Value) -> str:
+    """Variable of the operator that gives a cone its name: the one below factors, offsets, slopes and bounds."""
+    name = ""
+    while isinstance(value, Apply):
+        name = value.name
+        if value.op in MATCHERS and sum(not isinstance(a, Const) for a in value.args) > 1:
+            break
+        if value.op in ("nn.conv2d", "nn.conv2d_transpose", "matmul", "nn.max_pool2d", "concat"):
+            break
+        value = next((a for a in value.args if not isinstance(a, Const)), value.args[0])
+    return name
+
+
+def _write(low: Lowering) -> None:
+    cone = low.cone
+    bad = foreign(cone.value)
+    if bad is not None:
+        low.reject(
+            f"all operands must be quantised tensors, {low.source(bad.name) or 'one'} is not",
+            bad.why,
+            "put a QuantizeLinear/DequantizeLinear pair before this layer",
+        )
+    if isinstance(cone.value, Const):
+        low.reject("a tensor must be computed at run time", "a constant")
+    if element_function(cone.value) is not None:
+        low.move(cone.value, identity, cone.quant)
+        return
+    value, outer = _peel(cone.value)
+    base, plain = epilogue_base(value)
+    if isinstance(base, Apply) and base.op in MATCHERS:
+        MATCHERS[base.op](low, read_epilogue(low, value), base)
+        if outer:
+            low.add(Layout(tuple(outer)), [len(low.drafts) - 1], cone.shape, cone.quant.dtype)
+        return
+    if isinstance(base, Apply) and base.op not in LAYOUTS and base.op != "nn.max_pool2d":
+        low.reject(
+            "an operator must be one that the integer level has",
+            base.op,
+            "it runs on the host; express it by other operators to change that",
+        )
+    if plain:
+        low.move(cone.value, identity, cone.quant)
+    else:
+        sums.affine(low, read_epilogue(low, value))
+        if outer:
+            low.add(Layout(tuple(outer)), [len(low.drafts) - 1], cone.shape, cone.quant.dtype)
+
+
+def _peel(value: Value) -> tuple[Value, list[LayoutStep]]:
+    """Take changes of layout off the top: they may follow the rounding as well as precede it."""
+    outer: list[LayoutStep] = []
+    while isinstance(value, Apply) and value.op in LAYOUTS and value.op not in ("concat", "nn.pad", "item"):
+        steps = layout_steps(value)
+        if isinstance(steps, str):
+            break
+        outer = steps + outer
+        value = value.args[0]
+    return value, outer
+
+
+def lower(cone: Cone, layer: str, acc_bits: int, names: Mapping[str, str]) -> Lowering | Reject:
+    """Write a cone's operators. `layer` is its source layer, `names` that of each variable."""
+    low = Lowering(cone, layer, acc_bits, names)
+    try:
+        _write(low)
+    except Rejected as no:
+        return no.reject
+    return low

@@ -1,0 +1,203 @@
+"""Composite calls -> regions: as few as the graph allows.
+
+1. Composites that the code generator cannot take (`codegen/legal.py`) and flattens that not only dense layers read go
+   to the host, as plain integer operators; the reason goes into the placement.
+2. Layouts whose results only the host reads go there too: moving data is not worth a round trip.
+3. `MergeCompositeFunctions` makes regions, which are named tilewright_0.. in the order of `main`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tilewright.codegen.graph import Node
+from tilewright.codegen.legal import check
+from tilewright.codegen.lift import node as lift_node
+from tilewright.relay_passes.integer.parse import kind_of
+from tilewright.relay_passes.placement import Placement
+from tilewright.relay_passes.predicate import Reject, Verdict
+from tilewright.relay_passes.rewrite import bindings_of, finish, symbol_of, used
+from tilewright.targets.config import Overlay
+from tvm import relax
+from tvm.ir import GlobalVar, IRModule
+
+CODEGEN = "tilewright"
+Check = Callable[[Node], Verdict]
+
+
+def composite_calls(module: IRModule) -> Iterator[tuple[relax.VarBinding, relax.Function]]:
+    """Bindings of `main` that call composites, in order, with the composites."""
+    for binding in bindings_of(module["main"]):
+        call = binding.value
+        if isinstance(call, relax.Call) and isinstance(call.op, GlobalVar):
+            function = module[call.op]
+            if kind_of(function):
+                yield binding, function
+
+
+def _uses(module: IRModule) -> dict[str, list[str]]:
+    """For each variable of `main` the variables that read it; "" stands for the result."""
+    main = module["main"]
+    uses: dict[str, list[str]] = {}
+    for binding in bindings_of(main):
+        for name in used(binding.value):
+            uses.setdefault(name, []).append(binding.var.name)
+    for name in used(main.body.body):
+        uses.setdefault(name, []).append("")
+    return uses
+
+
+def find_evictions(module: IRModule, verdict: Check) -> dict[str, Reject]:
+    """Composite results that go to the host, by variable, with the reason."""
+    uses = _uses(module)
+    nodes: dict[str, Node] = {}
+    evicted: dict[str, Reject] = {}
+    for binding, function in composite_calls(module):
+        node = lift_node(binding.var, list(binding.value.args), function)
+        nodes[binding.var.name] = node
+        answer = verdict(node)
+        if isinstance(answer, Reject):
+            evicted[binding.var.name] = answer
+    changed = True
+    while changed:
+        changed = False
+        for name, node in reversed(nodes.items()):
+            if name in evicted or node.operator.kind != "layout":
+                continue
+            readers = [nodes[u] for u in uses.get(name, []) if u in nodes and u not in evicted]
+            reason = _layout_reason(node, readers, len(readers) == len(uses.get(name, [])))
+            if reason is not None:
+                evicted[name] = reason
+                changed = True
+    return evicted
+
+
+def _is_flatten(node: Node) -> bool:
+    """Whether a layout makes a vector of a map, which mixes channels and positions."""
+    (first, *others) = node.inputs
+    return len(node.output.shape) == 2 and any(max(t.shape[2:], default=1) > 1 for t in (first, *others))
+
+
+def _layout_reason(node: Node, readers: list[Node], all_accelerated: bool) -> Reject | None:
+    if not readers:
+        return Reject(
+            "a layout runs on the accelerator if a layer there reads it",
+            "only the host reads it",
+            node.name,
+            "nothing needs to be done",
+        )
+    if _is_flatten(node) and not (all_accelerated and all(r.operator.kind == "dense" for r in readers)):
+        kinds = sorted({r.operator.kind for r in readers if r.operator.kind != "dense"}) or ["the host"]
+        return Reject(
+            "a flattened map may be read by dense layers only",
+            f"a reader of kind {', '.join(kinds)}",
+            node.name,
+            "it runs on the host; keep the map's shape up to the dense layer",
+        )
+    return None
+
+
+def _inlined(binding: relax.VarBinding, function: relax.Function) -> list[relax.VarBinding]:
+    """The bindings of a composite's body in place of its call."""
+    call = binding.value
+    body = function.bind_params(dict(zip(function.params, call.args, strict=True)))
+    result = body.body.body
+    return [
+        relax.VarBinding(binding.var if inner.var.same_as(result) else inner.var, inner.value)
+        for inner in bindings_of(body)
+    ]
+
+
+def _to_host(module: IRModule, evicted: dict[str, Reject]) -> IRModule:
+    """Write evicted operators out in `main` as plain integer operators."""
+    if not evicted:
+        return module
+    main = module["main"]
+    placement = Placement.of(main)
+    placement.evicted.update(evicted)
+    bindings: list[relax.VarBinding] = []
+    for binding in bindings_of(main):
+        if binding.var.name in evicted:
+            bindings.extend(_inlined(binding, module[binding.value.op]))
+        else:
+            bindings.append(binding)
+    return finish(module, dict(module.functions.items()), placement.put(main), bindings)
+
+
+def _named(module: IRModule) -> IRModule:
+    """Give regions the names tilewright_0.. in the order in which `main` calls them."""
+    order: dict[str, str] = {}
+    for binding in bindings_of(module["main"]):
+        call = binding.value
+        if isinstance(call, relax.Call) and isinstance(call.op, GlobalVar) and is_region(module[call.op]):
+            order.setdefault(call.op.name_hint, f"{CODEGEN}_{len(order)}")
+    if not order:
+        return module
+    functions: dict[GlobalVar, relax.Function] = {}
+    symbols: dict[str, GlobalVar] = {}
+    for gv, function in module.functions.items():
+        if gv.name_hint in order:
+            symbol = symbol_of(order[gv.name_hint], function)
+            symbols[gv.name_hint] = symbol
+            functions[symbol] = function.with_attr("global_symbol", symbol.name_hint)
+        else:
+            functions[gv] = function
+    main = next(gv for gv in functions if gv.name_hint == "main")
+    bindings = []
+    for binding in bindings_of(functions[main]):
+        call = binding.value
+        if isinstance(call, relax.Call) and isinstance(call.op, GlobalVar) and call.op.name_hint in symbols:
+            call = relax.Call(symbols[call.op.name_hint], call.args, ret_ty=call.ty)
+            binding = relax.VarBinding(binding.var, call)
+        bindings.append(binding)
+    functions[main] = _same_blocks(functions[main], bindings)
+    return IRModule(functions, attrs=module.attrs)
+
+
+def _same_blocks(function: relax.Function, bindings: list[relax.VarBinding]) -> relax.Function:
+    rest = iter(bindings)
+    blocks = [
+        type(block)([next(rest) for _ in block.bindings]) for block in function.body.blocks
+    ]
+    body = relax.SeqExpr(blocks, function.body.body)
+    relax.expr._update_type(body, function.body.body.ty)
+    return relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
+
+
+def is_region(function: object) -> bool:
+    """Whether a function is an accelerator region."""
+    return (
+        isinstance(function, relax.Function)
+        and function.attrs is not None
+        and "Codegen" in function.attrs
+        and str(function.attrs["Codegen"]) == CODEGEN
+    )
+
+
+def assert_integer(module: IRModule) -> None:
+    """Assert that no region has a float operand or result: the passes' own invariant."""
+    for symbol, function in module.functions.items():
+        if not is_region(function):
+            continue
+        fields = [p.ty for p in function.params]
+        result = function.ret_ty
+        fields += list(result.fields) if isinstance(result, relax.TupleType) else [result]
+        for ty in fields:
+            assert str(ty.dtype) in ("int8", "uint8"), f"{symbol.name_hint} has a {ty.dtype} operand or result"
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The pass; `overlay` decides what the code generator can take."""
+
+    name = "partition"
+    overlay: Overlay
+
+    def __call__(self, module: IRModule) -> IRModule:
+        """Make regions of the composites in `main`."""
+        module = _to_host(module, find_evictions(module, lambda node: check(node, self.overlay)))
+        module = relax.transform.MergeCompositeFunctions()(module)
+        module = _named(module)
+        assert_integer(module)
+        return module

@@ -1,0 +1,67 @@
+"""What the rules refuse, with their words; what they accept compiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from tests.codegen.build import CONCAT, Builder
+
+from tilewright.codegen.compile import compile_region
+from tilewright.codegen.graph import Tensor
+from tilewright.codegen.legal import check
+from tilewright.relay_passes.integer.ops import LayoutStep
+from tilewright.targets.config import overlay
+
+REFUSED: dict[str, tuple[Callable[[Builder], Tensor], str]] = {
+    "large kernel": (
+        lambda b: b.conv(b.input(3, 40, 40), 4, (33, 3)),
+        "kernels of convolutions are at most 31 rows and columns, found a kernel of (33, 3)",
+    ),
+    "large window": (
+        lambda b: b.sum_pool(b.input(3, 130, 2), (130, 2), (1, 1)),
+        "pooling windows are at most 127 rows and columns, found a kernel of (130, 2)",
+    ),
+    "large stride": (
+        lambda b: b.max_pool(b.input(3, 40, 40), (2, 2), (16, 1)),
+        "strides are at most 15, found strides (16, 1)",
+    ),
+    "channels mixed with pixels": (
+        lambda b: b.layout([LayoutStep("transpose", ((0, 2, 1, 3),))], b.input(6, 6, 6)),
+        "elements move by whole channels: slices, repeats and turns of rows and columns, "
+        "found transpose of [(1, 6, 6, 6)]",
+    ),
+    "three axes": (
+        lambda b: b.layout([LayoutStep("reshape", ((1, 6, 36),))], b.input(6, 6, 6)),
+        "tensors have the shape (1, C, H, W) or (1, K), found shape (1, 6, 36) of layout0_out",
+    ),
+    "channels broadcast": (
+        lambda b: b.add(b.input(6, 4, 4), b.input(1, 4, 4)),
+        "the second operand has the first one's channels, and its height and width or 1, "
+        "found operands (1, 6, 4, 4) and (1, 1, 4, 4)",
+    ),
+    "too much for the memory": (
+        lambda b: b.conv(b.input(4096, 31, 31), 1, (31, 31)),
+        "a window of all channels fits the activation memory twice, found a window of 31 x 31 and 4096 channels",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case: str) -> None:
+    make, text = REFUSED[case]
+    b = Builder()
+    make(b)
+    verdict = check(b.nodes[-1], overlay("ultra96-w8"))
+    assert not verdict
+    assert str(verdict) == text
+
+
+def test_accepted_compiles() -> None:
+    b = Builder()
+    x = b.input(6, 33, 33)
+    y = b.layout([CONCAT], b.conv(x, 8, (31, 31), padding=(15, 15, 15, 15)), x)
+    z = b.multiply(y, b.sum_pool(y, (33, 33), (1, 1)))
+    machine = overlay("pynq-z1-w8")
+    assert all(check(node, machine) for node in b.nodes)
+    assert compile_region(b.graph(z), machine).stream
