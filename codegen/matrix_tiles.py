@@ -15,7 +15,7 @@ import numpy as np
 
 from tilewright.codegen.constants import Tiles, pack_bits, parameter_records, tile_weights
 from tilewright.codegen.layers import MatrixLayer
-from tilewright.codegen.scratchpad import Buffers, Scratchpads
+from tilewright.codegen.scratchpad import STRIPE_BYTES, Buffers, Scratchpads
 from tilewright.codegen.tile import Access, Space
 from tilewright.codegen.transfer import Rectangle, Transfer, rectangles
 from tilewright.errors import Fault, ScheduleError
@@ -222,22 +222,23 @@ class _MatrixEmitter:
     # The cut.
 
     def cut(self, chunks: list[Chunk]) -> Cut:
-        """The stripe with the least DRAM traffic that fits; of equal ones the largest."""
-        best: tuple[int, int, Cut] | None = None
+        """The stripe with the least DRAM traffic that fits, waiting counted as traffic."""
+        best: tuple[int, Cut] | None = None
         reload = sum(len(c.loads) for c in chunks) > 2
         weights = sum(load.tiles for c in chunks for load in c.loads) * self.overlay.tile_bytes
         for cut in self.cuts(chunks):
             if cut.need > self.overlay.act_half_words:
                 continue
             traffic = cut.traffic * self.overlay.half_word_bytes + weights * (cut.stripes if reload else 1)
-            if best is None or (traffic, cut.stripes) < best[:2]:
-                best = (traffic, cut.stripes, cut)
+            traffic += cut.stripes * STRIPE_BYTES
+            if best is None or traffic < best[0]:
+                best = (traffic, cut)
         if best is None:
             least = min(cut.need for cut in self.cuts(chunks))
             raise self.fail(
                 f"one result needs {least} half words of ACT, {self.overlay.name} has {self.overlay.act_half_words}"
             )
-        return best[2]
+        return best[1]
 
     def cuts(self, chunks: list[Chunk]) -> Iterator[Cut]:
         """Every cut worth trying."""

@@ -14,7 +14,7 @@ import numpy as np
 from tilewright.codegen.constants import depthwise_records, parameter_records
 from tilewright.codegen.layers import Parameters, VectorLayer
 from tilewright.codegen.matrix_tiles import MOST_HALF_WORDS, sizes
-from tilewright.codegen.scratchpad import Buffers, Scratchpads
+from tilewright.codegen.scratchpad import STRIPE_BYTES, Buffers, Scratchpads
 from tilewright.codegen.tile import Access, Space
 from tilewright.codegen.transfer import Rectangle, Transfer, rectangles
 from tilewright.errors import Fault, ScheduleError
@@ -130,24 +130,24 @@ class _VectorEmitter:
     # The cut.
 
     def cut(self) -> Cut:
-        """The cut with the least DRAM traffic that fits; of equal ones that of the fewest tiles."""
+        """The cut with the least DRAM traffic that fits, waiting counted as traffic."""
         if self.records_per_half_word + self.records_shared > self.pads.param_half:
             raise self.fail(
                 f"parameters need {self.records_per_half_word + self.records_shared} records of PARAM, "
                 f"half of it has {self.pads.param_half}"
             )
-        best: tuple[int, int, Cut] | None = None
+        best: tuple[int, Cut] | None = None
         for cut in self.cuts():
             if cut.need <= self.overlay.act_half_words:
-                key = (cut.traffic, cut.tiles)
-                if best is None or key < best[:2]:
-                    best = (*key, cut)
+                traffic = cut.traffic * self.blocks * self.overlay.half_word_bytes + cut.tiles * STRIPE_BYTES
+                if best is None or traffic < best[0]:
+                    best = (traffic, cut)
         if best is None:
             least = min(cut.need for cut in self.cuts())
             raise self.fail(
                 f"one result needs {least} half words of ACT, {self.overlay.name} has {self.overlay.act_half_words}"
             )
-        return best[2]
+        return best[1]
 
     def cuts(self) -> Iterator[Cut]:
         """Every cut worth trying."""

@@ -12,13 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from tvm import relax
+from tvm.ir import GlobalVar, IRModule
+
 from tilewright.relay_passes.integer.emit import LAYER, emit
 from tilewright.relay_passes.integer.ops import Layout, LayoutStep
 from tilewright.relay_passes.integer.parse import kind_of, parse
-from tilewright.relay_passes.rewrite import bindings_of, call_of, finish
+from tilewright.relay_passes.rewrite import bindings_of, call_of, finish, symbol_of
 from tilewright.relay_passes.values import dtype_of, static_shape
-from tvm import relax
-from tvm.ir import GlobalVar, IRModule
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class _Known:
     args: tuple[relax.Var, ...]
 
 
-def _indices(args: Sequence[relax.Var]) -> list[np.ndarray]:  # type: ignore[type-arg]
+def _indices(args: Sequence[relax.Var]) -> list[NDArray[np.int64]]:
     """Each element's number, over all operands."""
     arrays, first = [], 0
     for arg in args:
@@ -107,7 +109,8 @@ class CollapseLayouts:
             if short != layout or not all(a.same_as(b) for a, b in zip(found.args, call.args, strict=False)):
                 layer = str(functions[symbol].attrs[LAYER])
                 body = emit(short, [(static_shape(a) or (), dtype_of(a)) for a in found.args], layer)
-                relax.expr._update_type(symbol, body.ty)
+                del functions[symbol]
+                symbol = symbol_of(symbol.name_hint, body)
                 functions[symbol] = body
                 binding = relax.VarBinding(binding.var, call_of(symbol, found.args, body))
                 changed = True
@@ -115,4 +118,3 @@ class CollapseLayouts:
         if not changed:
             return module
         return finish(module, functions, main, bindings)
-

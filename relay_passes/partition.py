@@ -1,27 +1,30 @@
 """Composite calls -> regions: as few as the graph allows.
 
-1. Composites that the code generator cannot take (`check`) and flattens that not only dense layers read go to the
-   host, as plain integer operators; the reason goes into the placement.
+1. Composites that the code generator cannot take (`codegen/legal.py`) and flattens that not only dense layers read go
+   to the host, as plain integer operators; the reason goes into the placement.
 2. Layouts whose results only the host reads go there too: moving data is not worth a round trip.
 3. `MergeCompositeFunctions` makes regions, which are named tilewright_0.. in the order of `main`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tilewright.codegen.graph import Node
-from tilewright.codegen.lift import node as lift_node
-from tilewright.relay_passes.integer.parse import kind_of
-from tilewright.relay_passes.limits import Check, check, is_flatten
-from tilewright.relay_passes.placement import Placement
-from tilewright.relay_passes.predicate import Reject
-from tilewright.relay_passes.rewrite import bindings_of, finish, used
 from tvm import relax
 from tvm.ir import GlobalVar, IRModule
 
+from tilewright.codegen.graph import Node
+from tilewright.codegen.legal import check
+from tilewright.codegen.lift import node as lift_node
+from tilewright.relay_passes.integer.parse import kind_of
+from tilewright.relay_passes.placement import Placement
+from tilewright.relay_passes.predicate import Reject, Verdict
+from tilewright.relay_passes.rewrite import bindings_of, finish, symbol_of, used
+from tilewright.targets.config import Overlay
+
 CODEGEN = "tilewright"
+Check = Callable[[Node], Verdict]
 
 
 def composite_calls(module: IRModule) -> Iterator[tuple[relax.VarBinding, relax.Function]]:
@@ -71,6 +74,12 @@ def find_evictions(module: IRModule, verdict: Check) -> dict[str, Reject]:
     return evicted
 
 
+def _is_flatten(node: Node) -> bool:
+    """Whether a layout makes a vector of a map, which mixes channels and positions."""
+    (first, *others) = node.inputs
+    return len(node.output.shape) == 2 and any(max(t.shape[2:], default=1) > 1 for t in (first, *others))
+
+
 def _layout_reason(node: Node, readers: list[Node], all_accelerated: bool) -> Reject | None:
     if not readers:
         return Reject(
@@ -79,8 +88,7 @@ def _layout_reason(node: Node, readers: list[Node], all_accelerated: bool) -> Re
             node.name,
             "nothing needs to be done",
         )
-    flat = is_flatten(node) and node.inputs[0].shape[2:] != (1, 1)
-    if flat and not (all_accelerated and all(r.operator.kind == "dense" for r in readers)):
+    if _is_flatten(node) and not (all_accelerated and all(r.operator.kind == "dense" for r in readers)):
         kinds = sorted({r.operator.kind for r in readers if r.operator.kind != "dense"}) or ["the host"]
         return Reject(
             "a flattened map may be read by dense layers only",
@@ -131,8 +139,7 @@ def _named(module: IRModule) -> IRModule:
     symbols: dict[str, GlobalVar] = {}
     for gv, function in module.functions.items():
         if gv.name_hint in order:
-            symbol = GlobalVar(order[gv.name_hint])
-            relax.expr._update_type(symbol, function.ty)
+            symbol = symbol_of(order[gv.name_hint], function)
             symbols[gv.name_hint] = symbol
             functions[symbol] = function.with_attr("global_symbol", symbol.name_hint)
         else:
@@ -151,9 +158,7 @@ def _named(module: IRModule) -> IRModule:
 
 def _same_blocks(function: relax.Function, bindings: list[relax.VarBinding]) -> relax.Function:
     rest = iter(bindings)
-    blocks = [
-        type(block)([next(rest) for _ in block.bindings]) for block in function.body.blocks
-    ]
+    blocks = [type(block)([next(rest) for _ in block.bindings]) for block in function.body.blocks]
     body = relax.SeqExpr(blocks, function.body.body)
     relax.expr._update_type(body, function.body.body.ty)
     return relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
@@ -178,19 +183,21 @@ def assert_integer(module: IRModule) -> None:
         result = function.ret_ty
         fields += list(result.fields) if isinstance(result, relax.TupleType) else [result]
         for ty in fields:
-            assert str(ty.dtype) in ("int8", "uint8"), f"{symbol.name_hint} has a {ty.dtype} operand or result"
+            assert str(ty.dtype) in ("int8", "uint8"), (
+                f"{symbol.name_hint} has a {ty.dtype} operand or result"
+            )
 
 
 @dataclass(frozen=True)
 class Partition:
-    """The pass; `check` is what the code generator can take."""
+    """The pass; `overlay` decides what the code generator can take."""
 
     name = "partition"
-    check: Check = check
+    overlay: Overlay
 
     def __call__(self, module: IRModule) -> IRModule:
         """Make regions of the composites in `main`."""
-        module = _to_host(module, find_evictions(module, self.check))
+        module = _to_host(module, find_evictions(module, lambda node: check(node, self.overlay)))
         module = relax.transform.MergeCompositeFunctions()(module)
         module = _named(module)
         assert_integer(module)

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tvm import relax
+from tvm.ir import GlobalVar, IRModule
+
 from tilewright.frontend.relax_import import Sources
 from tilewright.relay_passes.integer.emit import Spec, emit
 from tilewright.relay_passes.match.lowering import Lowering
 from tilewright.relay_passes.match.table import anchor, lower
 from tilewright.relay_passes.placement import Placement
 from tilewright.relay_passes.predicate import Reject
-from tilewright.relay_passes.rewrite import call_of, live_bindings, unique_name, with_bindings
+from tilewright.relay_passes.rewrite import call_of, live_bindings, symbol_of, unique_name, with_bindings
 from tilewright.relay_passes.values import Cone, Shape, dtype_of, members, read, static_shape
-from tvm import relax
-from tvm.ir import GlobalVar, IRModule
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,13 @@ class QdqToInteger:
         values = read(function)
         if not values.cones:
             return module
-        writer = _Writer(module, Sources.of(function), Placement.of(function))
+        sources = Sources.of(function)
+        writer = _Writer(module, sources, Placement.of(function))
+        names = {v: sources.nodes[i].name for v, i in sources.node_of.items()}
         lowered: dict[str, Lowering] = {}
         for name, cone in values.cones.items():
             layer = writer.layer(cone)
-            result = lower(cone, layer, self.acc_bits)
+            result = lower(cone, layer, self.acc_bits, names)
             if isinstance(result, Reject):
                 writer.placement.refused[name] = result
             else:
@@ -89,8 +92,9 @@ class _Writer:
             args = [results[r] if isinstance(r, int) else r for r in draft.args]
             name = layer if last else f"{layer}:{draft.operator.kind}{i}"
             body = emit(draft.operator, [_spec(a) for a in args], name)
-            symbol = GlobalVar(unique_name(_identifier(f"tilewright_{draft.operator.kind}_{name}"), self.names))
-            relax.expr._update_type(symbol, body.ty)
+            symbol = symbol_of(
+                unique_name(_identifier(f"tilewright_{draft.operator.kind}_{name}"), self.names), body
+            )
             self.functions[symbol] = body
             var = cone.var if last else relax.DataflowVar(name, relax.TensorType(draft.shape, draft.dtype))
             bindings.append(relax.VarBinding(var, call_of(symbol, args, body)))
@@ -112,5 +116,3 @@ def _spec(var: relax.Var) -> Spec:
 
 def _identifier(name: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in name)
-
-

@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from tilewright.relay_passes.float_ops import ELEMENTWISE, Attrs, elementwise
 from tvm import relax
 from tvm.ir import GenericConst
+
+from tilewright.relay_passes.float_ops import ELEMENTWISE, Attrs, elementwise
 
 RelaxExpr: TypeAlias = relax.Expr
 Shape: TypeAlias = tuple[int, ...]
@@ -46,7 +47,7 @@ class Const:
 
     shape: Shape
     floats: NDArray[Any] | None = None
-    ints: NDArray[np.int64] | None = None
+    ints: NDArray[np.signedinteger[Any]] | None = None
     scale: NDArray[np.float32] | None = None
 
     @cached_property
@@ -153,7 +154,9 @@ def _folded(op: str, xs: list[Const], attrs: Attrs, shape: Shape) -> Const | Non
         "reshape": lambda a: a.reshape(shape),
         "expand_dims": lambda a: a.reshape(shape),
         "squeeze": lambda a: a.reshape(shape),
-        "permute_dims": lambda a: a.transpose([int(i) for i in attrs.axes] if attrs.axes is not None else None),
+        "permute_dims": lambda a: a.transpose(
+            [int(i) for i in attrs.axes] if attrs.axes is not None else None
+        ),
     }.get(op)
     if move is not None:
         if x.ints is not None and x.scale is not None:
@@ -164,12 +167,29 @@ def _folded(op: str, xs: list[Const], attrs: Attrs, shape: Shape) -> Const | Non
     return None
 
 
+def _item(whole: Apply, index: int, shape: Shape, name: str) -> Value:
+    """An element of a tuple: a part of split, or a normalisation with constant parameters as factor and offset."""
+    if whole.op == "split":
+        return Apply("item", (whole,), index, shape, name)
+    parameters = [a.real.astype(np.float64) for a in whole.args[1:] if isinstance(a, Const)]
+    if whole.op != "nn.batch_norm" or index != 0 or len(parameters) != 4 or int(whole.attrs.axis) != 1:
+        return Foreign(shape, name, f"it comes from {whole.op}, which the integer level does not have")
+    gamma, beta, mean, var = parameters
+    gain = gamma / np.sqrt(var + float(whole.attrs.epsilon))
+    along = (-1,) + (1,) * (len(shape) - 2)
+    factor, offset = gain.reshape(along), (beta - mean * gain).reshape(along)
+    scaled = Apply(
+        "multiply", (whole.args[0], Const(factor.shape, floats=factor)), whole.attrs, shape, whole.name
+    )
+    return Apply("add", (scaled, Const(offset.shape, floats=offset)), whole.attrs, shape, name)
+
+
 class _Reader:
     """State of `read`."""
 
     def __init__(self) -> None:
         self.values = Values()
-        self.tuples: dict[str, Apply | Foreign] = {}
+        self.tuples: dict[str, Apply] = {}
 
     def value(self, expr: RelaxExpr) -> Value:
         if isinstance(expr, GenericConst):
@@ -200,7 +220,9 @@ class _Reader:
             return Foreign(shape, name, "its scale is computed at run time")
         s, z = scale.value.numpy().astype(np.float32), zero.value.numpy().astype(np.int64)
         if isinstance(x, GenericConst):
-            ints = x.value.numpy().astype(np.int64)
+            ints = x.value.numpy()
+            # 16 bits hold an 8-bit weight less its zero point; wider constants (biases) are small.
+            wide = ints.astype(np.int16 if ints.dtype.itemsize == 1 else np.int64)
             if s.size > 1:
                 axis = int(call.attrs.axis) % len(shape)
                 along = tuple(-1 if i == axis else 1 for i in range(len(shape)))
@@ -208,7 +230,7 @@ class _Reader:
                 z = z.reshape(along) if z.size > 1 else z.reshape(())
             else:
                 s, z = s.reshape(()), z.reshape(())
-            return Const(shape, ints=ints - z, scale=s)
+            return Const(shape, ints=wide - z.astype(wide.dtype), scale=s)
         dtype = dtype_of(x)
         if dtype not in ACTIVATION_TYPES or not isinstance(x, relax.Var):
             return Foreign(shape, name, f"it is quantised to {dtype or 'no tensor'} and not to 8 bits")
@@ -272,13 +294,13 @@ class _Reader:
             return
         if isinstance(value, relax.TupleGetItem):
             whole = self.tuples.get(value.tuple_value.name)
-            if isinstance(whole, Apply) and shape is not None:
-                self.values.of[name] = Apply("item", (whole,), int(value.index), shape, name)
+            if whole is not None and shape is not None:
+                self.values.of[name] = _item(whole, int(value.index), shape, name)
             return
         if not isinstance(value, relax.Call) or not hasattr(value.op, "name"):
             return
         op = str(value.op.name).removeprefix("relax.")
-        if isinstance(var.ty, relax.TupleType) and op == "split":
+        if isinstance(var.ty, relax.TupleType):
             self.tuples[name] = Apply(op, tuple(self.operands(value)), _Attrs(value), (), name)
             return
         if shape is None:
@@ -316,7 +338,16 @@ class _Attrs:
 
 
 INTEGER_MOVES = frozenset(
-    {"reshape", "expand_dims", "squeeze", "permute_dims", "strided_slice", "concat", "nn.pad", "nn.max_pool2d"}
+    {
+        "reshape",
+        "expand_dims",
+        "squeeze",
+        "permute_dims",
+        "strided_slice",
+        "concat",
+        "nn.pad",
+        "nn.max_pool2d",
+    }
 )
 """Operators that integers may pass without a DequantizeLinear."""
 

@@ -44,6 +44,7 @@ class HostOp:
         inputs, outputs: least and largest number of operands and of results.
         attributes: all of them, in the order in which a step holds them.
         doc: meaning.
+        types: what the first operand may be.
     """
 
     name: str
@@ -51,8 +52,10 @@ class HostOp:
     doc: str
     attributes: tuple[Attribute, ...] = ()
     outputs: tuple[int, int] = (1, 1)
+    types: tuple[HostDType, ...] = HOST_DTYPES
 
 
+_FLOAT: tuple[HostDType, ...] = ("float32",)
 _AXIS = Attribute("axis", "int", "axis, negative from the end")
 _AXES = Attribute("axes", "ints", "axes, negative from the end; none means all")
 _KEEP = Attribute("keepdims", "int", "1: reduced axes stay with length 1")
@@ -82,11 +85,17 @@ _BINARY = {
     "minimum": "the smaller; any type; NaN if either is",
 }
 _REDUCTIONS = {
-    "sum": "sum over `axes`; float32 (in float64, rounded once), int32, int64",
+    "sum": "sum over `axes`; float32 (in float64, rounded once), int32 or int64",
     "mean": "mean over `axes`; float32 (in float64, rounded once)",
     "max": "largest over `axes`; any type; NaN if one is",
     "min": "smallest over `axes`; any type; NaN if one is",
 }
+
+
+def _types(doc: str) -> tuple[HostDType, ...]:
+    """Types that a one-line doc names; all where it says any type."""
+    return HOST_DTYPES if "any type" in doc else tuple(t for t in HOST_DTYPES if t in doc)
+
 
 HOST_OPS: tuple[HostOp, ...] = (
     HostOp(
@@ -95,6 +104,7 @@ HOST_OPS: tuple[HostOp, ...] = (
         "Runs an accelerator region; operands and results are int8 or uint8, as its memory map says.",
         (Attribute("index", "int", "which region of the package"),),
         (1, MANY),
+        types=("int8", "uint8"),
     ),
     HostOp(
         "quantize",
@@ -102,15 +112,23 @@ HOST_OPS: tuple[HostOp, ...] = (
         "clip(round_half_even(x / scale) + zero_point), division in float32: ONNX QuantizeLinear. Operands x float32, "
         "scale float32 and zero_point int8 or uint8 (both scalar, or one per index of `axis`). NaN gives the lowest value.",
         (_AXIS,),
+        types=_FLOAT,
     ),
     HostOp(
         "dequantize",
         (3, 3),
         "(x - zero_point) * scale: ONNX DequantizeLinear. x and zero_point int8, uint8 or int32, scale as for quantize.",
         (_AXIS,),
+        types=("int8", "uint8", "int32"),
     ),
-    HostOp("softmax", (1, 1), "exp(x - max) / sum of it, along `axis`; float32.", (_AXIS,)),
-    HostOp("log_softmax", (1, 1), "x - max - log(sum(exp(x - max))), along `axis`; float32.", (_AXIS,)),
+    HostOp("softmax", (1, 1), "exp(x - max) / sum of it, along `axis`; float32.", (_AXIS,), types=_FLOAT),
+    HostOp(
+        "log_softmax",
+        (1, 1),
+        "x - max - log(sum(exp(x - max))), along `axis`; float32.",
+        (_AXIS,),
+        types=_FLOAT,
+    ),
     HostOp(
         "argmax", (1, 1), "Index of the first largest along `axis`, int64 or int32; any type.", (_AXIS, _KEEP)
     ),
@@ -120,12 +138,13 @@ HOST_OPS: tuple[HostOp, ...] = (
         "Index of the first smallest along `axis`, int64 or int32; any type.",
         (_AXIS, _KEEP),
     ),
-    *(HostOp(name, (1, 1), doc) for name, doc in _UNARY.items()),
+    *(HostOp(name, (1, 1), doc, types=_types(doc)) for name, doc in _UNARY.items()),
     HostOp(
         "leaky_relu",
         (1, 1),
         "x where x > 0, else alpha*x; float32.",
         (Attribute("alpha", "float", "slope of the negative side"),),
+        types=_FLOAT,
     ),
     HostOp(
         "clip",
@@ -136,8 +155,14 @@ HOST_OPS: tuple[HostOp, ...] = (
             Attribute("hi", "float", "upper limit, may be inf"),
         ),
     ),
-    *(HostOp(name, (2, 2), doc + "; shapes broadcast as in NumPy") for name, doc in _BINARY.items()),
-    *(HostOp("reduce_" + name, (1, 1), doc, (_AXES, _KEEP)) for name, doc in _REDUCTIONS.items()),
+    *(
+        HostOp(name, (2, 2), doc + "; shapes broadcast as in NumPy", types=_types(doc))
+        for name, doc in _BINARY.items()
+    ),
+    *(
+        HostOp("reduce_" + name, (1, 1), doc, (_AXES, _KEEP), types=_types(doc))
+        for name, doc in _REDUCTIONS.items()
+    ),
     HostOp(
         "cast",
         (1, 1),
@@ -209,6 +234,7 @@ HOST_OPS: tuple[HostOp, ...] = (
             Attribute("score_threshold", "float", "scores must be above this; -inf takes all"),
             Attribute("center", "int", "0: boxes are y1, x1, y2, x2; 1: x centre, y centre, width, height"),
         ),
+        types=_FLOAT,
     ),
     HostOp(
         "detection_output",
@@ -228,6 +254,7 @@ HOST_OPS: tuple[HostOp, ...] = (
             Attribute("code_type", "int", "1: CORNER, 2: CENTER_SIZE, 3: CORNER_SIZE"),
             Attribute("variance_encoded_in_target", "int", "1: priors' variances are not applied"),
         ),
+        types=_FLOAT,
     ),
 )
 

@@ -136,8 +136,14 @@ class HostProgram:
                 if not limits[0] <= len(numbers) <= limits[1]:
                     faults.add(f"expected {limits[0]}..{limits[1]} {kind}, found {len(numbers)}", where=where)
             for number in step.inputs:
-                if number not in defined:
+                if number not in defined or number >= len(self.tensors):
                     faults.add(f"operand {number} is used before it is defined", where=where)
+            first = step.inputs[0] if step.inputs else len(self.tensors)
+            if first < len(self.tensors) and self.tensors[first].dtype not in spec.types:
+                found_type = self.tensors[first].dtype
+                faults.add(
+                    f"expected an operand of {' or '.join(spec.types)}, found {found_type}", where=where
+                )
             for number in step.outputs:
                 if number in defined or number >= len(self.tensors):
                     faults.add(f"result {number} is defined already or does not exist", where=where)

@@ -57,6 +57,6 @@ class CompiledRegion:
     output_bytes: int
     inputs: tuple[MapLayout, ...]
     outputs: tuple[MapLayout, ...]
-    products: Mapping[int, int] = field(default_factory=dict, compare=False)
+    products: Mapping[int, int] = field(default_factory=dict)
     """For each weight tile and depthwise tap row, by its byte offset in `constants`, how many of its weights belong to
-    the network (the rest fills blocks); for counting MACs from the stream. Not kept in a package."""
+    the network (the rest fills blocks); for counting MACs from the stream."""

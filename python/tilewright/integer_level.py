@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import onnx
@@ -12,14 +12,18 @@ import onnxruntime
 import tvm
 from numpy.typing import NDArray
 from onnx import helper
-from tilewright.frontend.relax_import import Sources, to_relax
-from tilewright.relay_passes.integer.parse import kind_of
-from tilewright.relay_passes.pipeline import Overlay, integer_passes
-from tilewright.relay_passes.rewrite import bindings_of
 from tvm import relax
 from tvm.ir import GlobalVar, IRModule
 
-Array = NDArray[Any]
+from tilewright.frontend.relax_import import Sources, to_relax
+from tilewright.relay_passes.integer.evaluate import evaluate
+from tilewright.relay_passes.integer.parse import kind_of, parse
+from tilewright.relay_passes.pipeline import integer_passes
+from tilewright.relay_passes.rewrite import bindings_of
+from tilewright.targets.config import Overlay, overlay
+
+Array: TypeAlias = NDArray[Any]
+Run: TypeAlias = Callable[[GlobalVar, Sequence[Array]], Array]
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,15 @@ class LayerAgreement:
         return self.equal / self.elements
 
 
-def integer_module(model: onnx.ModelProto, overlay: Overlay | None = None) -> IRModule:
+DEFAULT_OVERLAY = "ultra96-w8"
+
+
+def integer_module(model: onnx.ModelProto, target: Overlay | None = None) -> IRModule:
     """Import a quantised model and lower it to integers; not partitioned yet."""
-    return integer_passes(overlay)(to_relax(model))
+    module = to_relax(model)
+    for step in integer_passes(target or overlay(DEFAULT_OVERLAY)):
+        module = step(module)
+    return module
 
 
 def _plain(module: IRModule, public: bool) -> IRModule:
@@ -67,7 +77,11 @@ def _machine(module: IRModule) -> relax.VirtualMachine:
 
 
 def _arrays(result: Any) -> list[Array]:
-    return [np.asarray(r.numpy()) for r in result] if hasattr(result, "__len__") else [np.asarray(result.numpy())]
+    return (
+        [np.asarray(r.numpy()) for r in result]
+        if hasattr(result, "__len__")
+        else [np.asarray(result.numpy())]
+    )
 
 
 def run_integer(module: IRModule, inputs: Sequence[Array]) -> list[Array]:
@@ -77,7 +91,9 @@ def run_integer(module: IRModule, inputs: Sequence[Array]) -> list[Array]:
     return _arrays(result) if not hasattr(result, "numpy") else [np.asarray(result.numpy())]
 
 
-def reference_tensors(model: onnx.ModelProto, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
+def reference_tensors(
+    model: onnx.ModelProto, inputs: Mapping[str, Array], names: Sequence[str]
+) -> dict[str, Array]:
     """Tensors of a model by ONNX Runtime without optimisation."""
     wanted = onnx.ModelProto()
     wanted.CopyFrom(model)
@@ -88,12 +104,37 @@ def reference_tensors(model: onnx.ModelProto, inputs: Mapping[str, Array], names
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(wanted.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        wanted.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     return dict(zip(names, session.run(list(names), dict(inputs)), strict=True))
 
 
+def _by_llvm(module: IRModule) -> Run:
+    machine = _machine(
+        _plain(IRModule({s: f for s, f in module.functions.items() if kind_of(f)}), public=True)
+    )
+
+    def run(symbol: GlobalVar, args: Sequence[Array]) -> Array:
+        tensors = [tvm.runtime.tensor(np.ascontiguousarray(a)) for a in args]
+        return np.asarray(machine[symbol.name_hint](*tensors).numpy())
+
+    return run
+
+
+def _by_numpy(module: IRModule) -> Run:
+    return lambda symbol, args: evaluate(parse(module[symbol]), args)
+
+
+ENGINES: dict[str, Callable[[IRModule], Run]] = {"llvm": _by_llvm, "numpy": _by_numpy}
+"""What runs single layers: TVM llvm, the integer level proper, or NumPy, which has nothing to compile."""
+
+
 def layerwise_compare(
-    model: onnx.ModelProto, inputs: Mapping[str, Array], module: IRModule | None = None
+    model: onnx.ModelProto,
+    inputs: Mapping[str, Array],
+    module: IRModule | None = None,
+    engine: Literal["llvm", "numpy"] = "llvm",
 ) -> list[LayerAgreement]:
     """Run each integer layer on ONNX Runtime's own integers and compare the results.
 
@@ -101,26 +142,30 @@ def layerwise_compare(
         model: quantised model.
         inputs: by input name, batch 1.
         module: its integer module, if there is one already.
+        engine: what runs the layers.
     """
     module = integer_module(model) if module is None else module
+    run = ENGINES[engine](module)
     main = module["main"]
     sources = Sources.of(main)
     tensor_of = {variable: tensor for tensor, variable in reversed(sources.variable_of.items())}
-    machine = _machine(_plain(IRModule({s: f for s, f in module.functions.items() if kind_of(f)}), public=True))
-    calls = [b for b in bindings_of(main) if isinstance(b.value, relax.Call) and isinstance(b.value.op, GlobalVar)]
+    calls = [
+        b for b in bindings_of(main) if isinstance(b.value, relax.Call) and isinstance(b.value.op, GlobalVar)
+    ]
     needed = {b.var.name for b in calls} | {a.name for b in calls for a in b.value.args}
     names = sorted({tensor_of[v] for v in needed if v in tensor_of})
     reference = reference_tensors(model, inputs, names)
     values = {v: reference[tensor_of[v]] for v in needed if v in tensor_of}
     rows: list[LayerAgreement] = []
     for binding in calls:
-        args = [tvm.runtime.tensor(np.ascontiguousarray(values[a.name])) for a in binding.value.args]
-        found = np.asarray(machine[binding.value.op.name_hint](*args).numpy())
+        found = run(binding.value.op, [values[a.name] for a in binding.value.args])
         name = binding.var.name
         if name not in values:
             values[name] = found
             continue
         difference = np.abs(found.astype(np.int64) - values[name].astype(np.int64))
         node = module[binding.value.op].attrs["tilewright.layer"]
-        rows.append(LayerAgreement(str(node), difference.size, int((difference == 0).sum()), int(difference.max())))
+        rows.append(
+            LayerAgreement(str(node), difference.size, int((difference == 0).sum()), int(difference.max()))
+        )
     return rows

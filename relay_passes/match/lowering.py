@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeAlias
 
 import numpy as np
+from tvm import relax
+
 from tilewright.relay_passes.float_ops import ELEMENTWISE, F32, elementwise, quantise
-from tilewright.relay_passes.integer.ops import Array, DType, Layout, LayoutStep, MaxPool2d, Operator, Table
+from tilewright.relay_passes.integer.ops import DType, Layout, LayoutStep, MaxPool2d, Operator, Table
 from tilewright.relay_passes.predicate import Reject, Rejected
 from tilewright.relay_passes.values import Apply, Cone, Const, Foreign, Leaf, Quant, Shape, Value
-from tvm import relax
 
 Ref: TypeAlias = relax.Var | int
 """An operand: a variable of the function, or the number of an operator of the same cone."""
@@ -37,6 +38,10 @@ class Operand:
     quant: Quant
 
 
+_EXACT = 1e-3
+"""How far, in steps, a value may be from the grid by float32's rounding."""
+
+
 def identity(x: F32) -> F32:
     """Change nothing."""
     return x
@@ -50,17 +55,23 @@ class Lowering:
         cone: what is to be computed.
         layer: name of the source layer.
         acc_bits: width of the machine's accumulators.
+        names: source layer of each variable, for messages.
         drafts: operators so far; the last one gives the cone's result.
     """
 
     cone: Cone
     layer: str
     acc_bits: int
+    names: Mapping[str, str] = field(default_factory=dict)
     drafts: list[Draft] = field(default_factory=list)
 
     def reject(self, rule: str, found: str, remedy: str = "") -> NoReturn:
         """Leave the match."""
         raise Rejected(Reject(rule, found, self.layer, remedy))
+
+    def source(self, variable: str) -> str:
+        """Name of the source layer of a variable; its own where there is none."""
+        return self.names.get(variable, variable)
 
     def add(self, operator: Operator, args: Sequence[Ref], shape: Shape, dtype: str) -> int:
         """Append an operator and return its number."""
@@ -76,8 +87,16 @@ class Lowering:
     def clamp(self, lo: float, hi: float) -> tuple[int, int]:
         """Quantised bounds: rounding is monotone, so clipping after it is the same as before it."""
         q, cone = self.cone.quant, self.cone
-        low = int(quantise(np.float32(lo), q.scale, q.zero_point, q.dtype)) if lo > -np.inf else cone.lo
-        high = int(quantise(np.float32(hi), q.scale, q.zero_point, q.dtype)) if hi < np.inf else cone.hi
+        low = (
+            int(quantise(np.asarray(lo, np.float32), q.scale, q.zero_point, q.dtype))
+            if lo > -np.inf
+            else cone.lo
+        )
+        high = (
+            int(quantise(np.asarray(hi, np.float32), q.scale, q.zero_point, q.dtype))
+            if hi < np.inf
+            else cone.hi
+        )
         return min(max(low, cone.lo), cone.hi), min(max(high, cone.lo), cone.hi)
 
     def operand(self, value: Value) -> Operand:
@@ -86,16 +105,16 @@ class Lowering:
             return Operand(value.var, value.shape, value.quant)
         if isinstance(value, Foreign):
             self.reject(
-                f"operand {value.name} must be a quantised tensor",
+                f"operand {self.source(value.name)} must be a quantised tensor",
                 value.why,
                 "put a QuantizeLinear/DequantizeLinear pair before this layer",
             )
         if isinstance(value, Const):
             self.reject("an operand must be computed at run time", "a constant")
-        leaves = _leaves(value)
+        leaves = _leaves(value, through=frozenset(ELEMENTWISE))
         if leaves is None or any(leaf.quant != leaves[0].quant for leaf in leaves):
             self.reject(
-                f"the operand {value.name} must be a quantised tensor",
+                f"the operand {self.source(value.name)} must be a quantised tensor",
                 f"{value.op} of tensors with different scales" if leaves else f"{value.op} without rounding",
                 "put a QuantizeLinear/DequantizeLinear pair behind it",
             )
@@ -110,9 +129,16 @@ class Lowering:
         info = np.iinfo(leaf.quant.dtype)
         q = np.arange(info.min, info.max + 1)
         x = ((q - leaf.quant.zero_point).astype(np.float32) * np.float32(leaf.quant.scale)).astype(np.float32)
-        y = quantise(function(x), target.scale, target.zero_point, target.dtype)
+        real = function(x)
+        y = quantise(real, target.scale, target.zero_point, target.dtype)
         if bounds is not None:
             y = np.clip(y, *bounds)
+        elif np.any(np.abs(real / np.float32(target.scale) + target.zero_point - y) > _EXACT):
+            self.reject(
+                "a function between DequantizeLinear and this layer must give values of the tensor's own grid",
+                "values between its steps",
+                "put a QuantizeLinear/DequantizeLinear pair behind the function",
+            )
         if target.dtype == leaf.quant.dtype and np.array_equal(y, q):
             return leaf.var
         dtype: DType = "int8" if target.dtype == "int8" else "uint8"
@@ -135,7 +161,12 @@ class Lowering:
             self.reject("a layout operator must be one that the integer level has", f"{value.op} ({steps})")
         inputs = value.args[0].args if value.op == "item" and isinstance(value.args[0], Apply) else value.args
         if value.op == "nn.pad":
-            fill = quantise(post(np.float32([value.attrs.pad_value])), target.scale, target.zero_point, target.dtype)
+            fill = quantise(
+                post(np.asarray([value.attrs.pad_value], np.float32)),
+                target.scale,
+                target.zero_point,
+                target.dtype,
+            )
             if bounds is None:
                 self._on_grid(value, target)
             low, high = bounds or (np.iinfo(target.dtype).min, np.iinfo(target.dtype).max)
@@ -149,7 +180,7 @@ class Lowering:
         info = np.iinfo(target.dtype)
         if abs(q - round(q)) > 1e-3 or not info.min <= round(q) <= info.max:
             self.reject(
-                f"the padding of {value.name} must be a value that the tensor's scale can hold",
+                f"the padding of {self.source(value.name)} must be a value that the tensor's scale can hold",
                 f"{fill:g} with scale {target.scale:g}",
                 "put a QuantizeLinear/DequantizeLinear pair behind the padding",
             )
@@ -175,7 +206,9 @@ class Lowering:
         """The pool commutes with every function that does not fall; on one grid it goes first, on fewer elements."""
         a = value.attrs
         if len(value.shape) != 4 or a.layout != "NCHW" or a.ceil_mode:
-            self.reject("max pooling must be 2-D with explicit padding", f"layout {a.layout}, ceil_mode {a.ceil_mode}")
+            self.reject(
+                "max pooling must be 2-D with explicit padding", f"layout {a.layout}, ceil_mode {a.ceil_mode}"
+            )
         pool = MaxPool2d(*(tuple(int(v) for v in f) for f in (a.pool_size, a.strides, a.padding, a.dilation)))  # type: ignore[arg-type]
         leaves = _leaves(value.args[0])
         if leaves is not None and all(leaf.quant == leaves[0].quant for leaf in leaves):
@@ -227,7 +260,11 @@ def element_function(value: Value) -> tuple[Leaf, Post] | None:
         if isinstance(v, Leaf):
             # Two dequantisations of one tensor may differ in scale.
             q = x / np.float32(base.quant.scale) + base.quant.zero_point if v.quant != base.quant else None
-            return x if q is None else (np.rint(q) - v.quant.zero_point).astype(np.float32) * np.float32(v.quant.scale)
+            return (
+                x
+                if q is None
+                else (np.rint(q) - v.quant.zero_point).astype(np.float32) * np.float32(v.quant.scale)
+            )
         if isinstance(v, Const):
             return v.real.reshape(())
         assert isinstance(v, Apply)
@@ -241,16 +278,20 @@ def _is_parameter(call: Apply, value: Value) -> bool:
     return isinstance(value, Const) and call.op in ("strided_slice", "nn.pad", "image.resize2d")
 
 
-def _leaves(value: Value) -> list[Leaf] | None:
-    """The leaves if a value is made of changes of layout and max pools only."""
+def _leaves(value: Value, through: frozenset[str] = frozenset()) -> list[Leaf] | None:
+    """The leaves if a value is made of changes of layout, max pools and the operators in `through` only."""
     found: list[Leaf] = []
     stack = [value]
     while stack:
         v = stack.pop()
         if isinstance(v, Leaf):
             found.append(v)
-        elif isinstance(v, Apply) and (v.op in LAYOUTS or v.op in ("nn.max_pool2d", "split")):
-            stack.extend(a for a in v.args if not _is_parameter(v, a))
+        elif isinstance(v, Apply) and (
+            v.op in LAYOUTS or v.op in through or v.op in ("nn.max_pool2d", "split")
+        ):
+            stack.extend(
+                a for a in v.args if not (_is_parameter(v, a) or (v.op in through and isinstance(a, Const)))
+            )
         else:
             return None
     return found or None
@@ -313,12 +354,12 @@ def _pad(value: Apply) -> list[LayoutStep] | str:
     return [LayoutStep("pad", (tuple(width[::2]), tuple(width[1::2]), (0,)))]
 
 
-_COORDINATES: dict[str, Callable[[Array, int], Array]] = {
+_COORDINATES: dict[str, Callable[[F32, int], F32]] = {
     "half_pixel": lambda i, f: (i + 0.5) / f - 0.5,
     "pytorch_half_pixel": lambda i, f: (i + 0.5) / f - 0.5,
     "asymmetric": lambda i, f: i / f,
 }
-_NEAREST: dict[str, Callable[[Array], Array]] = {
+_NEAREST: dict[str, Callable[[F32], F32]] = {
     "round": lambda x: np.ceil(x - 0.5),
     "round_prefer_floor": lambda x: np.ceil(x - 0.5),
     "round_prefer_ceil": lambda x: np.floor(x + 0.5),
@@ -333,14 +374,19 @@ def _resize(value: Apply) -> list[LayoutStep] | str:
     if a.method != "nearest_neighbor" or a.layout != "NCHW":
         return f"method {a.method}"
     factors = [1, 1]
-    coordinates, nearest = _COORDINATES.get(str(a.coordinate_transformation_mode)), _NEAREST.get(str(a.rounding_method))
+    coordinates, nearest = (
+        _COORDINATES.get(str(a.coordinate_transformation_mode)),
+        _NEAREST.get(str(a.rounding_method)),
+    )
     for size, new in zip(source[2:], value.shape[2:], strict=True):
         if new % size or coordinates is None or nearest is None:
             return f"{size} to {new}, {a.coordinate_transformation_mode}, {a.rounding_method}"
         factor = new // size
         picked = np.clip(nearest(coordinates(np.arange(new), factor)), 0, size - 1)
         if not np.array_equal(picked, np.arange(new) // factor):
-            return f"{a.coordinate_transformation_mode} with {a.rounding_method}, which does not repeat elements"
+            return (
+                f"{a.coordinate_transformation_mode} with {a.rounding_method}, which does not repeat elements"
+            )
         factors.append(factor)
     return [LayoutStep("repeat", (tuple(factors),))]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tilewright.relay_passes.integer.ops import Layout, LayoutStep
 from tilewright.relay_passes.match import pairs, sums
@@ -43,7 +43,7 @@ def _write(low: Lowering) -> None:
     bad = foreign(cone.value)
     if bad is not None:
         low.reject(
-            f"all operands must be quantised tensors, {bad.name or 'one'} is not",
+            f"all operands must be quantised tensors, {low.source(bad.name) or 'one'} is not",
             bad.why,
             "put a QuantizeLinear/DequantizeLinear pair before this layer",
         )
@@ -85,9 +85,9 @@ def _peel(value: Value) -> tuple[Value, list[LayoutStep]]:
     return value, outer
 
 
-def lower(cone: Cone, layer: str, acc_bits: int) -> Lowering | Reject:
-    """Write a cone's operators. `layer` is the source layer's name, for messages and reports."""
-    low = Lowering(cone, layer, acc_bits)
+def lower(cone: Cone, layer: str, acc_bits: int, names: Mapping[str, str]) -> Lowering | Reject:
+    """Write a cone's operators. `layer` is its source layer, `names` that of each variable."""
+    low = Lowering(cone, layer, acc_bits, names)
     try:
         _write(low)
     except Rejected as no:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from ..errors import Fault, ModelError
 from .graph_parts import IR_VERSION, OPSET, Array, AttributeValue, Node, Shape, ValueType, write_tensor
@@ -29,7 +29,6 @@ __all__ = [
     "Node",
     "Shape",
     "ValueType",
-    "attribute_has_graph",
     "folded_nodes",
     "node_origins",
 ]
@@ -368,7 +367,11 @@ class Graph:
         self.origins.setdefault(node.name, node.name)
 
     def infer(self, node: Node) -> None:
-        """Set the types of the node's outputs from those of its inputs (standard operators only)."""
+        """Set the types of the node's outputs from those of its inputs (standard operators only).
+
+        Raises:
+            ModelError: the operator does not take such inputs.
+        """
         if node.domain:
             return
         inputs = {v: self.types[v].proto() for v in node.inputs if v in self.types}
@@ -379,9 +382,16 @@ class Graph:
         }
         schema = onnx.defs.get_schema(node.op, OPSET)
         opsets = [helper.make_opsetid("", OPSET)]
-        found = onnx.shape_inference.infer_node_outputs(
-            schema, node.proto(), inputs, data, opset_imports=opsets, ir_version=IR_VERSION
-        )
+        try:
+            found = onnx.shape_inference.infer_node_outputs(
+                schema, node.proto(), inputs, data, opset_imports=opsets, ir_version=IR_VERSION
+            )
+        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError) as exc:
+            reason = " ".join(str(exc).split())
+            message = f"operator {node.op} does not fit its inputs: {reason}"
+            raise ModelError(
+                Fault(message, f"node {node.name}", "check the input shape and the model")
+            ) from None
         for name, proto in found.items():
             kind = ValueType.of(proto)
             if kind is not None:
@@ -491,8 +501,3 @@ def folded_nodes(model: ModelProto) -> dict[str, str]:
 def node_origins(model: ModelProto) -> dict[str, str]:
     """Which nodes a rewrite made: node name -> name of the imported node that it was made for."""
     return _record(model, ORIGINS_KEY)
-
-
-def attribute_has_graph(attribute: AttributeProto) -> bool:
-    """Whether an attribute holds a subgraph, as those of If and Loop do."""
-    return attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS)

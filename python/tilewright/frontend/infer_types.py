@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import onnx
 
-from ..errors import Fault, ModelError
+from ..errors import Fault, FaultList, ModelError
 from .graph import Graph, ValueType
 
 _SMALL = 1024  # elements; larger constants decide no shape
@@ -39,3 +41,18 @@ def infer_types(graph: Graph) -> None:
         kind = ValueType.of(value.type)
         if kind is not None and value.name not in graph.constants:
             graph.types[value.name] = kind
+    _check_reshapes(graph)
+
+
+def _check_reshapes(graph: Graph) -> None:
+    """onnx takes any constant target of a Reshape for the shape of its output."""
+    faults = FaultList()
+    for node in graph.of("Reshape"):
+        before, after = graph.shape(node.inputs[0]), graph.shape(node.output)
+        if before is not None and after is not None and math.prod(before) != math.prod(after):
+            faults.add(
+                f"{list(before)} has {math.prod(before)} elements, {list(after)} has {math.prod(after)}",
+                where=f"node {node.name}",
+                remedy="check the input shape and the batch",
+            )
+    faults.raise_if_any(ModelError)

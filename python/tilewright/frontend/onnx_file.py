@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ..errors import Fault, FaultList, ModelError, UnsupportedModel
-from .graph import attribute_has_graph
 
 OWN_DOMAIN = "tilewright"
 _STANDARD = ("", "ai.onnx")
@@ -27,6 +27,7 @@ _DOMAIN_REMEDIES = {
     "com.microsoft": "save the model without ONNX Runtime's optimisations (ORT_DISABLE_ALL)",
     "ai.onnx.ml": "only neural networks are compiled; leave this operator out of the exported graph",
 }
+_SUBGRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 _CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 _MAX_ELEMENTS = 1 << 31
 # Readers for which an infinite constant has a meaning: "no limit", or padding that never wins a maximum.
@@ -71,10 +72,27 @@ def _parse(data: bytes, where: str) -> ModelProto:
             f"expected an ONNX model, found {len(data)} bytes that do not decode (truncated, or no ONNX)"
         )
         raise ModelError(Fault(message, where, remedy)) from None
+    if not _is_text(model):
+        message = f"expected an ONNX model, found {len(data)} bytes with names that are no text (UTF-8)"
+        raise ModelError(Fault(message, where, remedy))
     if not model.HasField("graph") or not model.graph.output:
         message = f"expected an ONNX model, found {len(data)} bytes without a graph that has outputs"
         raise ModelError(Fault(message, where, remedy))
     return model
+
+
+def _is_text(message: Message) -> bool:
+    """Whether all strings decode: protobuf hands out those that do not as bytes."""
+    for descriptor, value in message.ListFields():
+        values = [value] if isinstance(value, (str, bytes, Message)) else value
+        if descriptor.type == FieldDescriptor.TYPE_STRING:
+            if not all(isinstance(v, str) for v in values):
+                return False
+        elif descriptor.type == FieldDescriptor.TYPE_MESSAGE and not all(
+            isinstance(v, Message) and _is_text(v) for v in values
+        ):
+            return False
+    return True
 
 
 def _with_external_data(model: ModelProto, folder: Path | None, where: str) -> ModelProto:
@@ -168,7 +186,7 @@ def check_operators(model: ModelProto) -> None:
         if domain not in _STANDARD:
             remedy = _DOMAIN_REMEDIES.get(domain, "export the model with standard ONNX operators only")
             faults.add(f"operator {domain}.{op} is not a standard ONNX operator", where=where, remedy=remedy)
-        elif op in _CONTROL_FLOW or any(attribute_has_graph(a) for n in nodes for a in n.attribute):
+        elif op in _CONTROL_FLOW or any(a.type in _SUBGRAPHS for n in nodes for a in n.attribute):
             remedy = "export the model with its control flow resolved (trace it with a fixed input)"
             faults.add(
                 f"operator {op} holds a subgraph; only static graphs are compiled", where=where, remedy=remedy

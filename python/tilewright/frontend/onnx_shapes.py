@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from onnx import ValueInfoProto, helper
 
-from ..errors import FaultList, ModelError
+from ..errors import Fault, FaultList, ModelError
 from .canonical.fold_constants import FoldConstants
 from .graph import Graph, Shape, ValueType
 from .infer_types import infer_types
@@ -77,7 +77,7 @@ def _file_batch(graph: Graph) -> int:
 def _input_shapes(graph: Graph, given: Mapping[str, Shape], batch: int) -> dict[str, Shape]:
     faults = FaultList()
     if batch < 1:
-        faults.add(f"expected a batch of at least 1, found {batch}", where="batch")
+        raise ModelError(Fault(f"expected a batch of at least 1, found {batch}", "batch"))
     names = [v.name for v in graph.inputs]
     for name in given:
         if name not in names:

@@ -13,14 +13,16 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
-from tilewright.errors import FaultList, UnsupportedModel
+from numpy.typing import NDArray
 from tvm import relax, runtime
 from tvm.ir import GenericConst, IRModule
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_convert_map, onnx_input
+
+from tilewright.errors import FaultList, UnsupportedModel
 
 SOURCES = "tilewright.sources"
 DETECTION_OUTPUT = "tilewright.host.detection_output"
@@ -85,7 +87,7 @@ def constant(value: object) -> GenericConst:
     return relax.const(runtime.tensor(np.array(value, order="C")))
 
 
-def _value(expr: Expr | None) -> np.ndarray | None:  # type: ignore[type-arg]
+def _value(expr: Expr | None) -> NDArray[Any] | None:
     if expr is None:
         return None
     if not isinstance(expr, GenericConst):
@@ -181,6 +183,15 @@ def _window(x: Expr, attributes: Attributes) -> tuple[list[int], list[int], list
     return kernel, strides, pads, dilation
 
 
+def _explicit_pads(node: onnx.NodeProto, attributes: Attributes, inputs: Sequence[Expr]) -> None:
+    """Replace a convolution's auto_pad by pads: TVM's own way pads with an opaque function."""
+    if node.op_type != "Conv" or attributes.get("auto_pad", b"NOTSET") not in (b"SAME_UPPER", b"SAME_LOWER"):
+        return
+    attributes.setdefault("kernel_shape", tuple(_dims(inputs[1])[2:]))
+    attributes["pads"] = tuple(_window(inputs[0], attributes)[2])
+    del attributes["auto_pad"]
+
+
 def _max_pool(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes: Attributes) -> Expr:
     """ceil_mode becomes explicit padding, by the output size of the ONNX operator (windows start inside)."""
     x = inputs[0]
@@ -212,19 +223,18 @@ def _average_pool(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes: At
 def _detection_output(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes: Attributes) -> Expr:
     """A call of the runtime's host function: operands, then the attributes as one JSON string.
 
-    The result holds `keep_top_k` rows (image, label, score, x0, y0, x1, y1); unused rows have label -1.
+    The result (1, 1, N, 7) has as many rows (0, class, confidence, xmin, ymin, xmax, ymax) as there are detections.
     """
     plain = {
         k: (v.decode() if isinstance(v, bytes) else list(v) if isinstance(v, tuple) else v)
         for k, v in attributes.items()
         if k != "tvm_custom"
     }
-    rows = int(plain.get("keep_top_k", 200))  # type: ignore[call-overload]
     return relax.call_pure_packed(
         DETECTION_OUTPUT,
         *inputs,
         relax.StringImm(json.dumps(plain, sort_keys=True)),
-        ty_args=relax.TensorType((1, 1, rows, 7), "float32"),
+        ty_args=relax.TensorType(dtype="float32", ndim=4),
     )
 
 
@@ -263,7 +273,9 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
         known = _get_convert_map()
         for node in graph.node:
             domain, op = _domain(node), node.op_type
-            if (domain, op) in CONVERTERS or (domain == "" and (op in known or op == "Constant") and op != "If"):
+            if (domain, op) in CONVERTERS or (
+                domain == "" and (op in known or op == "Constant") and op != "If"
+            ):
                 continue
             where = f"{domain}::{op}" if domain else op
             self.faults.add(
@@ -277,6 +289,7 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
         inputs = onnx_input(self._nodes[i] if i else None for i in node.input)
         attributes = self._parse_attr(node.attribute)
         attributes["tvm_custom"] = {"name": node_name(node), "num_outputs": len(node.output)}
+        _explicit_pads(node, attributes, list(inputs))
         own = CONVERTERS.get((_domain(node), node.op_type))
         if own is not None and (node.op_type != "Pad" or attributes.get("mode", b"constant") == b"constant"):
             result = self.bb.normalize(own(self.bb, list(inputs), attributes))
@@ -288,10 +301,8 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
 
     def _bind(self, expr: Expr, name: str, index: int) -> Expr:
         """Bind to a variable of this name and note the source."""
-        if isinstance(expr, relax.Var | GenericConst | relax.ShapeExpr):
-            bound = expr
-        else:
-            bound = self.bb.emit(expr, name)
+        held = isinstance(expr, relax.Var | GenericConst | relax.ShapeExpr)
+        bound = expr if held else self.bb.emit(expr, name)
         if isinstance(bound, relax.Var):
             self.sources.node_of.setdefault(bound.name, index)
         return bound
@@ -392,4 +403,3 @@ def to_relax(model: onnx.ModelProto) -> IRModule:
     attributes = {SOURCES: importer.sources.dump(), "tilewright.outputs": json.dumps(names)}
     module["main"] = function.with_attrs(attributes)
     return module
-

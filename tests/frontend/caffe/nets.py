@@ -10,13 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
+
 from tilewright.frontend.caffe import CaffeNet, read_caffe, write_caffemodel
 
 Array = npt.NDArray[np.float32]
 
 TOLERANCE = 1e-4
 """Largest relative error max|a - b| / max|b|. Float32 sums of n terms in another order differ by about
-sqrt(n) * 6e-8 of the largest term: 6e-6 for the 25088 terms of VGG-16's widest layer, times some ten layers."""
+sqrt(n) * 6e-8 of the largest term: 6e-6 for the 25088 terms of VGG-16's widest layer, times some ten
+layers.
+"""
 
 
 def header(**shapes: Sequence[int]) -> str:

@@ -1,4 +1,6 @@
-"""PriorBox and DetectionOutput against OpenCV, and against the rules of `detection_function` written in NumPy."""
+"""PriorBox and DetectionOutput against OpenCV, and against the rules of `detection_function` written in
+NumPy.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ Wide = npt.NDArray[np.float64]
         "min_size: 30 max_size: 60 clip: false variance: 0.1",
         "min_size: 30 max_size: 60 aspect_ratio: 2 flip: true clip: false variance: 0.2",
         "min_size: 30 max_size: 60 aspect_ratio: 2 aspect_ratio: 3 flip: false clip: true variance: 0.1",
-        "min_size: 30 aspect_ratio: 2 aspect_ratio: 1 aspect_ratio: 2 clip: false variance: 0.1 variance: 0.1 "
+        "min_size: 30 aspect_ratio: 2 aspect_ratio: 1 aspect_ratio: 2 clip: false variance: 0.1 variance: "
+        "0.1 "
         "variance: 0.2 variance: 0.3",
         "min_size: 10 min_size: 40 max_size: 20 max_size: 50 aspect_ratio: 2 clip: false variance: 0.2",
         "min_size: 30 step: 12 offset: 0 clip: false variance: 0.1",
@@ -133,18 +136,36 @@ def detection_feeds(priors: int, classes: int, seed: int, share: bool = True) ->
     threshold=st.sampled_from([-1.0, 0.3, 0.5, 2.0]),
 )
 def test_detection_output_follows_its_rules(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, priors: int, classes: int, code: str, share: bool,
-    encoded: bool, background: int, nms: float, top_k: int, keep: int, threshold: float,
-) -> None:  # fmt: skip
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    priors: int,
+    classes: int,
+    code: str,
+    share: bool,
+    encoded: bool,
+    background: int,
+    nms: float,
+    top_k: int,
+    keep: int,
+    threshold: float,
+) -> None:
     params = (
-        f"code_type: {code} variance_encoded_in_target: {str(encoded).lower()} background_label_id: {background} "
-        f"keep_top_k: {keep} confidence_threshold: {threshold} nms_param {{ nms_threshold: {nms} top_k: {top_k} }}"
+        f"code_type: {code} variance_encoded_in_target: {str(encoded).lower()} background_label_id: "
+        f"{background} "
+        f"keep_top_k: {keep} confidence_threshold: {threshold} nms_param {{ nms_threshold: {nms} top_k: "
+        f"{top_k} }}"
     )
     feeds = detection_feeds(priors, classes, seed, share)
     net = load(tmp_path_factory.mktemp("ssd"), detection_net(priors, classes, params, share))
     found = run_onnx(net.model, feeds)["y"]
-    values = {"encoded": encoded, "background": background, "nms": nms, "top_k": top_k, "keep": keep,
-              "threshold": threshold}  # fmt: skip
+    values = {
+        "encoded": encoded,
+        "background": background,
+        "nms": nms,
+        "top_k": top_k,
+        "keep": keep,
+        "threshold": threshold,
+    }
     expected = detect(
         feeds["x"].reshape(priors, -1, 4).astype(np.float64),
         feeds["x2"].reshape(priors, classes).astype(np.float64),
@@ -188,11 +209,29 @@ def test_detection_output_is_one_node_with_attributes(tmp_path: Path) -> None:
     lowest = attributes.pop("confidence_threshold")
     assert lowest == np.finfo(np.float32).min
     assert attributes == {
-        "num_classes": 3, "share_location": 1, "background_label_id": 0, "nms_threshold": 0.5, "top_k": -1,
-        "keep_top_k": 9, "code_type": b"CORNER", "variance_encoded_in_target": 0,
-    }  # fmt: skip
+        "num_classes": 3,
+        "share_location": 1,
+        "background_label_id": 0,
+        "nms_threshold": 0.5,
+        "top_k": -1,
+        "keep_top_k": 9,
+        "code_type": b"CORNER",
+        "variance_encoded_in_target": 0,
+    }
     (function,) = net.model.functions
     assert {n.domain for n in function.node} == {""}
     assert set(function.attribute) == set(attributes) | {"confidence_threshold"}
     dims = net.model.graph.output[0].type.tensor_type.shape.dim
     assert [d.dim_value or d.dim_param for d in dims] == [1, 1, "y_detections", 7]
+
+
+def test_corners_in_reverse_order_are_put_in_order_for_the_overlap(tmp_path: Path) -> None:
+    """Two predictions of one box, one with its corners exchanged: the better suppresses the other."""
+    params = "background_label_id: -1 nms_param { nms_threshold: 0.5 } variance_encoded_in_target: true"
+    feeds = {
+        "x": np.array([[0, 0, 0, 0, 0.5, 0.5, -0.5, -0.5]], np.float32),
+        "x2": np.array([[0.25, 0.75]], np.float32),
+        "x3": np.array([[[0, 0, 0.5, 0.5] * 2, [0.1] * 8]], np.float32),
+    }
+    found = run_onnx(load(tmp_path, detection_net(2, 1, params)).model, feeds)["y"]
+    assert found.tolist() == [[[[0, 0, 0.75, 0.5, 0.5, 0, 0]]]]

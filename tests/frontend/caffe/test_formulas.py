@@ -1,8 +1,8 @@
 """Layers and parameters that OpenCV's reader lacks or ignores, against NumPy formulas.
 
-The formulas are those of the layer catalogue of BVLC Caffe and, for layers of forks, of the papers named in the
-converters' docstrings. float32 against float64: a few roundings of 6e-8 each, times the conditioning of the
-functions here (exp and log of values of order one), stay below 5e-6.
+The formulas are those of the layer catalogue of BVLC Caffe and, for layers of forks, of the papers named in
+the converters' docstrings. float32 against float64: a few roundings of 6e-8 each, times the conditioning of
+the functions here (exp and log of values of order one), stay below 5e-6.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+
 from tilewright.frontend.caffe import read_caffe, write_caffemodel
 
 from .nets import Array, header, layer, load, noise, relative_error, run_onnx
@@ -61,15 +62,23 @@ W = X.astype(np.float64)
         ("Flatten", "flatten_param { axis: -2 end_axis: -1 }", W.reshape(1, 6, 20)),
         ("Reshape", "reshape_param { shape { dim: 1 } axis: 1 num_axes: 0 }", W[:, np.newaxis]),
         ("Reshape", "reshape_param { shape { dim: 4 dim: 5 } axis: -3 num_axes: 2 }", W.reshape(1, 6, 4, 5)),
-        ("MVN", "mvn_param { eps: 0.5 }",
-         (W - W.mean((2, 3), keepdims=True)) / (W.std((2, 3), keepdims=True) + 0.5)),
+        (
+            "MVN",
+            "mvn_param { eps: 0.5 }",
+            (W - W.mean((2, 3), keepdims=True)) / (W.std((2, 3), keepdims=True) + 0.5),
+        ),
         ("ArgMax", "", W.reshape(1, 1, 1, -1).argmax(3).reshape(1, 1, 1, 1)),
         ("ArgMax", "argmax_param { axis: 1 }", W.argmax(1)[:, np.newaxis]),
         ("ArgMax", "argmax_param { axis: 1 out_max_val: true }", W.max(1, keepdims=True)),
-        ("ArgMax", "argmax_param { top_k: 3 out_max_val: true }",
-         np.stack([np.argsort(-W.ravel())[:3], np.sort(W.ravel())[::-1][:3]])[np.newaxis, :, :, np.newaxis]),
+        (
+            "ArgMax",
+            "argmax_param { top_k: 3 out_max_val: true }",
+            np.stack([np.argsort(-W.ravel())[:3], np.sort(W.ravel())[::-1][:3]])[
+                np.newaxis, :, :, np.newaxis
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_formula(tmp_path: Path, kind: str, params: str, expected: Wide) -> None:
     found, _ = run(tmp_path, layer(kind, params), X)
     assert relative_error(found, expected.astype(np.float32)) < CLOSE
@@ -96,8 +105,16 @@ def test_lrn_within_channel_ignores_k(tmp_path: Path) -> None:
     assert relative_error(with_k, (W / np.sqrt(1 + 2 * mean)).astype(np.float32)) < CLOSE
 
 
-@pytest.mark.parametrize(("params", "shape"), [("", (6, 1, 1)), ("axis: 2 num_axes: 1", (5, 1)), ("num_axes: -1", (6, 5, 4)),
-                                               ("num_axes: 0", ()), ("axis: -1", (4,))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("params", "shape"),
+    [
+        ("", (6, 1, 1)),
+        ("axis: 2 num_axes: 1", (5, 1)),
+        ("num_axes: -1", (6, 5, 4)),
+        ("num_axes: 0", ()),
+        ("axis: -1", (4,)),
+    ],
+)
 @pytest.mark.parametrize("kind", ["Scale", "Bias"])
 def test_scale_and_bias_axes(tmp_path: Path, kind: str, params: str, shape: tuple[int, ...]) -> None:
     block = "scale_param" if kind == "Scale" else "bias_param"
@@ -137,7 +154,7 @@ def test_batch_norm_divides_by_its_third_blob(tmp_path: Path, factor: float) -> 
     path, weights = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
     path.write_text(header(x=X.shape) + layer("BatchNorm"), encoding="utf-8")
     mean, variance = noise((6,)), np.abs(noise((6,), 1)) + np.float32(0.5)
-    write_caffemodel(weights, {"y": [mean, variance, np.float32([factor])]})
+    write_caffemodel(weights, {"y": [mean, variance, np.array([factor], np.float32)]})
     found = run_onnx(read_caffe(path, weights).model, {"x": X})["y"]
     inverse = 1 / factor if factor else 0.0
     expected = (W - (mean * inverse).reshape(-1, 1, 1)) / np.sqrt(
@@ -191,13 +208,19 @@ def test_inner_product_transposed(tmp_path: Path, axis: int) -> None:
 
 
 def test_slice_by_its_old_name(tmp_path: Path) -> None:
-    cut = 'layer { name: "c" type: "Slice" bottom: "x" top: "a" top: "b" slice_param { slice_dim: 2 slice_point: 2 } }'
+    cut = (
+        'layer { name: "c" type: "Slice" bottom: "x" top: "a" top: "b" slice_param { slice_dim: 2 '
+        "slice_point: 2 } }"
+    )
     found, _ = run(tmp_path, cut + layer("Concat", "concat_param { concat_dim: 2 }", ["b", "a"]), X)
     assert np.array_equal(found, np.concatenate([X[:, :, 2:], X[:, :, :2]], 2))
 
 
 def test_deconvolution_dilated_depthwise(tmp_path: Path) -> None:
-    params = "convolution_param { num_output: 6 group: 6 kernel_size: 3 stride: 2 pad: 1 dilation: 2 bias_term: false }"
+    params = (
+        "convolution_param { num_output: 6 group: 6 kernel_size: 3 stride: 2 pad: 1 dilation: 2 "
+        "bias_term: false }"
+    )
     found, blobs = run(tmp_path, layer("Deconvolution", params), X)
     weight = blobs["y"][0].astype(np.float64)
     full = np.zeros((1, 6, 2 * 4 + 5, 2 * 3 + 5))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+
 from tilewright.errors import ModelError
 
 from .nets import TOLERANCE, Array, both, header, layer, load, noise, relative_error, run_onnx
@@ -26,6 +27,7 @@ def check(text: str, *feeds: Array, tolerance: float = TOLERANCE) -> None:
     assert relative_error(ours, reference) < tolerance
 
 
+Pair = tuple[int, int]
 pairs = st.tuples(st.integers(1, 4), st.integers(1, 4))
 kinds = st.sampled_from(
     [
@@ -39,29 +41,43 @@ kinds = st.sampled_from(
 
 @small
 @given(kinds, pairs, pairs, pairs, st.integers(1, 3), st.booleans(), st.integers(7, 12), st.integers(7, 12))
-def test_convolution(kind, kernel, stride, pad, dilation, bias, height, width) -> None:  # type: ignore[no-untyped-def]
+def test_convolution(
+    kind: tuple[str, int],
+    kernel: Pair,
+    stride: Pair,
+    pad: Pair,
+    dilation: int,
+    bias: bool,
+    height: int,
+    width: int,
+) -> None:
     assume(dilation * (max(kernel) - 1) + 1 <= min(height, width))
     group = f"group: {kind[1]}" if kind[1] > 1 else ""
     params = (
-        f"convolution_param {{ num_output: 4 kernel_h: {kernel[0]} kernel_w: {kernel[1]} stride_h: {stride[0]} "
-        f"stride_w: {stride[1]} pad_h: {pad[0] - 1} pad_w: {pad[1] - 1} dilation: {dilation} "
-        f"bias_term: {str(bias).lower()} {group} }}"
+        f"convolution_param {{ num_output: 4 kernel_h: {kernel[0]} kernel_w: {kernel[1]} "
+        f"stride_h: {stride[0]} stride_w: {stride[1]} pad_h: {pad[0] - 1} pad_w: {pad[1] - 1} "
+        f"dilation: {dilation} bias_term: {str(bias).lower()} {group} }}"
     )
     check(layer(kind[0], params), noise((1, 4, height, width)))
 
 
 @pytest.mark.parametrize(
     "params",
-    ["kernel_size: 3 kernel_size: 1", "kernel_size: 1 pad: 1", "kernel_size: 3 pad: 2 pad: 0 stride: 1 stride: 2",
-     "kernel_size: 3 dilation: 5 dilation: 2 pad: 5", "kernel_h: 1 kernel_w: 3 pad_h: 0 pad_w: 1"],
-)  # fmt: skip
+    [
+        "kernel_size: 3 kernel_size: 1",
+        "kernel_size: 1 pad: 1",
+        "kernel_size: 3 pad: 2 pad: 0 stride: 1 stride: 2",
+        "kernel_size: 3 dilation: 5 dilation: 2 pad: 5",
+        "kernel_h: 1 kernel_w: 3 pad_h: 0 pad_w: 1",
+    ],
+)
 def test_convolution_ways_of_writing(params: str) -> None:
     check(layer("Convolution", f"convolution_param {{ num_output: 6 {params} }}"), noise((1, 3, 13, 11)))
 
 
 @small
 @given(st.sampled_from([1, 2, 4]), pairs, st.integers(1, 3), st.integers(0, 1), st.booleans())
-def test_deconvolution(group, kernel, stride, pad, bias) -> None:  # type: ignore[no-untyped-def]
+def test_deconvolution(group: int, kernel: Pair, stride: int, pad: int, bias: bool) -> None:
     assume(min(kernel) > pad)
     params = (
         f"convolution_param {{ num_output: 4 kernel_h: {kernel[0]} kernel_w: {kernel[1]} stride: {stride} "
@@ -71,8 +87,10 @@ def test_deconvolution(group, kernel, stride, pad, bias) -> None:  # type: ignor
 
 
 def numpy_pool(x: Array, method: str, kernel: int, stride: int, pad: int, ceil: bool) -> Array:
-    """Caffe's pooling loop, as its documentation defines it: sizes round up (or down), the last window is dropped
-    if it starts beyond the input and one padding, AVE divides by the window's part inside the padded input."""
+    """Caffe's pooling loop, as its documentation defines it: sizes round up (or down), the last window is
+    dropped if it starts beyond the input and one padding, AVE divides by the window's part inside the padded
+    input.
+    """
     sizes = []
     for length in x.shape[2:]:
         steps = (length + 2 * pad - kernel) / stride
@@ -91,10 +109,17 @@ def numpy_pool(x: Array, method: str, kernel: int, stride: int, pad: int, ceil: 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(
-    st.sampled_from(["MAX", "AVE"]), st.integers(1, 5), st.integers(1, 4), st.integers(0, 4), st.booleans(),
-    st.integers(5, 12), st.integers(5, 12),
-)  # fmt: skip
-def test_pooling(method, kernel, stride, pad, ceil, height, width) -> None:  # type: ignore[no-untyped-def]
+    st.sampled_from(["MAX", "AVE"]),
+    st.integers(1, 5),
+    st.integers(1, 4),
+    st.integers(0, 4),
+    st.booleans(),
+    st.integers(5, 12),
+    st.integers(5, 12),
+)
+def test_pooling(
+    method: str, kernel: int, stride: int, pad: int, ceil: bool, height: int, width: int
+) -> None:
     assume(pad < kernel)
     params = f"pooling_param {{ pool: {method} kernel_size: {kernel} stride: {stride} pad: {pad} "
     text = layer("Pooling", params + ("" if ceil else "ceil_mode: false ") + "}")
@@ -113,7 +138,10 @@ def test_pooling(method, kernel, stride, pad, ceil, height, width) -> None:  # t
 
 @pytest.mark.parametrize("method", ["MAX", "AVE"])
 def test_pooling_shapes_of_one_side(method: str) -> None:
-    params = f"pooling_param {{ pool: {method} kernel_h: 3 kernel_w: 2 stride_h: 2 stride_w: 3 pad_h: 1 pad_w: 0 }}"
+    params = (
+        f"pooling_param {{ pool: {method} kernel_h: 3 kernel_w: 2 stride_h: 2 stride_w: 3 pad_h: 1 "
+        "pad_w: 0 }"
+    )
     check(layer("Pooling", params), noise((1, 3, 8, 11)))
     check(layer("Pooling", f"pooling_param {{ pool: {method} global_pooling: true }}"), noise((1, 3, 5, 7)))
 
@@ -209,8 +237,15 @@ def test_concat(params: str) -> None:
     )
 
 
-@pytest.mark.parametrize("params", ["", "crop_param { axis: 2 offset: 1 }", "crop_param { axis: 2 offset: 2 offset: 1 }",
-                                    "crop_param { axis: 3 }"])  # fmt: skip
+@pytest.mark.parametrize(
+    "params",
+    [
+        "",
+        "crop_param { axis: 2 offset: 1 }",
+        "crop_param { axis: 2 offset: 2 offset: 1 }",
+        "crop_param { axis: 3 }",
+    ],
+)
 def test_crop(params: str) -> None:
     reference = (1, 2, 8, 4) if "axis: 3" in params else (1, 2, 5, 4)
     first = layer("Crop", params, ["x", "x2"], name="cropped")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+
 from tilewright.frontend.caffe import read_caffe, write_caffemodel
 
 from .nets import TOLERANCE, Array, input_shape, relative_error, run_cv2, run_onnx

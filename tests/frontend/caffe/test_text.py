@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
 from tilewright.errors import FaultList, ModelError
 from tilewright.frontend.caffe.records import Record, to_record
 from tilewright.frontend.caffe.schema import ENUMS, MESSAGES
@@ -27,7 +28,8 @@ def test_grammar() -> None:
         input: ["x", 'y'], input: "\\x41\\102\\n\\"";
         input_dim: [1, 0x10, 010] input_dim: -2
         layer < name: "l" power_param: { power: 1e-1f, scale: .5 shift: -2. } >
-        layer { bottom: [] pooling_param { pool: AVE pad: 1 global_pooling: true } eltwise_param { operation: 2 } }
+        layer { bottom: [] pooling_param { pool: AVE pad: 1 global_pooling: true } eltwise_param { operation:
+        2 } }
         """
     )
     assert record.word("name") == "ab"
@@ -46,20 +48,35 @@ def test_grammar() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: ", "net, line 1: expected a value of field 'name', found the end of the file; the file may be cut short"),
-        ("layer {\n name: 'a'\n", "net, line 2: expected '}' for the block opened in line 1, found the end of the file; "
-                                  "the file may be cut short"),
+        (
+            "name: ",
+            "net, line 1: expected a value of field 'name', found the end of the file; the file may be cut "
+            "short",
+        ),
+        (
+            "layer {\n name: 'a'\n",
+            "net, line 2: expected '}' for the block opened in line 1, found the end of the file; "
+            "the file may be cut short",
+        ),
         ("name 'a'", "net, line 1: expected ':' or '{' after 'name', found 'a'"),
         ("layer { } }", "net, line 1: expected a field name, found '}'"),
         ("layer { >", "net, line 1: expected a field name, found '>'"),
         ("name: }", "net, line 1: expected a value of field 'name', found '}'"),
-        ("\n\nname: 'a\n", "net, line 3: expected a field of protobuf text, found \"'a\\n\"; check that the file is a prototxt"),
+        (
+            "\n\nname: 'a\n",
+            'net, line 3: expected a field of protobuf text, found "\'a\\n"; check that the file is a '
+            "prototxt",
+        ),
         ("input: ['a' 'b' 3]", "net, line 1: expected ',' or ']' in the list of field 'input', found '3'"),
-        ("layer: [{ }]", "net, line 1: a list of blocks for field 'layer' is not read; write `layer { ... }` once for each"),
+        (
+            "layer: [{ }]",
+            "net, line 1: a list of blocks for field 'layer' is not read; write `layer { ... }` once for "
+            "each",
+        ),
         ("a {" * 200, f"net, line 1: blocks nest deeper than {MAX_DEPTH}"),
         ("12: 3", "net, line 1: expected a field name, found '12'"),
     ],
-)  # fmt: skip
+)
 def test_grammar_faults(text: str, message: str) -> None:
     with pytest.raises(ModelError) as caught:
         parse_text(text, "net")

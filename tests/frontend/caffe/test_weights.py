@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tilewright.errors import ModelError
+
+from tilewright.errors import FaultList, ModelError
 from tilewright.frontend.caffe import read_caffe, read_caffemodel, write_caffemodel
-from tilewright.frontend.caffe.random_weights import RandomWeights
+from tilewright.frontend.caffe.random_weights import RandomWeights, weight_gains
+from tilewright.frontend.caffe.records import to_record
+from tilewright.frontend.caffe.text import parse_text
 from tilewright.frontend.caffe.weights import BlobSpec
 
 from .nets import header, layer, noise
@@ -55,7 +58,9 @@ def test_legacy_round_trip_has_four_dimensions(tmp_path: Path) -> None:
 
 
 def test_every_wire_form_of_values(tmp_path: Path) -> None:
-    """Packed at once, packed in two runs, one by one, and doubles: the same blob, by the protobuf encoding guide."""
+    """Packed at once, packed in two runs, one by one, and doubles: the same blob, by the protobuf encoding
+    guide.
+    """
     values = [1.5, -2.25, 3.0]
     shape = chunk(7, chunk(1, b"\3"))
     forms = {
@@ -102,18 +107,34 @@ def test_legacy_weights_fit_todays_layers(tmp_path: Path) -> None:
     [
         (b"", "the file holds no weights; give the caffemodel that training wrote"),
         (b"\x89HDF\r\n\x1a\n", "HDF5 weights are not read; snapshot as BINARYPROTO (.caffemodel)"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
-         "this is a Git LFS pointer and not the file; fetch it with `git lfs pull`"),
-        (b"\xff" * 40, "expected a caffemodel, found bytes that do not decode; the file is cut short or no caffemodel"),
-        (b"name: 'a prototxt'\nlayer { }\n",
-         "expected a caffemodel, found bytes that do not decode; the file is cut short or no caffemodel"),
-        (chunk(100, chunk(1, b"c") + chunk(7, chunk(5, b"abc"))), "3 bytes of data are no whole number of values"),
-        (chunk(100, chunk(1, b"c") + chunk(7, chunk(7, chunk(1, b"\5")) + chunk(5, bytes(12)))),
-         "shape (5,) needs 5 values, found 3; the file is damaged"),
-        (chunk(100, chunk(1, b"c") + chunk(7, chunk(7, chunk(1, b"\xff" * 9 + b"\1")) + chunk(5, bytes(4)))),
-         "shape (-1,) needs -1 values, found 1; the file is damaged"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
+            "this is a Git LFS pointer and not the file; fetch it with `git lfs pull`",
+        ),
+        (
+            b"\xff" * 40,
+            "expected a caffemodel, found bytes that do not decode; the file is cut short or no caffemodel",
+        ),
+        (
+            b"name: 'a prototxt'\nlayer { }\n",
+            "expected a caffemodel, found bytes that do not decode; the file is cut short or no caffemodel",
+        ),
+        (
+            chunk(100, chunk(1, b"c") + chunk(7, chunk(5, b"abc"))),
+            "3 bytes of data are no whole number of values",
+        ),
+        (
+            chunk(100, chunk(1, b"c") + chunk(7, chunk(7, chunk(1, b"\5")) + chunk(5, bytes(12)))),
+            "shape (5,) needs 5 values, found 3; the file is damaged",
+        ),
+        (
+            chunk(
+                100, chunk(1, b"c") + chunk(7, chunk(7, chunk(1, b"\xff" * 9 + b"\1")) + chunk(5, bytes(4)))
+            ),
+            "shape (-1,) needs -1 values, found 1; the file is damaged",
+        ),
     ],
-)  # fmt: skip
+)
 def test_damaged_files(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "w.caffemodel"
     path.write_bytes(data)
@@ -147,6 +168,22 @@ def test_missing_folder_and_target(tmp_path: Path) -> None:
         read_caffemodel(tmp_path)
     with pytest.raises(ModelError, match="cannot be written"):
         write_caffemodel(tmp_path / "no" / "folder", BLOBS)
+
+
+def test_gain_follows_from_what_comes_next() -> None:
+    text = (
+        layer("Convolution", name="a") + layer("BatchNorm", "", ["a"], "bn") + layer("PReLU", "", ["bn"], "r")
+    )
+    text += (
+        layer("Convolution", "", ["r"], "b")
+        + layer("Scale", "", ["b"], "s")
+        + layer("Eltwise", "", ["s", "r"], "e")
+    )
+    text += layer("InnerProduct", "", ["e"], "fc")
+    faults = FaultList()
+    net = to_record(parse_text(text), "NetParameter", faults, "net")
+    gains = weight_gains(net.children("layer"))
+    assert (gains["a"], gains["b"], gains["fc"]) == (2**0.5, 0.5, 1.0)
 
 
 def test_random_weights_are_reproducible_and_of_order_one() -> None:

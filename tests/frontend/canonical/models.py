@@ -22,9 +22,9 @@ Array = NDArray[Any]
 TOLERANCE = 1e-5
 
 
-def build(text: str, opset: int = 21, **constants: Array) -> ModelProto:
+def build(text: str, **constants: Array) -> ModelProto:
     """Parse ``g (float[1,2] x) => (float[1,2] y) { y = Relu (x) }``; `constants` become initialisers."""
-    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : {opset}]> {text}')
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> {text}')
     for name, array in constants.items():
         model.graph.initializer.append(numpy_helper.from_array(array, name))
     for node in model.graph.node:

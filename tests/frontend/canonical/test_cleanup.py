@@ -12,16 +12,16 @@ from tilewright.errors import ModelError
 from tilewright.frontend import canonicalise, folded_nodes, node_origins
 from tilewright.frontend.canonical import PASSES, RewritePass, run_passes
 from tilewright.frontend.canonical.add_bias import AddBias
-from tilewright.frontend.canonical.constant_second import ConstantSecond
 from tilewright.frontend.canonical.fold_constants import FoldConstants
 from tilewright.frontend.canonical.merge_duplicates import MergeDuplicates
+from tilewright.frontend.canonical.operand_order import OperandOrder
 from tilewright.frontend.canonical.remove_dead import RemoveDead
 from tilewright.frontend.canonical.remove_identity import RemoveIdentity
 from tilewright.frontend.graph import Graph
 
 from .models import build, floats, graph_of, int64, only, ops, rewrite
 
-IDENTITIES = (ConstantSecond(), RemoveIdentity())
+IDENTITIES = (OperandOrder(), RemoveIdentity())
 HEAD = "g (float[1,4,3,3] x) => (float[1,4,3,3] y) {"
 
 
@@ -79,6 +79,18 @@ def test_a_broadcasting_one_is_no_identity() -> None:
         "g (float[1,3] x) => (float[2,3] y) { y = Mul (x, ones) }", ones=np.ones((2, 1), np.float32)
     )
     assert ops(rewrite(model, RemoveIdentity())) == {"Mul": 1}
+
+
+def test_broadcast_operands_come_second() -> None:
+    model = build(
+        """g (float[1,4,3,3] x) => (float[1,4,3,3] y) {
+            p = GlobalAveragePool (x)
+            m = Mul (p, x)
+            y = Add (k, m) }""",
+        k=floats(4, 3, 3),
+    )
+    graph = rewrite(model, OperandOrder(), tolerance=0.0)
+    assert [n.inputs for n in graph.of("Mul", "Add")] == [["x", "p"], ["m", "k"]]
 
 
 def test_constants_fold_with_shapes() -> None:
@@ -193,7 +205,8 @@ def test_records_survive_serialisation_and_a_second_run() -> None:
 
 
 def test_canonicalise_asks_for_load_onnx() -> None:
-    model = build(f"{HEAD} y = Relu (x) }}", opset=13)
+    model = build(f"{HEAD} y = Relu (x) }}")
+    model.opset_import[0].version = 13
     with pytest.raises(ModelError) as caught:
         canonicalise(model)
     assert str(caught.value) == "opset_import: expected opset 21, found [13]; read the model with load_onnx"

@@ -49,7 +49,8 @@ def test_conv_transpose(auto: str, stride: int, kernel: int, extra: int) -> None
     assume(auto == "VALID" or extra == 0)
     model = build(
         f"""g (float[1,2,5,4] x) => (float[1,3,h,w] y) {{
-            y = ConvTranspose <auto_pad = "{auto}", strides = [{stride},1], output_padding = [{extra},0]> (x, k) }}""",
+            y = ConvTranspose <auto_pad = "{auto}", strides = [{stride},1],
+                               output_padding = [{extra},0]> (x, k) }}""",
         k=floats(2, 3, kernel, 2),
     )
     conv = only(rewrite(model, ExplicitWindows()), "ConvTranspose")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tilewright.errors import ModelError
 from tilewright.frontend.canonical.lower_lrn import LowerLrn
 
 from .models import TOLERANCE, build, floats, graph_of, only, ops, rewrite, run
@@ -42,3 +44,10 @@ def test_even_window_against_the_formula() -> None:
         window = x[:, max(c - 1, 0) : c + 3]
         want[:, c] = x[:, c] / (1.5 + 0.4 / 4 * (window**2).sum(axis=1)) ** 0.75
     assert np.abs(run(graph.to_model())[0] - want).max() <= TOLERANCE * np.abs(want).max()
+
+
+def test_a_window_of_nothing_is_a_fault() -> None:
+    graph = graph_of(build("g (float[1,5,2,2] x) => (float[1,5,2,2] y) { y = LRN <size = 0> (x) }"))
+    with pytest.raises(ModelError) as caught:
+        LowerLrn()(graph)
+    assert str(caught.value) == "node LRN_y: LRN's size must be at least 1, found 0; export the model again"

@@ -90,7 +90,7 @@ class LayerContext:
     def emit(
         self, op: str, inputs: Sequence[str], shape: Sequence[int], part: str = "", **attributes: Attribute
     ) -> str:
-        """Add a node and return its output; without `part`, the layer's last node, which gives the first top."""
+        """Add a node, return its output; without `part` it is the last node and gives the first top."""
         size = math.prod(shape)
         if min(shape, default=1) < 1 or size > MAX_ELEMENTS:
             raise self.wrong(f"its output would have shape {tuple(shape)}", "each size has to be 1 or more")

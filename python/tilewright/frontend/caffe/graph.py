@@ -33,16 +33,17 @@ class Graph:
     dynamic: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
     functions: dict[str, onnx.FunctionProto] = field(default_factory=dict)
-    tensor_names: set[str] = field(default_factory=set)
-    node_names: set[str] = field(default_factory=set)
+    tensor_names: dict[str, int] = field(default_factory=dict)
+    node_names: dict[str, int] = field(default_factory=dict)
 
     @staticmethod
-    def _unique(name: str, taken: set[str]) -> str:
-        candidate, count = name, 1
+    def _unique(name: str, taken: dict[str, int]) -> str:
+        """The name, numbered where it is taken; `taken` keeps the last number of each name."""
+        candidate = name
         while candidate in taken:
-            count += 1
-            candidate = f"{name}#{count}"
-        taken.add(candidate)
+            taken[name] += 1
+            candidate = f"{name}#{taken[name]}"
+        taken[candidate] = 1
         return candidate
 
     def tensor(self, name: str) -> str:
@@ -86,7 +87,8 @@ class Graph:
             raise ModelError(Fault(f"the model needs {size} bytes, ONNX files hold {MAX_BYTES}", self.name))
         used = {name for node in self.nodes for name in node.input}
         constants = {name: values for name, values in self.constants.items() if name in used}
-        made = [name for node in self.nodes for name in node.output if name not in outputs]
+        final = set(outputs)
+        made = [name for node in self.nodes for name in node.output if name not in final]
         skeleton = helper.make_model(
             helper.make_graph(
                 self.nodes,
@@ -105,7 +107,12 @@ class Graph:
             skeleton.functions.extend(self.functions.values())
         large = [n for n, v in constants.items() if v.size > _SMALL]
         self._check(skeleton, large)
-        skeleton.graph.initializer.extend(numpy_helper.from_array(constants[n], n) for n in large)
+        for name in large:  # added in place: extend() would copy the weights once more
+            values = constants[name]
+            kind = helper.np_dtype_to_tensor_dtype(values.dtype)
+            skeleton.graph.initializer.add(
+                name=name, data_type=kind, dims=values.shape, raw_data=values.tobytes()
+            )
         return skeleton
 
     def _check(self, skeleton: onnx.ModelProto, large: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tilewright.errors import FaultList
@@ -12,6 +12,10 @@ from tilewright.frontend.caffe.weights import FileWeights, Shape, WeightSource
 _REMEDY = (
     "replace the layer by an Input layer with a shape, or give the input's shape (--input-shape NAME=1,C,H,W)"
 )
+
+
+Readers = Mapping[str, Record]
+"""Blob -> the first Convolution layer that reads it: its weights tell the blob's channels."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def _given_shapes(layer: Record) -> list[Shape]:
     return [tuple(param.integer(n) for n in names)] if all(param.has(n) for n in names) else []
 
 
-def _written(layer: Record, kept: Sequence[Record], source: WeightSource) -> list[InputBlob]:
+def _written(layer: Record, readers: Readers, source: WeightSource) -> list[InputBlob]:
     shapes, tops = _given_shapes(layer), layer.words("top")
     blobs = []
     for i, top in enumerate(tops):
@@ -80,7 +84,7 @@ def _written(layer: Record, kept: Sequence[Record], source: WeightSource) -> lis
     return blobs
 
 
-def _channels(layer: Record, kept: Sequence[Record], source: WeightSource) -> tuple[int, str]:
+def _channels(layer: Record, readers: Readers, source: WeightSource) -> tuple[int, str]:
     """Channels of a data layer's images, and a warning where nothing in the file says it."""
     transform = layer.child("transform_param")
     image = layer.child("image_data_param")
@@ -92,19 +96,16 @@ def _channels(layer: Record, kept: Sequence[Record], source: WeightSource) -> tu
     if len(transform.numbers("mean_value")) > 1:
         return len(transform.numbers("mean_value")), ""
     top = next(iter(layer.words("top")), "")
-    for reader in kept:
-        first = isinstance(source, FileWeights) and source.by_layer.get(reader.word("name"))
-        if (
-            reader.word("type") == "Convolution"
-            and top in reader.words("bottom")
-            and first
-            and first[0].ndim == 4
-        ):
-            return int(first[0].shape[1]) * max(1, reader.child("convolution_param").integer("group")), ""
+    reader = readers.get(top)
+    if reader is not None and isinstance(source, FileWeights):
+        blobs = source.by_layer.get(reader.word("name"))
+        if blobs and blobs[0].ndim == 4:
+            group = max(1, reader.child("convolution_param").integer("group"))
+            return int(blobs[0].shape[1]) * group, ""
     return 3, f"input {top!r}: the file does not say its channels, 3 are assumed"
 
 
-def _data(layer: Record, kept: Sequence[Record], source: WeightSource) -> list[InputBlob]:
+def _data(layer: Record, readers: Readers, source: WeightSource) -> list[InputBlob]:
     transform, image = layer.child("transform_param"), layer.child("image_data_param")
     crop = transform.integer("crop_size")
     size = (transform.integer("crop_h") or crop, transform.integer("crop_w") or crop)
@@ -114,12 +115,12 @@ def _data(layer: Record, kept: Sequence[Record], source: WeightSource) -> list[I
     reason = f"a {layer.word('type')} layer reads it from a database, and no crop_size is given"
     blobs = [InputBlob(top, None, layer.line, reason) for top in tops]
     if tops and all(size):
-        channels, assumed = _channels(layer, kept, source)
+        channels, assumed = _channels(layer, readers, source)
         blobs[0] = InputBlob(tops[0], (1, channels, *size), layer.line, assumed=assumed)
     return blobs
 
 
-def _unknown(layer: Record, kept: Sequence[Record], source: WeightSource) -> list[InputBlob]:
+def _unknown(layer: Record, readers: Readers, source: WeightSource) -> list[InputBlob]:
     reason = f"a {layer.word('type')} layer reads it from files"
     return [InputBlob(top, None, layer.line, reason) for top in layer.words("top")]
 
@@ -137,6 +138,6 @@ DATA_TYPES = {
 """Layer types that become inputs -> what finds their shapes."""
 
 
-def layer_inputs(layer: Record, kept: Sequence[Record], source: WeightSource) -> list[InputBlob]:
+def layer_inputs(layer: Record, readers: Readers, source: WeightSource) -> list[InputBlob]:
     """The inputs that a layer of `DATA_TYPES` stands for, one for each top."""
-    return DATA_TYPES[layer.word("type")](layer, kept, source)
+    return DATA_TYPES[layer.word("type")](layer, readers, source)

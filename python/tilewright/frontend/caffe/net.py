@@ -11,10 +11,10 @@ from pathlib import Path
 import onnx
 
 from tilewright.errors import Fault, FaultList, ModelError, TilewrightError, UnsupportedModel
-from tilewright.frontend.caffe import layers  # registers the converters
-from tilewright.frontend.caffe.context import CONVERTERS, Blobs, LayerContext
+from tilewright.frontend.caffe.context import Blobs, LayerContext
 from tilewright.frontend.caffe.graph import MAX_ELEMENTS, Graph
 from tilewright.frontend.caffe.inputs import DATA_TYPES, InputBlob, declared_inputs, layer_inputs
+from tilewright.frontend.caffe.layers import CONVERTERS
 from tilewright.frontend.caffe.random_weights import RandomWeights, weight_gains
 from tilewright.frontend.caffe.records import Record, suggest, to_record
 from tilewright.frontend.caffe.text import Block, read_text
@@ -26,8 +26,6 @@ from tilewright.frontend.caffe.weights import (
     WeightSource,
     read_caffemodel,
 )
-
-__all__ = ["CaffeNet", "CaffeWarning", "layers", "read_caffe"]
 
 DROPPED_TYPES = frozenset(
     {
@@ -141,9 +139,10 @@ class _Conversion:
         self.broken: set[str] = set()  # blobs whose layer is at fault: not reported again
         self.unread: dict[str, None] = {}  # blobs nobody has read yet, in order
         self.last_writer = {top: i for i, layer in enumerate(kept) for top in layer.words("top")}
+        self.inputs: set[str] = set()
         self.file_batch = 1
         # Blob names come first: a constant or an in-between tensor never takes the name of a blob.
-        self.graph.tensor_names.update(self.last_writer)
+        self.graph.tensor_names.update(dict.fromkeys(self.last_writer, 1))
 
     def fault(self, message: str, line: int, remedy: str = "") -> None:
         self.faults.append(ModelError(Fault(message, f"{self.where}, line {line}", remedy)))
@@ -159,14 +158,15 @@ class _Conversion:
                 f"the shape of input {blob.name!r} is not known: {blob.reason}", blob.line, blob.remedy
             )
             return
-        if override is None and len(shape) > 1 and shape[0] > 0:
-            self.file_batch = max(self.file_batch, shape[0])
-            shape = (batch, *shape[1:])
+        if blob.shape is not None and len(blob.shape) > 1 and blob.shape[0] > 0:
+            self.file_batch = max(self.file_batch, blob.shape[0])
+            shape = override or (batch, *blob.shape[1:])
         if not shape or min(shape) < 1 or math.prod(shape) > MAX_ELEMENTS:
             self.broken.add(blob.name)
             self.fault(f"input {blob.name!r} has shape {shape}: each size has to be 1 or more", blob.line)
             return
-        self.graph.tensor_names.add(blob.name)
+        self.graph.tensor_names[blob.name] = 1
+        self.inputs.add(blob.name)
         self.graph.inputs.append(blob.name)
         self.graph.shapes[blob.name] = shape
         self.current[blob.name] = blob.name
@@ -176,7 +176,7 @@ class _Conversion:
         """Tensor names: the last version of a blob has the blob's name, earlier ones `blob/layer`."""
         tensors = []
         for top in layer.words("top"):
-            final = self.last_writer[top] == index and top not in self.graph.inputs
+            final = self.last_writer[top] == index and top not in self.inputs
             tensors.append(top if final else self.graph.tensor(f"{top}/{name}"))
         return tensors
 
@@ -204,8 +204,11 @@ class _Conversion:
                     f"{label}: the size of its bottom {bottom!r} depends on the data", layer.line
                 )
                 sound = False
-        for position, top in enumerate(tops):
-            if top in tops[:position] or (top not in bottoms and (top in self.current or top in self.broken)):
+        own, seen = set(bottoms), set[str]()
+        for top in tops:
+            again = top in seen or (top not in own and (top in self.current or top in self.broken))
+            seen.add(top)
+            if again:
                 self.fault(
                     f"{label}: blob {top!r} is produced twice", layer.line, "give each top its own name"
                 )
@@ -249,7 +252,7 @@ class _Conversion:
             if all(isinstance(error, UnsupportedModel) for error in self.faults):
                 raise UnsupportedModel(*faults)
             raise ModelError(*faults)
-        outputs = [self.current[blob] for blob in self.unread if self.current[blob] not in self.graph.inputs]
+        outputs = [self.current[blob] for blob in self.unread if self.current[blob] not in self.inputs]
         used = {name for node in self.graph.nodes for name in node.input}
         self.graph.inputs = [name for name in self.graph.inputs if name in used]
         if not outputs or not self.graph.nodes:
@@ -328,7 +331,15 @@ def read_caffe(
     _check_types(kept, where)
     _check_fields(net, kept, where)
     source = _source(weights, kept, where)
-    by_layer = {i: layer_inputs(x, kept, source) for i, x in enumerate(kept) if x.word("type") in DATA_TYPES}
+    readers = {
+        bottom: layer
+        for layer in reversed(kept)
+        if layer.word("type") == "Convolution"
+        for bottom in layer.words("bottom")
+    }
+    by_layer = {
+        i: layer_inputs(x, readers, source) for i, x in enumerate(kept) if x.word("type") in DATA_TYPES
+    }
     every_input = [*inputs, *(blob for blobs in by_layer.values() for blob in blobs)]
     overrides = _overrides(input_shapes, every_input, where)
     read = {bottom for layer in kept for bottom in layer.words("bottom")}

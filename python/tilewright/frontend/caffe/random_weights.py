@@ -28,7 +28,7 @@ def weight_gains(layers: Sequence[Record]) -> dict[str, float]:
     following: dict[str, float] = {}  # blob -> gain of a layer that writes it, seen from the end
     for layer in reversed(layers):
         kind = layer.word("type")
-        tops, bottoms = layer.words("top"), layer.words("bottom")
+        tops, bottoms = dict.fromkeys(layer.words("top")), layer.words("bottom")
         after = max((following.get(top, 1.0) for top in tops), default=1.0)
         gains[layer.word("name")] = after
         if kind in _RECTIFIERS:

@@ -74,7 +74,7 @@ class _Token(NamedTuple):
 _TOKEN = re.compile(
     r"""(?P<skip>[\s\ufeff]+|\#[^\n]*)
       | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
-      | (?P<number>-?\s*(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[fF]?))(?![\w.])
+      | (?P<number>-?\s*(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?[fF]?))(?![\w.])
       | (?P<word>-?\s*[A-Za-z_][\w.]*)
       | (?P<mark>[{}<>:;,\[\]])""",
     re.VERBOSE,

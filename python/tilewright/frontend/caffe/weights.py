@@ -100,7 +100,7 @@ def _blob_array(blob: Any, where: str) -> Array:
             )
         )
     with np.errstate(over="ignore"):  # doubles beyond float32 become inf, which the caller reports
-        return flat.astype(np.float32).reshape(shape)
+        return flat.astype(np.float32, copy=False).reshape(shape)
 
 
 def read_caffemodel(path: str | Path) -> dict[str, list[Array]]:

@@ -17,6 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ...errors import Fault, ModelError
 from ..graph import Graph, Node
 from .base import NodePass
 
@@ -37,6 +38,9 @@ class LowerLrn(NodePass):
         if shape is None or len(shape) != 4 or not graph.is_float(source):
             return False
         channels, size = shape[1], node.int("size", 1)
+        if size < 1:
+            message = f"LRN's size must be at least 1, found {size}"
+            raise ModelError(Fault(message, f"node {node.name}", "export the model again"))
         distance = np.arange(channels)[None, :] - np.arange(channels)[:, None]
         inside = (distance >= -((size - 1) // 2)) & (distance <= size // 2)
         weight = (inside * (node.float("alpha", 1e-4) / size)).astype(np.float32)[:, :, None, None]

@@ -113,8 +113,14 @@ class RemoveIdentity(NodePass):
     ops: ClassVar[tuple[str, ...]] = tuple(_CHECKS)
 
     def rewrite(self, graph: Graph, node: Node) -> bool:
-        """Remove `node` unless it joins a graph input or another graph output to a graph output."""
-        if not graph.can_bypass(node) or not _CHECKS[node.op](graph, node):
+        """Remove `node`; where it joins a graph input or output to an output it becomes an Identity."""
+        if not _CHECKS[node.op](graph, node):
             return False
-        graph.bypass(node)
+        if graph.can_bypass(node):
+            graph.bypass(node)
+            return True
+        if node.op == "Identity":
+            return False
+        graph.become(node, "Identity", node.inputs[:1])
+        graph.drop_outputs(node, 1)
         return True

@@ -1,5 +1,6 @@
-"""Converters of the layer types, by family. Importing this package fills `context.CONVERTERS`."""
+"""Converters of the layer types, by family. Importing them fills `CONVERTERS`."""
 
+from tilewright.frontend.caffe.context import CONVERTERS
 from tilewright.frontend.caffe.layers import (
     arithmetic,
     convolution,
@@ -12,6 +13,7 @@ from tilewright.frontend.caffe.layers import (
 )
 
 __all__ = [
+    "CONVERTERS",
     "arithmetic",
     "convolution",
     "detection",

@@ -125,7 +125,8 @@ def batch_norm(context: LayerContext) -> None:
         return
     divisor = float(factor[0])
     inverse = 1 / divisor if divisor else 0.0  # as Caffe: an untrained layer has factor 0
-    mean, variance = mean * np.float32(inverse), variance * np.float32(inverse)
+    with np.errstate(over="ignore"):  # reported below
+        mean, variance = (np.asarray(v * np.float64(inverse), np.float32) for v in (mean, variance))
     if not np.isfinite(mean).all() or not np.isfinite(variance).all():
         raise context.wrong(f"mean and variance divided by the third blob ({divisor}) are not finite")
     if float(variance.min()) + eps <= 0:

@@ -1,0 +1,179 @@
+"""Where each node of a model runs, and why: the rows of `tilewright supported`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx
+from tvm import relax
+from tvm.ir import GlobalVar, IRModule
+
+from tilewright.codegen.legal import check
+from tilewright.frontend.relax_import import Sources, to_relax
+from tilewright.relay_passes.partition import find_evictions
+from tilewright.relay_passes.pipeline import integer_passes
+from tilewright.relay_passes.placement import Placement
+from tilewright.relay_passes.predicate import Reject
+from tilewright.relay_passes.rewrite import bindings_of
+from tilewright.relay_passes.values import static_shape
+from tilewright.targets.config import Overlay
+
+_NOT_QUANTISED = Reject(
+    "a layer must lie between DequantizeLinear and QuantizeLinear",
+    "no QuantizeLinear behind it",
+    remedy="quantise the model, or put a QuantizeLinear/DequantizeLinear pair behind it",
+)
+_EDGES = {
+    "QuantizeLinear": "converts float values for the accelerator",
+    "DequantizeLinear": "converts the accelerator's results to float",
+}
+
+
+@dataclass(frozen=True)
+class SupportedRow:
+    """A node of the model.
+
+    Attributes:
+        name, op: of the ONNX node.
+        place: where it runs.
+        reason: why on the host, or what it was folded into; empty for a layer of its own on the accelerator.
+        remedy: what brings it to the accelerator; empty where there is nothing to do.
+        macs: products of its weights, without padding lanes; taps that fall into padding count.
+    """
+
+    name: str
+    op: str
+    place: Literal["accelerator", "host"]
+    reason: str
+    remedy: str
+    macs: int
+
+
+def count_macs(module: IRModule) -> dict[int, int]:
+    """Multiply-accumulates of convolutions and dense layers by source node, in an imported module."""
+    main = module["main"]
+    sources = Sources.of(main)
+    macs: dict[int, int] = {}
+    for binding in bindings_of(main):
+        call = binding.value
+        if not isinstance(call, relax.Call) or not hasattr(call.op, "name"):
+            continue
+        out = static_shape(binding.var)
+        if out is None or len(call.args) < 2:
+            continue
+        x, w = static_shape(call.args[0]), static_shape(call.args[1])
+        if x is None or w is None:
+            continue
+        if call.op.name in ("relax.nn.conv1d", "relax.nn.conv2d"):
+            count = math.prod(out) * math.prod(w[1:])
+        elif call.op.name in ("relax.nn.conv1d_transpose", "relax.nn.conv2d_transpose"):
+            count = math.prod(x) * math.prod(w[1:])
+        elif call.op.name == "relax.matmul":
+            count = math.prod(out) * x[-1]
+        else:
+            continue
+        node = sources.node_of.get(binding.var.name)
+        if node is not None:
+            macs[node] = macs.get(node, 0) + count
+    return macs
+
+
+class _Report:
+    """What the passes did, looked at from the side of the ONNX nodes."""
+
+    def __init__(self, model: onnx.ModelProto, overlay: Overlay) -> None:
+        imported = to_relax(model)
+        self.macs = count_macs(imported)
+        module = imported
+        for step in integer_passes(overlay):
+            module = step(module)
+        self.evicted = find_evictions(module, lambda node: check(node, overlay))
+        main = module["main"]
+        self.sources = Sources.of(main)
+        self.placement = Placement.of(main)
+        self.live = {
+            b.var.name
+            for b in bindings_of(main)
+            if not (isinstance(b.value, relax.Call) and isinstance(b.value.op, GlobalVar))
+            and not isinstance(b.value, relax.Var)
+        }
+        self.variables: dict[int, list[str]] = {}
+        for variable, node in self.sources.node_of.items():
+            self.variables.setdefault(node, []).append(variable)
+        self.cones_of: dict[str, list[str]] = {}
+        for root, row in self.placement.accelerated.items():
+            for variable in (root, *row.members):
+                self.cones_of.setdefault(variable, []).append(root)
+        self.readers: dict[int, list[int]] = {}
+        producer = {o: i for i, n in enumerate(model.graph.node) for o in n.output}
+        for i, proto in enumerate(model.graph.node):
+            for name in proto.input:
+                if name in producer:
+                    self.readers.setdefault(producer[name], []).append(i)
+
+    def cones(self, node: int) -> list[str]:
+        """Accelerated cones that a node belongs to."""
+        return [c for v in self.variables.get(node, []) for c in self.cones_of.get(v, [])]
+
+    def folded_into(self, node: int) -> str:
+        """Layers that took a node in: its own cones', or those of its readers."""
+        stack, seen, layers = [node], set(), []
+        while stack:
+            i = stack.pop()
+            if i in seen:
+                continue
+            seen.add(i)
+            cones = self.cones(i)
+            layers += [self.placement.accelerated[c].layer for c in cones]
+            if not cones:
+                stack.extend(self.readers.get(i, []))
+        return ", ".join(sorted(set(layers)))
+
+    def refusal(self, node: int) -> Reject:
+        """Why a live float node is on the host."""
+        op = self.sources.nodes[node].op
+        stack, seen = [node], set()
+        while stack:
+            i = stack.pop(0)
+            if i in seen:
+                continue
+            seen.add(i)
+            for variable in self.variables.get(i, []):
+                if variable in self.placement.refused:
+                    return self.placement.refused[variable]
+            if i == node or self.sources.nodes[i].op != "QuantizeLinear":
+                stack.extend(self.readers.get(i, []))
+        return Reject(_EDGES[op], "", "", "") if op in _EDGES else _NOT_QUANTISED
+
+    def row(self, node: int) -> SupportedRow:
+        source = self.sources.nodes[node]
+        macs = self.macs.get(node, 0)
+        name, op = source.name, source.op
+        if any(v in self.live for v in self.variables.get(node, [])):
+            if op in _EDGES:
+                return SupportedRow(name, op, "host", _EDGES[op], "", 0)
+            no = self.refusal(node)
+            return SupportedRow(name, op, "host", str(no), no.remedy, macs)
+        cones = self.cones(node)
+        for cone in cones:
+            if cone in self.evicted:
+                no = self.evicted[cone]
+                return SupportedRow(name, op, "host", str(no), no.remedy, macs)
+        if any(self.placement.accelerated[c].layer == name for c in cones):
+            return SupportedRow(name, op, "accelerator", "", "", macs)
+        layers = self.folded_into(node)
+        return SupportedRow(
+            name, op, "accelerator", f"folded into {layers}" if layers else "folded: it does nothing", "", 0
+        )
+
+
+def supported_rows(model: onnx.ModelProto, overlay: Overlay) -> list[SupportedRow]:
+    """One row for each node of a quantised model, in its order.
+
+    Raises:
+        UnsupportedModel: where the model cannot be imported at all.
+    """
+    report = _Report(model, overlay)
+    return [report.row(i) for i in range(len(report.sources.nodes))]
