@@ -6,6 +6,7 @@ the demo. Preprocessing is what the network was trained with, as its authors pub
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,21 +16,32 @@ from typing import Any, Literal
 
 import onnx
 
-from tilewright.frontend import canonicalise, load_onnx
-from tilewright.frontend.caffe import CaffeWarning, load_caffe
-from tilewright.frontend.dataset import Dataset, open_dataset, random_dataset
+from tilewright.errors import ConfigError, Fault
+from tilewright.frontend.caffe import CaffeWarning
+from tilewright.frontend.dataset import Dataset, open_dataset
+from tilewright.frontend.model import Model, load
 from tilewright.frontend.preprocess import Preprocess
-from tilewright.zoo import LIGHT_MODELS, light
+from tilewright.pipeline import quantize
+from tilewright.quantize.options import QuantizeOptions
+from tilewright.zoo import LIGHT_MODELS
 
 Kind = Literal["classifier", "other"]
 BOTH = ("ultra96-w8", "pynq-z1-w8")
 ONE = ("ultra96-w8",)
-DEMO = Path(__file__).resolve().parents[2] / "tutorials" / "demo"
+NOISE = "random:1"
+QUICK = QuantizeOptions(method="minmax", bias_correction=False)
+"""Settings for where only the instructions matter, not the accuracy."""
+NOISE_COUNT = 4
+"""Noisy inputs in a set whose length is not asked for."""
+DEMO_NAME = "demo"
+DEMO = Path(__file__).resolve().parents[3] / "tutorials" / "demo"
+LARGEST_WHOLE = 400
+"""Millions of MACs up to which a network is compared whole with the reference simulator."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """A set of images below `images/`, from the first to before the last; or `noise`: seeded numbers."""
+    """A set of images below `images/`, from the first to before the last; or NOISE: seeded numbers."""
 
     path: str
     first: int = 0
@@ -59,8 +71,8 @@ class Network:
     files: tuple[str, ...]
     macs: float
     kind: Kind = "classifier"
-    calibration: Images = Images("noise")
-    evaluation: Images = Images("noise")
+    calibration: Images = Images(NOISE)
+    evaluation: Images = Images(NOISE)
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     label_offset: int = 0
     overlays: tuple[str, ...] = BOTH
@@ -72,63 +84,84 @@ class Network:
     @property
     def needs_data(self) -> bool:
         """Whether its files are in the shared folder."""
-        return self.files[0] not in LIGHT_MODELS and self.name != "demo"
+        return self.files[0] not in LIGHT_MODELS and self.name != DEMO_NAME
 
     @property
     def big(self) -> bool:
         """Whether the reference simulator takes minutes for it."""
-        return self.macs > 400
+        return self.macs > LARGEST_WHOLE
 
-    def load(self, data: Path | None) -> Loaded:
-        """Read the network; `data` is the shared folder."""
-        root = DEMO if self.name == "demo" else data
-        if self.files[0] in LIGHT_MODELS:
-            model = light(self.files[0])
-        elif root is None:
-            raise ValueError(f"{self.name} needs the shared folder")
-        elif len(self.files) == 2:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", CaffeWarning)
-                model = load_caffe(root / self.files[0], root / self.files[1], input_shapes=self.shapes)
-        else:
-            model = load_onnx(root / self.files[0], self.shapes)
-        return Loaded(self, data, canonicalise(model))
+    def open(self, data: Path | None) -> Case:
+        """Read the network; `data` is the shared folder, not needed where `needs_data` is false."""
+        case = Case(self, DEMO if self.name == DEMO_NAME else data)
+        _ = case.model
+        return case
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A network read from its files."""
+class Case:
+    """A network with its images; `root` is the folder of its files."""
 
     row: Network
-    data: Path | None
-    model: onnx.ModelProto
+    root: Path | None
+
+    def _path(self, *parts: str) -> Path:
+        if self.root is None:
+            raise ConfigError(
+                Fault(
+                    f"{self.row.name} needs the folder of models and images",
+                    "TILEWRIGHT_DATA",
+                    "give --data DIR",
+                )
+            )
+        return self.root.joinpath(*parts)
 
     @cached_property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of its inputs, by name."""
-        return {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in self.model.graph.input}
-
-    @cached_property
-    def preprocess(self) -> Preprocess:
-        """How images become its input."""
-        options = dict(self.row.preprocess)
+    def model(self) -> Model:
+        """The network as imported, float or quantised."""
+        row = self.row
+        options = dict(row.preprocess)
         if isinstance(options.get("mean"), str):
-            assert self.data is not None
-            options["mean"] = self.data / options["mean"]
-        return Preprocess(**options)
+            options["mean"] = self._path(options["mean"])
+        weights: str | Path | None = None
+        if row.files[0] in LIGHT_MODELS:
+            path = (
+                Path(str(onnx.__file__)).parent
+                / "backend"
+                / "test"
+                / "data"
+                / "light"
+                / f"light_{row.files[0]}.onnx"
+            )
+            weights = "random:0"
+        else:
+            path = self._path(row.files[0])
+            weights = self._path(row.files[1]) if len(row.files) == 2 else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CaffeWarning)
+            return load(
+                path,
+                weights,
+                preprocess=Preprocess(**options),
+                input_shapes=row.shapes,
+                label_offset=row.label_offset,
+                name=row.name,
+            )
 
     def images(self, source: Images, count: int | None = None) -> Dataset:
         """A set, or its first `count` images (all if None)."""
-        if source.path == "noise":
-            return random_dataset(1, count or 4, self.shapes, self.preprocess)
-        root = DEMO if self.row.name == "demo" else self.data
-        assert root is not None
-        path = root / source.path if self.row.name == "demo" else root / "images" / source.path
+        if source.path == NOISE:
+            path: str | Path = source.path
+        else:
+            path = (
+                self._path(source.path) if self.row.name == DEMO_NAME else self._path("images", source.path)
+            )
         found = open_dataset(
             path,
-            input_shapes=self.shapes,
-            preprocess=self.preprocess,
+            input_shapes=self.model.input_shapes,
+            preprocess=self.model.preprocess,
             label_offset=self.row.label_offset,
+            count=count or NOISE_COUNT,
         ).subset(source.first, source.last)
         return found if count is None else found.subset(0, min(count, len(found)))
 
@@ -140,31 +173,47 @@ class Loaded:
         """Its evaluation set."""
         return self.images(self.row.evaluation, count)
 
+    def quantised(self, count: int | None = None, options: QuantizeOptions | None = None) -> Model:
+        """Quantised on `count` calibration images (all if None); as it came where it came quantised."""
+        if self.model.is_quantised:
+            return self.model
+        return quantize(self.model, self.calibration(count), options=options)
 
-_CIFAR = {
+
+def find_data(option: str | None = None) -> Path | None:
+    """The folder of models and images: `option`, else TILEWRIGHT_DATA, else `../shared/data` of the repository."""
+    default = Path(__file__).resolve().parents[4] / "shared" / "data"
+    path = Path(option or os.environ.get("TILEWRIGHT_DATA", default))
+    return path if path.is_dir() else None
+
+
+_CIFAR: dict[str, Any] = {
     "calibration": Images("cifar10/cifar10_train_b0_lossless.npz", 0, 200),
     "evaluation": Images("cifar10/cifar10_test500.npz"),
 }
-_IMAGENET = {"calibration": Images("imagenet_calibration", 0, 100), "evaluation": Images("imagenet_evaluation")}
-_MNIST = {
+_IMAGENET: dict[str, Any] = {
+    "calibration": Images("imagenet_calibration", 0, 100),
+    "evaluation": Images("imagenet_evaluation"),
+}
+_MNIST: dict[str, Any] = {
     "calibration": Images("mnist/mnist_test_2000.npz", 0, 100),
     "evaluation": Images("mnist/mnist_test_2000.npz", 500, 1000),
 }
-_KWS = {
+_KWS: dict[str, Any] = {
     "calibration": Images("mlperf_tiny/kws01_calibration_100.npz"),
     "evaluation": Images("mlperf_tiny/kws01_400.npz"),
     "preprocess": {"mean": 83, "std": 1.7103},
 }
-_VWW = {
+_VWW: dict[str, Any] = {
     "calibration": Images("mlperf_tiny/vww01_calibration_60.npz"),
     "evaluation": Images("mlperf_tiny/vww01_300.npz"),
     "preprocess": {"std": 255},
 }
-_PHOTOS = {"calibration": Images("voc"), "evaluation": Images("faces"), "kind": "other"}
-_NORMALISED = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
-_CAFFE_CIFAR = {**_CIFAR, "preprocess": {"mean": "caffe/cifar10_full/mean.binaryproto"}}
-_MTCNN = {**_PHOTOS, "preprocess": {"mean": 127.5, "std": 128}}
-_MOBILENET = {"mean": 127.5, "std": 127.5}
+_PHOTOS: dict[str, Any] = {"calibration": Images("voc"), "evaluation": Images("faces"), "kind": "other"}
+_NORMALISED: dict[str, Any] = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
+_CAFFE_CIFAR: dict[str, Any] = {**_CIFAR, "preprocess": {"mean": "caffe/cifar10_full/mean.binaryproto"}}
+_MTCNN: dict[str, Any] = {**_PHOTOS, "preprocess": {"mean": 127.5, "std": 128}}
+_MOBILENET: dict[str, Any] = {"mean": 127.5, "std": 127.5}
 _TINY = "onnx/mlperf_tiny"
 _V1 = "onnx/mobilenet_v1_0.25_coral/mobilenet_v1_0.25_128_quant"
 
@@ -181,7 +230,7 @@ NETWORKS: dict[str, Network] = {
     n.name: n
     for n in (
         Network(
-            "demo",
+            DEMO_NAME,
             ("digits.prototxt", "digits.caffemodel"),
             4.6,
             calibration=Images("digits_calibration.npz"),
@@ -198,12 +247,23 @@ NETWORKS: dict[str, Network] = {
             overlays=ONE,
         ),
         Network(
-            "m4", _caffe("cmsisnn_cifar10/cifar10_m4_deploy", "cmsisnn_cifar10/cifar10_m4_float"), 4.3, **_CAFFE_CIFAR
+            "m4",
+            _caffe("cmsisnn_cifar10/cifar10_m4_deploy", "cmsisnn_cifar10/cifar10_m4_float"),
+            4.3,
+            **_CAFFE_CIFAR,
         ),
         Network(
-            "m7", _caffe("cmsisnn_cifar10/cifar10_m7_deploy", "cmsisnn_cifar10/cifar10_m7_float"), 12.3, **_CAFFE_CIFAR
+            "m7",
+            _caffe("cmsisnn_cifar10/cifar10_m7_deploy", "cmsisnn_cifar10/cifar10_m7_float"),
+            12.3,
+            **_CAFFE_CIFAR,
         ),
-        Network("cifar10_full", _caffe("cifar10_full/cifar10_full", "cifar10_full/cifar10_full"), 12.4, **_CAFFE_CIFAR),
+        Network(
+            "cifar10_full",
+            _caffe("cifar10_full/cifar10_full", "cifar10_full/cifar10_full"),
+            12.4,
+            **_CAFFE_CIFAR,
+        ),
         Network(
             "lenet",
             _caffe("lenet_mnist/lenet_deploy", "lenet_mnist/arm_lenet_iter_9000"),
@@ -231,7 +291,9 @@ NETWORKS: dict[str, Network] = {
         Network("vww_qdq", (f"{_TINY}/vww_96_int8_qdq.onnx",), 7.5, **_VWW, quantised=True),
         Network("ad01", (f"{_TINY}/ad01_fp32_fp32.onnx",), 0.26, "other"),
         Network("ad01_qdq", (f"{_TINY}/ad01_int8_qdq.onnx",), 0.26, "other", quantised=True, quick=True),
-        Network("resnet20", ("onnx/resnet20_cifar10/resnet20_cifar10.onnx",), 41, **_CIFAR, preprocess=_NORMALISED),
+        Network(
+            "resnet20", ("onnx/resnet20_cifar10/resnet20_cifar10.onnx",), 41, **_CIFAR, preprocess=_NORMALISED
+        ),
         Network(
             "shufflenetv2_cifar10",
             ("onnx/shufflenetv2_cifar10/shufflenetv2_cifar10.onnx",),
