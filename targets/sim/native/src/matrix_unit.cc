@@ -94,7 +94,7 @@ void MatrixUnit::PackTile(std::size_t tile, std::int32_t* to) {
     if (m_.bipolar_) {
       for (std::size_t l = 0; l < length; ++l) into[l] = static_cast<T>((2 * from[l] - 1) * (1 << shift));
     } else {
-      for (std::size_t l = 0; l < length; ++l) into[l] = static_cast<T>(((from[l] ^ sign) - sign) << shift);
+      for (std::size_t l = 0; l < length; ++l) into[l] = static_cast<T>(static_cast<std::uint32_t>((from[l] ^ sign) - sign) << shift);
     }
   }
   if (m_.bipolar_) {
