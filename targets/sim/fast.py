@@ -73,15 +73,15 @@ class FastSimError(SimError):
 
 
 class _Overlay(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_int32) for name in _OVERLAY_FIELDS]  # noqa: RUF012
+    _fields_ = [(name, ctypes.c_int32) for name in _OVERLAY_FIELDS]
 
 
 class _Segment(ctypes.Structure):
-    _fields_ = [("data", ctypes.c_void_p), ("size", ctypes.c_uint64)]  # noqa: RUF012
+    _fields_ = [("data", ctypes.c_void_p), ("size", ctypes.c_uint64)]
 
 
 class _Fault(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("kind", ctypes.c_int32),
         ("instruction", ctypes.c_int64),
         ("other", ctypes.c_int64),
@@ -90,7 +90,7 @@ class _Fault(ctypes.Structure):
 
 
 class _Stats(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("instructions", ctypes.c_int64 * len(Unit)),
         ("matrix_steps", ctypes.c_int64),
         ("vector_reads", ctypes.c_int64),
@@ -103,7 +103,8 @@ class _Stats(ctypes.Structure):
 def library_path() -> Path:
     """Where the build put the library. Raises ConfigError where it is not.
 
-    By the package's metadata and not by `__file__`: an editable install keeps compiled files in site-packages.
+    By the package's metadata and not by `__file__`: an editable install keeps compiled files in
+    site-packages.
     """
     remedy = "install the project (pip install -e .), which compiles it"
     try:
@@ -183,8 +184,8 @@ class FastSimulator:
     def run(self, stream: bytes, dram: DramImage, layers: Sequence[str] = ()) -> RunResult:
         """Execute a stream; `layers`, where given, names each instruction's source layer in errors.
 
-        Raises FastSimError (a SimError) where the stream breaks a rule of the machine, and EncodingError where
-        it does not decode. `dram` is not changed.
+        Raises FastSimError (a SimError) where the stream breaks a rule of the machine, and EncodingError
+        where it does not decode. `dram` is not changed.
         """
         if layers and len(layers) * INSTRUCTION_BYTES != len(stream):
             raise SimError(f"{len(layers)} layer names for {len(stream) // INSTRUCTION_BYTES} instructions")
