@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tilewright.errors import ConfigError, DataError, Fault
-from tilewright.targets.arithmetic import Requant
+from tilewright.targets.arithmetic import Requant, requantisation
 from tilewright.targets.config import Overlay, overlay
 from tilewright.targets.isa.codec import encode_stream
 from tilewright.targets.isa.spec import (
@@ -84,9 +84,11 @@ def make_layer(o: Overlay, seed: int = 0) -> Layer:
     top = 1 << (o.wgt_bits - 1)
     w = rng.integers(-top, top, (CHANNELS, CHANNELS, KERNEL, KERNEL), np.int8)
     middle = (o.inp_max + 1) // 2
-    m = rng.integers(1 << 23, 1 << 24, CHANNELS)
-    s = np.full(CHANNELS, 20 + o.inp_bits + o.wgt_bits)
-    return Layer(o, x, w, middle, Requant(m, s, np.full(CHANNELS, middle) << s))
+    # The zero point is taken off, and three deviations of the sums fill the range of the result.
+    bias = -middle * w.sum(axis=(1, 2, 3), dtype=np.int64)
+    deviation = float(np.sqrt(w[0].size)) * float(np.std(x)) * float(np.std(w))
+    ratio = o.inp_max / (6 * deviation) * rng.uniform(0.5, 1, CHANNELS)
+    return Layer(o, x, w, middle, requantisation(ratio, bias, middle))
 
 
 def make_program(layer: Layer) -> tuple[Program, DramImage]:
@@ -123,7 +125,8 @@ def make_program(layer: Layer) -> tuple[Program, DramImage]:
             if ic + IC_TILE == blocks_in:
                 give |= 1 << Unit.VECTOR
             stream.append(
-                Matrix(wait=wait, give=give, n_oc=OC_TILE, n_ic=IC_TILE, n_ky=KERNEL, n_kx=KERNEL, n_y=SIZE, n_x=SIZE,
+                Matrix(wait=wait, give=give, n_oc=OC_TILE, n_ic=IC_TILE, n_ky=KERNEL, n_kx=KERNEL, n_y=SIZE,
+                       n_x=SIZE,
                        wgt_base=step % 2 * buffers, wgt_oc=IC_TILE * taps, wgt_ic=taps, wgt_ky=KERNEL,
                        wgt_kx=1, acc_base=acc, acc_oc=pixels, acc_y=SIZE, acc_x=1, act_row=SIZE * blocks_in,
                        act_x=blocks_in, act_ic=1, ic_first=ic, offset_y=-(KERNEL // 2),
