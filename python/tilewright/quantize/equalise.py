@@ -5,10 +5,10 @@ Correction", ICCV 2019, section 4.1: for f(s x) = s f(x), s > 0, the network is 
 the first operator is divided by s[c] and the second's weights for input channel c are multiplied by it.
 They choose s from weight ranges, for weights with one scale a tensor. Here weights have a scale for each
 output channel, so that the first operator loses nothing; what matters is the range of each channel of the
-tensor between, measured on the calibration set. Where only depthwise operators read it, their weights have scales of their own too, and every
-channel is given the full range, `s = range / widest`. A dense reader must represent columns of different size, so
-it meets the tensor half-way: `s = sqrt(range / widest)`, which measured better than both ends and than the
-paper's balance with the columns' ranges (README).
+tensor between, measured on the calibration set. Where only depthwise operators read it, their weights have
+scales of their own too, and every channel is given the full range, `s = range / widest`. A dense reader must
+represent columns of different size, so it meets the tensor half-way: `s = sqrt(range / widest)`, which measured
+better than both ends and than the paper's balance with the columns' ranges (README).
 """
 
 from __future__ import annotations
