@@ -1,8 +1,8 @@
 """The host part of a partitioned module -> the list of operators that a package holds.
 
 `main` of a partitioned module calls region functions and Relax operators; each operator of the table LOWERINGS becomes
-one or a few steps of `targets/host_ops.py`. What is not in the table cannot be in a package; `tvm.compile` still takes it,
-for there the host part is native code.
+one or a few steps of `targets/host_ops.py`. What is not in the table cannot be in a package; `tvm.compile` still
+takes it, for there the host part is native code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tvm import ir, relax
 from tvm.ir import IRModule
 
 from tilewright.errors import Fault, FaultList, UnsupportedModel
-from tilewright.targets.host_ops import HOST_DTYPES, HostDType
+from tilewright.targets.host_ops import HOST_DTYPES
 from tilewright.targets.program import AttributeValue, HostProgram, HostStep, HostTensor
 
 DETECTION_OUTPUT = "tilewright.host.detection_output"
@@ -46,7 +46,7 @@ class _Builder:
         """Add a tensor and give its number."""
         if dtype not in HOST_DTYPES:
             raise _NotInTable(f"expected {', '.join(HOST_DTYPES)}, found {dtype}")
-        self.tensors.append(HostTensor(name, tuple(shape), cast(HostDType, dtype)))
+        self.tensors.append(HostTensor(name, tuple(shape), dtype))
         return len(self.tensors) - 1
 
     def constant(self, array: NDArray[np.generic], name: str = "") -> int:

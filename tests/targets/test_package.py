@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tilewright.errors import PackageError
 from tilewright.targets import package as package_module
@@ -57,7 +58,7 @@ def _program(*extra: HostStep) -> HostProgram:
         HostStep("region", (3,), (4,), {"index": 0}),
         HostStep("reshape", (4,), (5,), {"shape": (1, -1)}),
     )
-    constants = {1: np.array(0.5, np.float32), 2: np.array(-3, np.int8)}
+    constants: dict[int, NDArray[Any]] = {1: np.array(0.5, np.float32), 2: np.array(-3, np.int8)}
     return HostProgram(tensors, constants, (0,), (5,), steps + extra)
 
 

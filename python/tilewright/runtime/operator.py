@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tilewright.runtime.native import NativeProgram
 from tilewright.targets.host_ops import HostDType
 from tilewright.targets.program import AttributeValue, HostProgram, HostStep, HostTensor, encode_program
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 
 def run_operator(
