@@ -318,7 +318,9 @@ def test_a_folder_in_the_files_place_is_named(tmp_path: Path) -> None:
 
 
 @settings(max_examples=400, deadline=None, derandomize=True)
-@given(st.sampled_from(["overlay", "info", "program", "region/0", "labels", "report", "preprocess"]), st.data())
+@given(
+    st.sampled_from(["overlay", "info", "program", "region/0", "labels", "report", "preprocess"]), st.data()
+)
 def test_mutated_sections_are_refused_or_load(section: str, data: st.DataObject) -> None:
     """Bytes changed behind the checksums: a PackageError or a package, nothing else."""
 
@@ -326,7 +328,9 @@ def test_mutated_sections_are_refused_or_load(section: str, data: st.DataObject)
         changed = bytearray(content)
         for _ in range(data.draw(st.integers(1, 3))):
             changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
-        return bytes(changed[: data.draw(st.integers(1, len(changed)))] if data.draw(st.booleans()) else changed)
+        return bytes(
+            changed[: data.draw(st.integers(1, len(changed)))] if data.draw(st.booleans()) else changed
+        )
 
     try:
         package = Package.from_bytes(_forge(SOUND, section, mutate))
