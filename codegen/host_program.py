@@ -316,8 +316,6 @@ def _detection(call: _Call) -> None:
     attributes["code_type"] = CODE_TYPES[attributes["code_type"]]
     for name in ("nms_threshold", "confidence_threshold"):
         attributes[name] = float(attributes[name])
-    number = call.outputs[0]
-    call.build.tensors[number] = HostTensor(call.result.name, (1, 1, -1, 7), "float32")
     call.emit("detection_output", **attributes)
 
 
@@ -368,10 +366,12 @@ class _Reader:
 
     def call(self, name: str, call: Any) -> Value:
         """Steps of a call. Raises _NotInTable where it has none, KeyError where an operand is missing."""
+        outputs: Value
         if isinstance(call.op, ir.GlobalVar):
             if call.op.name_hint not in self.regions:
                 raise _NotInTable(f"calls {call.op.name_hint}, which is no region")
-            inputs, outputs = self.operands(call.args), self.results(name, call.ty)
+            inputs = self.operands(call.args)
+            outputs = self.results(name, call.ty)
             numbers = outputs if isinstance(outputs, tuple) else (outputs,)
             index = self.regions[call.op.name_hint]
             self.build.steps.append(HostStep.of("region", inputs, numbers, index=index))
@@ -387,7 +387,10 @@ class _Reader:
         inputs = self.operands(args)
         if any(-1 in self.build.tensors[n].shape for n in inputs):
             raise _NotInTable(f"{operator} of a tensor whose shape is known at run time only")
-        outputs = self.results(name, call.ty)
+        if lowering is _detection:
+            outputs = self.build.tensor(name, (1, 1, -1, 7), "float32")
+        else:
+            outputs = self.results(name, call.ty)
         numbers = outputs if isinstance(outputs, tuple) else (outputs,)
         lowering(_Call(self.build, name, tuple(args), call.attrs, inputs, numbers))
         return outputs

@@ -19,7 +19,7 @@ from onnx import helper
 import tilewright.targets
 from tilewright.errors import DataError, PackageError
 from tilewright.runtime.operator import run_operator as run_host
-from tilewright.targets.host_ops import HOST_DTYPES, HOST_OPS, cpp_header
+from tilewright.targets.host_ops import HOST_DTYPES, HOST_OPS, cpp_header, manual
 
 Array = NDArray[Any]
 RNG = np.random.default_rng(20261120)
@@ -50,9 +50,10 @@ def _values(shape: Sequence[int], dtype: str) -> Array:
     return RNG.integers(info.min, info.max, shape, dtype, endpoint=True)
 
 
-def test_committed_header_is_that_of_the_table() -> None:
+def test_committed_header_and_manual_are_those_of_the_table() -> None:
     header = Path(tilewright.targets.__file__).parent / "board/native/src/host_ops.inc"
     assert header.read_text() == cpp_header()
+    assert manual() in (header.parents[2] / "README.md").read_text()
     assert len({op.name for op in HOST_OPS}) == len(HOST_OPS)
 
 
