@@ -328,7 +328,7 @@ BAD: list[tuple[str, list[Array], Any, dict[str, Any], str]] = [
         [np.zeros(3, np.int32)],
         [("int32", (3,))],
         {"axis": 0},
-        "expected a tensor of float32, found int32",
+        "of float32, found int32",
     ),
     ("relu", [np.zeros(3, np.float32)], [("float32", (4,))], {}, "declared float32 (4), found float32 (3)"),
     (
