@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+from tvm import relax
+
 from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.relay_passes.integer.emit import LAYER
 from tilewright.relay_passes.integer.ops import DType
 from tilewright.relay_passes.integer.parse import kind_of, parse
-from tvm import relax
 
 
 def tensor(var: relax.Var) -> Tensor:

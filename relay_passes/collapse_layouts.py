@@ -12,13 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from tvm import relax
+from tvm.ir import GlobalVar, IRModule
+
 from tilewright.relay_passes.integer.emit import LAYER, emit
 from tilewright.relay_passes.integer.ops import Layout, LayoutStep
 from tilewright.relay_passes.integer.parse import kind_of, parse
 from tilewright.relay_passes.rewrite import bindings_of, call_of, finish, symbol_of
 from tilewright.relay_passes.values import dtype_of, static_shape
-from tvm import relax
-from tvm.ir import GlobalVar, IRModule
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class _Known:
     args: tuple[relax.Var, ...]
 
 
-def _indices(args: Sequence[relax.Var]) -> list[np.ndarray]:  # type: ignore[type-arg]
+def _indices(args: Sequence[relax.Var]) -> list[NDArray[np.int64]]:
     """Each element's number, over all operands."""
     arrays, first = [], 0
     for arg in args:
@@ -116,4 +118,3 @@ class CollapseLayouts:
         if not changed:
             return module
         return finish(module, functions, main, bindings)
-

@@ -22,7 +22,7 @@ _erf = np.vectorize(math.erf, otypes=[np.float32])
 def _sigmoid(x: F32) -> F32:
     """By the sign of x, so that exp never overflows."""
     e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
+    return np.asarray(np.where(x >= 0, 1 / (1 + e), e / (1 + e)), x.dtype)
 
 
 def _unary(f: Callable[[F32], F32]) -> Callable[[Sequence[F32], Attrs], F32]:
@@ -35,7 +35,7 @@ def _binary(f: Callable[[F32, F32], F32]) -> Callable[[Sequence[F32], Attrs], F3
 
 def _leaky(xs: Sequence[F32], a: Attrs) -> F32:
     x = xs[0]
-    return np.where(x < 0, x * np.asarray(a.alpha, x.dtype), x)
+    return np.asarray(np.where(x < 0, x * np.asarray(a.alpha, x.dtype), x))
 
 
 def _gelu_tanh(x: F32) -> F32:
@@ -96,4 +96,4 @@ def quantise(x: F32, scale: float, zero_point: int, dtype: str) -> NDArray[np.in
     info = np.iinfo(dtype)
     with np.errstate(all="ignore"):
         steps = np.rint(np.asarray(x, np.float32) / np.float32(scale)).astype(np.float64) + zero_point
-    return np.clip(np.nan_to_num(steps, nan=float(zero_point)), info.min, info.max).astype(np.int64)
+    return np.asarray(np.clip(np.nan_to_num(steps, nan=float(zero_point)), info.min, info.max), np.int64)

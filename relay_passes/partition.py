@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from tvm import relax
+from tvm.ir import GlobalVar, IRModule
+
 from tilewright.codegen.graph import Node
 from tilewright.codegen.legal import check
 from tilewright.codegen.lift import node as lift_node
@@ -19,8 +22,6 @@ from tilewright.relay_passes.placement import Placement
 from tilewright.relay_passes.predicate import Reject, Verdict
 from tilewright.relay_passes.rewrite import bindings_of, finish, symbol_of, used
 from tilewright.targets.config import Overlay
-from tvm import relax
-from tvm.ir import GlobalVar, IRModule
 
 CODEGEN = "tilewright"
 Check = Callable[[Node], Verdict]
@@ -157,9 +158,7 @@ def _named(module: IRModule) -> IRModule:
 
 def _same_blocks(function: relax.Function, bindings: list[relax.VarBinding]) -> relax.Function:
     rest = iter(bindings)
-    blocks = [
-        type(block)([next(rest) for _ in block.bindings]) for block in function.body.blocks
-    ]
+    blocks = [type(block)([next(rest) for _ in block.bindings]) for block in function.body.blocks]
     body = relax.SeqExpr(blocks, function.body.body)
     relax.expr._update_type(body, function.body.body.ty)
     return relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
@@ -184,7 +183,9 @@ def assert_integer(module: IRModule) -> None:
         result = function.ret_ty
         fields += list(result.fields) if isinstance(result, relax.TupleType) else [result]
         for ty in fields:
-            assert str(ty.dtype) in ("int8", "uint8"), f"{symbol.name_hint} has a {ty.dtype} operand or result"
+            assert str(ty.dtype) in ("int8", "uint8"), (
+                f"{symbol.name_hint} has a {ty.dtype} operand or result"
+            )
 
 
 @dataclass(frozen=True)

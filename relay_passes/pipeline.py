@@ -7,14 +7,15 @@ import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from tvm import relax, transform
+from tvm.ir import IRModule
+from tvm.target import Target
+
 from tilewright.errors import ConfigError, Fault
 from tilewright.relay_passes.collapse_layouts import CollapseLayouts
 from tilewright.relay_passes.partition import Partition
 from tilewright.relay_passes.qdq_to_integer import QdqToInteger
 from tilewright.targets.config import Overlay, overlay
-from tvm import relax, transform
-from tvm.ir import IRModule
-from tvm.target import Target
 
 PIPELINE = "tilewright"
 
@@ -58,11 +59,15 @@ def make_pass(spec: str, target: Overlay) -> Pass:
         key, _, value = item.partition("=")
         if key.strip() not in fields:
             known = ", ".join(fields) or "none"
-            raise ConfigError(Fault(f"expected an option of {found.name} ({known}), found {key.strip()!r}", "-p"))
+            raise ConfigError(
+                Fault(f"expected an option of {found.name} ({known}), found {key.strip()!r}", "-p")
+            )
         try:
             options[key.strip()] = int(value)
         except ValueError:
-            raise ConfigError(Fault(f"expected a whole number for {key.strip()}, found {value!r}", "-p")) from None
+            raise ConfigError(
+                Fault(f"expected a whole number for {key.strip()}, found {value!r}", "-p")
+            ) from None
     return dataclasses.replace(found, **options)  # type: ignore[type-var]
 
 

@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from tilewright.relay_passes.predicate import Reject
 from tvm import relax
+
+from tilewright.relay_passes.predicate import Reject
 
 PLACEMENT = "tilewright.placement"
 

@@ -12,6 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tvm import relax
+from tvm.ir import GlobalVar, IRModule
+
 from tilewright.frontend.relax_import import Sources
 from tilewright.relay_passes.integer.emit import Spec, emit
 from tilewright.relay_passes.match.lowering import Lowering
@@ -20,8 +23,6 @@ from tilewright.relay_passes.placement import Placement
 from tilewright.relay_passes.predicate import Reject
 from tilewright.relay_passes.rewrite import call_of, live_bindings, symbol_of, unique_name, with_bindings
 from tilewright.relay_passes.values import Cone, Shape, dtype_of, members, read, static_shape
-from tvm import relax
-from tvm.ir import GlobalVar, IRModule
 
 
 @dataclass(frozen=True)
@@ -115,5 +116,3 @@ def _spec(var: relax.Var) -> Spec:
 
 def _identifier(name: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in name)
-
-

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
 from tilewright.relay_passes.integer.ops import I64, storage_offset
 from tilewright.relay_passes.values import Quant
 from tilewright.targets.arithmetic import B_BITS, S_MIN, requantisation
@@ -50,7 +51,8 @@ def requantise(
     bias = np.asarray(bias, np.float64)
     slopes = np.asarray(1.0 if slope is None else slope, np.float64)
     ratio, bias, raw, slopes = (
-        a.copy() for a in np.broadcast_arrays(np.atleast_1d(ratio), bias, np.asarray(raw_zero, np.int64), slopes)
+        a.copy()
+        for a in np.broadcast_arrays(np.atleast_1d(ratio), bias, np.asarray(raw_zero, np.int64), slopes)
     )
     offset = storage_offset(out.dtype)
     zero = out.zero_point + offset
@@ -61,7 +63,9 @@ def requantise(
     s = requantisation(np.where(usable, ratio * steep, 0.0), np.where(usable, whole - raw, 0), zero).s
     limit = float(1 << (B_BITS - 1)) * 0.99
     for _ in range(int(s.max())):
-        room = np.abs((whole - raw).astype(np.float64)) * np.ldexp(np.abs(ratio) * steep, s) + np.ldexp(float(zero), s)
+        room = np.abs((whole - raw).astype(np.float64)) * np.ldexp(np.abs(ratio) * steep, s) + np.ldexp(
+            float(zero), s
+        )
         over = (room >= limit) & (s > S_MIN) & usable
         if slope is None or not over.any():
             break
@@ -69,7 +73,9 @@ def requantise(
     m, m_neg = _scaled(ratio, s), _scaled(ratio * slopes, s)
     fixed = ~usable | ((m == 0) & (m_neg == 0))
     # requantisation() gives s = 1 and no m where nothing of B fits; our own m would be small there, not wrong.
-    fixed |= np.abs((whole - raw).astype(np.float64) * m + np.ldexp(float(zero), s)) >= float(1 << (B_BITS - 1))
+    fixed |= np.abs((whole - raw).astype(np.float64) * m + np.ldexp(float(zero), s)) >= float(
+        1 << (B_BITS - 1)
+    )
     real = bias * ratio
     real = np.where(real < 0, real * slopes, real) if slope is not None else real
     value = np.clip(np.rint(real) + out.zero_point, -_VALUE_MAX, _VALUE_MAX).astype(np.int64)

@@ -58,6 +58,7 @@ def with_bindings(function: relax.Function, bindings: Sequence[relax.VarBinding]
     relax.expr._update_type(body, function.body.body.ty)
     return relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
 
+
 def finish(
     module: IRModule,
     functions: dict[GlobalVar, relax.Function],
@@ -66,7 +67,11 @@ def finish(
 ) -> IRModule:
     """The module with new bindings in `main`, without what nobody uses, aliases resolved."""
     live = live_bindings(main, bindings)
-    called = {b.value.op.name_hint for b in live if isinstance(b.value, relax.Call) and isinstance(b.value.op, GlobalVar)}
+    called = {
+        b.value.op.name_hint
+        for b in live
+        if isinstance(b.value, relax.Call) and isinstance(b.value.op, GlobalVar)
+    }
     kept = {gv: f for gv, f in functions.items() if gv.name_hint in called}
     kept[GlobalVar("main")] = with_bindings(main, live)
     return relax.transform.CanonicalizeBindings()(IRModule(kept, attrs=module.attrs))

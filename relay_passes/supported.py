@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import onnx
+from tvm import relax
+from tvm.ir import GlobalVar, IRModule
+
 from tilewright.codegen.legal import check
 from tilewright.frontend.relax_import import Sources, to_relax
 from tilewright.relay_passes.partition import find_evictions
@@ -16,8 +19,6 @@ from tilewright.relay_passes.predicate import Reject
 from tilewright.relay_passes.rewrite import bindings_of
 from tilewright.relay_passes.values import static_shape
 from tilewright.targets.config import Overlay
-from tvm import relax
-from tvm.ir import GlobalVar, IRModule
 
 _NOT_QUANTISED = Reject(
     "a layer must lie between DequantizeLinear and QuantizeLinear",
@@ -60,10 +61,11 @@ def count_macs(module: IRModule) -> dict[int, int]:
         if not isinstance(call, relax.Call) or not hasattr(call.op, "name"):
             continue
         out = static_shape(binding.var)
-        shapes = [static_shape(a) for a in call.args[:2]]
-        if out is None or len(shapes) < 2 or shapes[0] is None or shapes[1] is None:
+        if out is None or len(call.args) < 2:
             continue
-        x, w = shapes
+        x, w = static_shape(call.args[0]), static_shape(call.args[1])
+        if x is None or w is None:
+            continue
         if call.op.name in ("relax.nn.conv1d", "relax.nn.conv2d"):
             count = math.prod(out) * math.prod(w[1:])
         elif call.op.name in ("relax.nn.conv1d_transpose", "relax.nn.conv2d_transpose"):
@@ -106,8 +108,8 @@ class _Report:
                 self.cones_of.setdefault(variable, []).append(root)
         self.readers: dict[int, list[int]] = {}
         producer = {o: i for i, n in enumerate(model.graph.node) for o in n.output}
-        for i, node in enumerate(model.graph.node):
-            for name in node.input:
+        for i, proto in enumerate(model.graph.node):
+            for name in proto.input:
                 if name in producer:
                     self.readers.setdefault(producer[name], []).append(i)
 
@@ -162,7 +164,9 @@ class _Report:
         if any(self.placement.accelerated[c].layer == name for c in cones):
             return SupportedRow(name, op, "accelerator", "", "", macs)
         layers = self.folded_into(node)
-        return SupportedRow(name, op, "accelerator", f"folded into {layers}" if layers else "folded: it does nothing", "", 0)
+        return SupportedRow(
+            name, op, "accelerator", f"folded into {layers}" if layers else "folded: it does nothing", "", 0
+        )
 
 
 def supported_rows(model: onnx.ModelProto, overlay: Overlay) -> list[SupportedRow]:

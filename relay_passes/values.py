@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from tilewright.relay_passes.float_ops import ELEMENTWISE, Attrs, elementwise
 from tvm import relax
 from tvm.ir import GenericConst
+
+from tilewright.relay_passes.float_ops import ELEMENTWISE, Attrs, elementwise
 
 RelaxExpr: TypeAlias = relax.Expr
 Shape: TypeAlias = tuple[int, ...]
@@ -153,7 +154,9 @@ def _folded(op: str, xs: list[Const], attrs: Attrs, shape: Shape) -> Const | Non
         "reshape": lambda a: a.reshape(shape),
         "expand_dims": lambda a: a.reshape(shape),
         "squeeze": lambda a: a.reshape(shape),
-        "permute_dims": lambda a: a.transpose([int(i) for i in attrs.axes] if attrs.axes is not None else None),
+        "permute_dims": lambda a: a.transpose(
+            [int(i) for i in attrs.axes] if attrs.axes is not None else None
+        ),
     }.get(op)
     if move is not None:
         if x.ints is not None and x.scale is not None:
@@ -175,7 +178,9 @@ def _item(whole: Apply, index: int, shape: Shape, name: str) -> Value:
     gain = gamma / np.sqrt(var + float(whole.attrs.epsilon))
     along = (-1,) + (1,) * (len(shape) - 2)
     factor, offset = gain.reshape(along), (beta - mean * gain).reshape(along)
-    scaled = Apply("multiply", (whole.args[0], Const(factor.shape, floats=factor)), whole.attrs, shape, whole.name)
+    scaled = Apply(
+        "multiply", (whole.args[0], Const(factor.shape, floats=factor)), whole.attrs, shape, whole.name
+    )
     return Apply("add", (scaled, Const(offset.shape, floats=offset)), whole.attrs, shape, name)
 
 
@@ -333,7 +338,16 @@ class _Attrs:
 
 
 INTEGER_MOVES = frozenset(
-    {"reshape", "expand_dims", "squeeze", "permute_dims", "strided_slice", "concat", "nn.pad", "nn.max_pool2d"}
+    {
+        "reshape",
+        "expand_dims",
+        "squeeze",
+        "permute_dims",
+        "strided_slice",
+        "concat",
+        "nn.pad",
+        "nn.max_pool2d",
+    }
 )
 """Operators that integers may pass without a DequantizeLinear."""
 

@@ -12,14 +12,15 @@ import onnxruntime
 import tvm
 from numpy.typing import NDArray
 from onnx import helper
+from tvm import relax
+from tvm.ir import GlobalVar, IRModule
+
 from tilewright.frontend.relax_import import Sources, to_relax
 from tilewright.relay_passes.integer.evaluate import evaluate
 from tilewright.relay_passes.integer.parse import kind_of, parse
 from tilewright.relay_passes.pipeline import integer_passes
 from tilewright.relay_passes.rewrite import bindings_of
 from tilewright.targets.config import Overlay, overlay
-from tvm import relax
-from tvm.ir import GlobalVar, IRModule
 
 Array: TypeAlias = NDArray[Any]
 Run: TypeAlias = Callable[[GlobalVar, Sequence[Array]], Array]
@@ -76,7 +77,11 @@ def _machine(module: IRModule) -> relax.VirtualMachine:
 
 
 def _arrays(result: Any) -> list[Array]:
-    return [np.asarray(r.numpy()) for r in result] if hasattr(result, "__len__") else [np.asarray(result.numpy())]
+    return (
+        [np.asarray(r.numpy()) for r in result]
+        if hasattr(result, "__len__")
+        else [np.asarray(result.numpy())]
+    )
 
 
 def run_integer(module: IRModule, inputs: Sequence[Array]) -> list[Array]:
@@ -86,7 +91,9 @@ def run_integer(module: IRModule, inputs: Sequence[Array]) -> list[Array]:
     return _arrays(result) if not hasattr(result, "numpy") else [np.asarray(result.numpy())]
 
 
-def reference_tensors(model: onnx.ModelProto, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
+def reference_tensors(
+    model: onnx.ModelProto, inputs: Mapping[str, Array], names: Sequence[str]
+) -> dict[str, Array]:
     """Tensors of a model by ONNX Runtime without optimisation."""
     wanted = onnx.ModelProto()
     wanted.CopyFrom(model)
@@ -97,12 +104,16 @@ def reference_tensors(model: onnx.ModelProto, inputs: Mapping[str, Array], names
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(wanted.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        wanted.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     return dict(zip(names, session.run(list(names), dict(inputs)), strict=True))
 
 
 def _by_llvm(module: IRModule) -> Run:
-    machine = _machine(_plain(IRModule({s: f for s, f in module.functions.items() if kind_of(f)}), public=True))
+    machine = _machine(
+        _plain(IRModule({s: f for s, f in module.functions.items() if kind_of(f)}), public=True)
+    )
 
     def run(symbol: GlobalVar, args: Sequence[Array]) -> Array:
         tensors = [tvm.runtime.tensor(np.ascontiguousarray(a)) for a in args]
@@ -138,7 +149,9 @@ def layerwise_compare(
     main = module["main"]
     sources = Sources.of(main)
     tensor_of = {variable: tensor for tensor, variable in reversed(sources.variable_of.items())}
-    calls = [b for b in bindings_of(main) if isinstance(b.value, relax.Call) and isinstance(b.value.op, GlobalVar)]
+    calls = [
+        b for b in bindings_of(main) if isinstance(b.value, relax.Call) and isinstance(b.value.op, GlobalVar)
+    ]
     needed = {b.var.name for b in calls} | {a.name for b in calls for a in b.value.args}
     names = sorted({tensor_of[v] for v in needed if v in tensor_of})
     reference = reference_tensors(model, inputs, names)
@@ -152,5 +165,7 @@ def layerwise_compare(
             continue
         difference = np.abs(found.astype(np.int64) - values[name].astype(np.int64))
         node = module[binding.value.op].attrs["tilewright.layer"]
-        rows.append(LayerAgreement(str(node), difference.size, int((difference == 0).sum()), int(difference.max())))
+        rows.append(
+            LayerAgreement(str(node), difference.size, int((difference == 0).sum()), int(difference.max()))
+        )
     return rows

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tvm.target import Target
+
 from tilewright.errors import ConfigError, Fault
 from tilewright.targets.config import overlay
-from tvm.target import Target
 
 HOSTS: dict[str, dict[str, str]] = {"x86": {"kind": "llvm"}}
 """Hosts by name; the code beside the accelerator is compiled for them by TVM llvm."""

@@ -16,6 +16,8 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
+from tvm import relax, runtime
+
 from tilewright.relay_passes.integer.ops import (
     Add,
     Conv2d,
@@ -30,7 +32,6 @@ from tilewright.relay_passes.integer.ops import (
     SumPool2d,
     Table,
 )
-from tvm import relax, runtime
 
 Spec: TypeAlias = tuple[tuple[int, ...], str]
 """Shape and element type of an operand."""

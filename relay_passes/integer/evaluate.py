@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+
 from tilewright.relay_passes.integer.ops import (
     I64,
     Add,
@@ -23,6 +24,7 @@ from tilewright.relay_passes.integer.ops import (
     Rescale,
     SumPool2d,
     Table,
+    storage_offset,
 )
 from tilewright.targets.arithmetic import rne
 
@@ -73,7 +75,12 @@ def _conv2d_transpose(op: Operator, xs: Sequence[I64]) -> Array:
     w = op.weight.astype(np.int64).reshape(g, channels // g, per, kh, kw).transpose(0, 2, 1, 3, 4)
     w = w.reshape(g * per, channels // g, kh, kw)[:, :, ::-1, ::-1]
     top, left, bottom, right = op.padding
-    full: Pads = (dy * (kh - 1), dx * (kw - 1), dy * (kh - 1) + op.output_padding[0], dx * (kw - 1) + op.output_padding[1])
+    full: Pads = (
+        dy * (kh - 1),
+        dx * (kw - 1),
+        dy * (kh - 1) + op.output_padding[0],
+        dx * (kw - 1) + op.output_padding[1],
+    )
     acc = _convolve(spread, w, (1, 1), full, op.dilation, g)
     return rescale(acc[:, :, top : acc.shape[2] - bottom, left : acc.shape[3] - right], op.rescale)
 
@@ -85,7 +92,8 @@ def _dense(op: Operator, xs: Sequence[I64]) -> Array:
 
 def _max_pool2d(op: Operator, xs: Sequence[I64]) -> Array:
     assert isinstance(op, MaxPool2d)
-    return windows(xs[0], op.kernel, op.strides, op.padding, op.dilation, -(1 << 31)).max(axis=(3, 4))[None]
+    view = windows(xs[0], op.kernel, op.strides, op.padding, op.dilation, -(1 << 31))
+    return np.asarray(view.max(axis=(3, 4))[None])
 
 
 def _sum_pool2d(op: Operator, xs: Sequence[I64]) -> Array:
@@ -123,7 +131,7 @@ def evaluate(op: Operator, arrays: Sequence[Array]) -> Array:
         return op.apply(arrays)
     if isinstance(op, Table):
         x = arrays[0]
-        return np.asarray(op.table[x.astype(np.int64) - np.iinfo(x.dtype).min], op.dtype)
+        return np.asarray(op.table[x.astype(np.int64) + storage_offset(str(x.dtype))], op.dtype)
     result = _KERNELS[type(op)](op, [a.astype(np.int64) for a in arrays])
     return result.astype(arrays[0].dtype) if isinstance(op, MaxPool2d) else result
 

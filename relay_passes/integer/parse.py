@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
+from numpy.typing import NDArray
+from tvm import relax
+
 from tilewright.relay_passes.integer.emit import COMPOSITE_PREFIX
 from tilewright.relay_passes.integer.ops import (
+    I64,
     Add,
-    Array,
     Conv2d,
     ConvTranspose2d,
     Dense,
@@ -25,7 +28,6 @@ from tilewright.relay_passes.integer.ops import (
     SumPool2d,
     Table,
 )
-from tvm import relax
 
 Expr: TypeAlias = relax.Expr
 
@@ -62,7 +64,7 @@ class Body:
         return expr
 
 
-def _array(expr: Expr) -> Array:
+def _array(expr: Expr) -> NDArray[Any]:
     return np.asarray(expr.value.numpy())
 
 
@@ -87,7 +89,7 @@ def _operand(body: Body, expr: Expr) -> int:
     return int(_array(body.expect(expr, "subtract").args[1]))
 
 
-def _finish(body: Body) -> tuple[Expr, Array, int, int, DType]:
+def _finish(body: Body) -> tuple[Expr, I64, int, int, DType]:
     """p, s, lo, hi and type of a requantised result."""
     cast_ = body.expect(body.result, "astype")
     clip = body.expect(cast_.args[0], "clip")
@@ -96,7 +98,7 @@ def _finish(body: Body) -> tuple[Expr, Array, int, int, DType]:
     return p, _array(shift.args[1]), int(clip.args[1]), int(clip.args[2]), _dtype(cast_)
 
 
-def _affine(body: Body, expr: Expr) -> tuple[Expr, Array, Array]:
+def _affine(body: Body, expr: Expr) -> tuple[Expr, I64, I64]:
     """acc, m, b of acc * m + b."""
     total = body.expect(expr, "add")
     product = body.expect(total.args[0], "multiply")
@@ -241,7 +243,11 @@ _PARSERS: dict[str, Callable[[Body], Operator]] = {
 
 def kind_of(function: object) -> str | Literal[""]:
     """The operator kind of a composite function; empty for any other object."""
-    if not isinstance(function, relax.Function) or function.attrs is None or "Composite" not in function.attrs:
+    if (
+        not isinstance(function, relax.Function)
+        or function.attrs is None
+        or "Composite" not in function.attrs
+    ):
         return ""
     name = str(function.attrs["Composite"])
     return name.removeprefix(COMPOSITE_PREFIX) if name.startswith(COMPOSITE_PREFIX) else ""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
 from tilewright.relay_passes.match.lowering import Lowering
 from tilewright.relay_passes.values import Apply, Const, Value
 
@@ -132,7 +133,9 @@ def _apply(low: Lowering, e: Epilogue, call: Apply, const: Const | None, first: 
     if call.op in _BOUNDS:
         _bound(low, e, call, const)
     elif e.bounded:
-        low.reject("bounds (Relu, Clip) must come last before QuantizeLinear", f"{call.op} after them", _ONE_ROUNDING)
+        low.reject(
+            "bounds (Relu, Clip) must come last before QuantizeLinear", f"{call.op} after them", _ONE_ROUNDING
+        )
     elif call.op in _SLOPES:
         if e.slope is not None:
             low.reject("at most one PReLU may come before QuantizeLinear", "two", _ONE_ROUNDING)
@@ -172,7 +175,9 @@ def _bound(low: Lowering, e: Epilogue, call: Apply, const: Const | None) -> None
         bounds = [("maximum", float(lo)), ("minimum", float(hi))]
     else:
         if const is None or not const.is_scalar:
-            low.reject("a bound must be one number for all channels", f"shape {list(const.shape) if const else []}")
+            low.reject(
+                "a bound must be one number for all channels", f"shape {list(const.shape) if const else []}"
+            )
         bounds = [(call.op, float(const.real.reshape(())))]
     for op, bound in bounds:
         pick = max if op == "maximum" else min

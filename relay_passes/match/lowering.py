@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import NoReturn, TypeAlias
 
 import numpy as np
+from tvm import relax
+
 from tilewright.relay_passes.float_ops import ELEMENTWISE, F32, elementwise, quantise
-from tilewright.relay_passes.integer.ops import Array, DType, Layout, LayoutStep, MaxPool2d, Operator, Table
+from tilewright.relay_passes.integer.ops import DType, Layout, LayoutStep, MaxPool2d, Operator, Table
 from tilewright.relay_passes.predicate import Reject, Rejected
 from tilewright.relay_passes.values import Apply, Cone, Const, Foreign, Leaf, Quant, Shape, Value
-from tvm import relax
 
 Ref: TypeAlias = relax.Var | int
 """An operand: a variable of the function, or the number of an operator of the same cone."""
@@ -86,8 +87,16 @@ class Lowering:
     def clamp(self, lo: float, hi: float) -> tuple[int, int]:
         """Quantised bounds: rounding is monotone, so clipping after it is the same as before it."""
         q, cone = self.cone.quant, self.cone
-        low = int(quantise(np.float32(lo), q.scale, q.zero_point, q.dtype)) if lo > -np.inf else cone.lo
-        high = int(quantise(np.float32(hi), q.scale, q.zero_point, q.dtype)) if hi < np.inf else cone.hi
+        low = (
+            int(quantise(np.asarray(lo, np.float32), q.scale, q.zero_point, q.dtype))
+            if lo > -np.inf
+            else cone.lo
+        )
+        high = (
+            int(quantise(np.asarray(hi, np.float32), q.scale, q.zero_point, q.dtype))
+            if hi < np.inf
+            else cone.hi
+        )
         return min(max(low, cone.lo), cone.hi), min(max(high, cone.lo), cone.hi)
 
     def operand(self, value: Value) -> Operand:
@@ -152,7 +161,12 @@ class Lowering:
             self.reject("a layout operator must be one that the integer level has", f"{value.op} ({steps})")
         inputs = value.args[0].args if value.op == "item" and isinstance(value.args[0], Apply) else value.args
         if value.op == "nn.pad":
-            fill = quantise(post(np.float32([value.attrs.pad_value])), target.scale, target.zero_point, target.dtype)
+            fill = quantise(
+                post(np.asarray([value.attrs.pad_value], np.float32)),
+                target.scale,
+                target.zero_point,
+                target.dtype,
+            )
             if bounds is None:
                 self._on_grid(value, target)
             low, high = bounds or (np.iinfo(target.dtype).min, np.iinfo(target.dtype).max)
@@ -192,7 +206,9 @@ class Lowering:
         """The pool commutes with every function that does not fall; on one grid it goes first, on fewer elements."""
         a = value.attrs
         if len(value.shape) != 4 or a.layout != "NCHW" or a.ceil_mode:
-            self.reject("max pooling must be 2-D with explicit padding", f"layout {a.layout}, ceil_mode {a.ceil_mode}")
+            self.reject(
+                "max pooling must be 2-D with explicit padding", f"layout {a.layout}, ceil_mode {a.ceil_mode}"
+            )
         pool = MaxPool2d(*(tuple(int(v) for v in f) for f in (a.pool_size, a.strides, a.padding, a.dilation)))  # type: ignore[arg-type]
         leaves = _leaves(value.args[0])
         if leaves is not None and all(leaf.quant == leaves[0].quant for leaf in leaves):
@@ -244,7 +260,11 @@ def element_function(value: Value) -> tuple[Leaf, Post] | None:
         if isinstance(v, Leaf):
             # Two dequantisations of one tensor may differ in scale.
             q = x / np.float32(base.quant.scale) + base.quant.zero_point if v.quant != base.quant else None
-            return x if q is None else (np.rint(q) - v.quant.zero_point).astype(np.float32) * np.float32(v.quant.scale)
+            return (
+                x
+                if q is None
+                else (np.rint(q) - v.quant.zero_point).astype(np.float32) * np.float32(v.quant.scale)
+            )
         if isinstance(v, Const):
             return v.real.reshape(())
         assert isinstance(v, Apply)
@@ -266,8 +286,12 @@ def _leaves(value: Value, through: frozenset[str] = frozenset()) -> list[Leaf] |
         v = stack.pop()
         if isinstance(v, Leaf):
             found.append(v)
-        elif isinstance(v, Apply) and (v.op in LAYOUTS or v.op in through or v.op in ("nn.max_pool2d", "split")):
-            stack.extend(a for a in v.args if not (_is_parameter(v, a) or (v.op in through and isinstance(a, Const))))
+        elif isinstance(v, Apply) and (
+            v.op in LAYOUTS or v.op in through or v.op in ("nn.max_pool2d", "split")
+        ):
+            stack.extend(
+                a for a in v.args if not (_is_parameter(v, a) or (v.op in through and isinstance(a, Const)))
+            )
         else:
             return None
     return found or None
@@ -330,12 +354,12 @@ def _pad(value: Apply) -> list[LayoutStep] | str:
     return [LayoutStep("pad", (tuple(width[::2]), tuple(width[1::2]), (0,)))]
 
 
-_COORDINATES: dict[str, Callable[[Array, int], Array]] = {
+_COORDINATES: dict[str, Callable[[F32, int], F32]] = {
     "half_pixel": lambda i, f: (i + 0.5) / f - 0.5,
     "pytorch_half_pixel": lambda i, f: (i + 0.5) / f - 0.5,
     "asymmetric": lambda i, f: i / f,
 }
-_NEAREST: dict[str, Callable[[Array], Array]] = {
+_NEAREST: dict[str, Callable[[F32], F32]] = {
     "round": lambda x: np.ceil(x - 0.5),
     "round_prefer_floor": lambda x: np.ceil(x - 0.5),
     "round_prefer_ceil": lambda x: np.floor(x + 0.5),
@@ -350,14 +374,19 @@ def _resize(value: Apply) -> list[LayoutStep] | str:
     if a.method != "nearest_neighbor" or a.layout != "NCHW":
         return f"method {a.method}"
     factors = [1, 1]
-    coordinates, nearest = _COORDINATES.get(str(a.coordinate_transformation_mode)), _NEAREST.get(str(a.rounding_method))
+    coordinates, nearest = (
+        _COORDINATES.get(str(a.coordinate_transformation_mode)),
+        _NEAREST.get(str(a.rounding_method)),
+    )
     for size, new in zip(source[2:], value.shape[2:], strict=True):
         if new % size or coordinates is None or nearest is None:
             return f"{size} to {new}, {a.coordinate_transformation_mode}, {a.rounding_method}"
         factor = new // size
         picked = np.clip(nearest(coordinates(np.arange(new), factor)), 0, size - 1)
         if not np.array_equal(picked, np.arange(new) // factor):
-            return f"{a.coordinate_transformation_mode} with {a.rounding_method}, which does not repeat elements"
+            return (
+                f"{a.coordinate_transformation_mode} with {a.rounding_method}, which does not repeat elements"
+            )
         factors.append(factor)
     return [LayoutStep("repeat", (tuple(factors),))]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from tilewright.relay_passes.integer.ops import Add, Multiply, Rescale
 from tilewright.relay_passes.match.epilogue import Epilogue, read_epilogue
 from tilewright.relay_passes.match.lowering import Lowering, Operand
@@ -25,15 +26,14 @@ def _ordered(low: Lowering, a: Operand, b: Operand, shape: Shape) -> bool:
     """Whether the operands must change places so that the first has the result's shape."""
     if len(shape) not in (2, 4) or shape[0] != 1:
         low.reject("a sum or product must be of maps (1, C, H, W) or vectors (1, K)", f"shape {list(shape)}")
-    if a.shape == shape and len(b.shape) == len(shape):
-        return False
-    if b.shape == shape and len(a.shape) == len(shape):
-        return True
-    low.reject(
-        "one operand of a sum or product must have the result's shape",
-        f"{list(a.shape)} and {list(b.shape)}",
-        "resize one operand before",
-    )
+    fits = len(a.shape) == len(b.shape) == len(shape)
+    if not fits or shape not in (a.shape, b.shape):
+        low.reject(
+            "one operand of a sum or product must have the result's shape",
+            f"{list(a.shape)} and {list(b.shape)}",
+            "resize one operand before",
+        )
+    return a.shape != shape
 
 
 def _one(low: Lowering, e: Epilogue) -> None:
@@ -58,7 +58,11 @@ def add(low: Lowering, e: Epilogue, call: Apply) -> None:
         a, b, ra, rb = b, a, rb, ra
     big = max(abs(ra), abs(rb))
     if not 0 < big < 1 << 22 or abs(offset) >= 1 << 20:
-        low.reject("scale(input) / scale(output) must be in 0..2^22", f"{big:.4g} with offset {offset:.4g}", "check the scales")
+        low.reject(
+            "scale(input) / scale(output) must be in 0..2^22",
+            f"{big:.4g} with offset {offset:.4g}",
+            "check the scales",
+        )
     s = int(requantise(big, offset / big, out).s[0])
     m, m2 = (int(np.rint(np.ldexp(r, s))) for r in (ra, rb))
     zero = int(np.rint(np.ldexp(offset, s))) + (out.zero_point << s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
 from tilewright.relay_passes.integer.ops import (
     I64,
     Conv2d,
@@ -43,7 +44,13 @@ def dtype_of(low: Lowering) -> DType:
 
 
 def rescale(
-    low: Lowering, e: Epilogue, unit: F64, raw_zero: I64 | int, count: int, shape: Shape, sums: I64 | None = None
+    low: Lowering,
+    e: Epilogue,
+    unit: F64,
+    raw_zero: I64 | int,
+    count: int,
+    shape: Shape,
+    sums: I64 | None = None,
 ) -> Rescale:
     """The requantisation of a sum whose unit is worth `unit` (real value of 1, per channel).
 
@@ -63,7 +70,11 @@ def rescale(
     ratio = per_step / out.scale
     limit = 1 << 22
     if np.any(np.abs(ratio) >= limit) or not np.all(np.isfinite(bias)):
-        low.reject(f"scale(inputs) / scale(output) must be below {limit}", f"{np.abs(ratio).max():.4g}", "check the scales")
+        low.reject(
+            f"scale(inputs) / scale(output) must be below {limit}",
+            f"{np.abs(ratio).max():.4g}",
+            "check the scales",
+        )
     if e.slope is not None and np.any(np.abs(e.slope) >= 64):
         low.reject("the slope of a PReLU must be below 64", f"{np.abs(e.slope).max():g}")
     scaling = requantise(ratio, bias, out, raw_zero, e.slope)
@@ -99,7 +110,9 @@ def rescale(
             b_neg.reshape(shape),
             out.zero_point,
         )
-    return Rescale(scaling.m.reshape(shape), scaling.s.reshape(shape), b.reshape(shape), lo, hi, dtype_of(low))
+    return Rescale(
+        scaling.m.reshape(shape), scaling.s.reshape(shape), b.reshape(shape), lo, hi, dtype_of(low)
+    )
 
 
 def _weights(low: Lowering, value: Value, axis: int) -> tuple[I64, F64]:
@@ -140,7 +153,12 @@ def _conv_input(low: Lowering, call: Apply, padding: Pads) -> tuple[Operand, Pad
         width = [int(w) for w in x.attrs.pad_width]
         if float(x.attrs.pad_value) == 0 and len(width) == 8 and not any(width[:4]):
             top, left, bottom, right = padding
-            return low.operand(x.args[0]), (top + width[4], left + width[6], bottom + width[5], right + width[7])
+            return low.operand(x.args[0]), (
+                top + width[4],
+                left + width[6],
+                bottom + width[5],
+                right + width[7],
+            )
     return low.operand(x), padding
 
 
@@ -174,11 +192,15 @@ def conv2d_transpose(low: Lowering, e: Epilogue, call: Apply) -> None:
     """conv2d_transpose -> [affine] -> [PReLU] -> [bounds] -> Q."""
     a = call.attrs
     if a.data_layout != "NCHW" or a.kernel_layout != "IOHW":
-        low.reject("a transposed convolution must be NCHW with IOHW weights", f"{a.data_layout}, {a.kernel_layout}")
+        low.reject(
+            "a transposed convolution must be NCHW with IOHW weights", f"{a.data_layout}, {a.kernel_layout}"
+        )
     weight, w_scale = _weights(low, call.args[1], 1)
     operand = low.operand(call.args[0])
     groups, per = int(a.groups), weight.shape[1]
-    by_output = weight.reshape(groups, -1, per, *weight.shape[2:]).transpose(0, 2, 1, 3, 4).reshape(groups * per, -1)
+    by_output = (
+        weight.reshape(groups, -1, per, *weight.shape[2:]).transpose(0, 2, 1, 3, 4).reshape(groups * per, -1)
+    )
     unit = operand.quant.scale * (np.tile(w_scale, groups) if w_scale.size > 1 else w_scale)
     raw_zero = _raw_zero(operand, by_output.sum(1, dtype=np.int64))
     r = rescale(low, e, unit, raw_zero, groups * per, (-1, 1, 1), largest_sum(by_output, _VALUE_MAX))
@@ -209,7 +231,12 @@ def dense(low: Lowering, e: Epilogue, call: Apply) -> None:
     unit = operand.quant.scale * w_scale
     raw_zero = _raw_zero(operand, weight.sum(1, dtype=np.int64))
     r = rescale(low, e, unit, raw_zero, weight.shape[0], (-1,), largest_sum(weight, _VALUE_MAX))
-    low.add(Dense(weight.astype(np.int16, copy=False), operand.quant.zero_point, r), [operand.ref], call.shape, r.dtype)
+    low.add(
+        Dense(weight.astype(np.int16, copy=False), operand.quant.zero_point, r),
+        [operand.ref],
+        call.shape,
+        r.dtype,
+    )
 
 
 def _counts(size: int, out: int, kernel: int, stride: int, before: int, after: int, include: bool) -> I64:
@@ -233,7 +260,9 @@ def average_pool(low: Lowering, e: Epilogue, call: Apply) -> None:
         kernel, strides, padding = _pair(a.pool_size), _pair(a.strides), _pads(a.padding)
         include = bool(a.count_include_pad)
         if a.layout != "NCHW" or any(int(d) != 1 for d in a.dilation):
-            low.reject("average pooling must be NCHW without dilation", f"{a.layout}, dilation {list(a.dilation)}")
+            low.reject(
+                "average pooling must be NCHW without dilation", f"{a.layout}, dilation {list(a.dilation)}"
+            )
     elif call.op == "mean":
         axes = sorted(int(v) % 4 for v in call.attrs.axis) if call.attrs.axis is not None else []
         if axes != [2, 3]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+
+from tests.relay_passes.qdq_graphs import QdqGraph
 from tilewright.integer_level import integer_module, layerwise_compare, run_integer
 from tilewright.relay_passes.integer.parse import kind_of
 from tilewright.relay_passes.partition import composite_calls
 from tilewright.relay_passes.placement import Placement
-from tests.relay_passes.qdq_graphs import QdqGraph
 
 Case = Callable[[QdqGraph], str]
 
 
-def conv(g: QdqGraph, x: str, *, out: int = 8, groups: int = 1, bias: bool = True, **attrs: object) -> str:
+def conv(g: QdqGraph, x: str, *, out: int = 8, groups: int = 1, bias: bool = True, **attrs: Any) -> str:
     channels = 4
     args = [x, g.weights((out, channels // groups, 3, 3))]
     if bias:
@@ -117,7 +119,9 @@ CASES: dict[str, tuple[Case, list[str]]] = {
         ["conv2d_transpose"],
     ),
     "gemm": (
-        lambda g: q(g, g.op("Gemm", flat(g), g.weights((7, 120), 0), g.const(g.rng.uniform(-1, 1, 7)), transB=1)),
+        lambda g: q(
+            g, g.op("Gemm", flat(g), g.weights((7, 120), 0), g.const(g.rng.uniform(-1, 1, 7)), transB=1)
+        ),
         ["layout", "dense"],
     ),
     "matmul": (
@@ -129,10 +133,15 @@ CASES: dict[str, tuple[Case, list[str]]] = {
         ["layout", "dense"],
     ),
     "dense_prelu": (
-        lambda g: q(g, g.op("PRelu", g.op("MatMul", flat(g), g.weights((120, 7), 1)), g.const(np.full(7, 0.3)))),
+        lambda g: q(
+            g, g.op("PRelu", g.op("MatMul", flat(g), g.weights((120, 7), 1)), g.const(np.full(7, 0.3)))
+        ),
         ["layout", "dense"],
     ),
-    "max_pool": (lambda g: q0(g, g.op("MaxPool", g.x, kernel_shape=[3, 2], pads=[1, 0, 1, 1])), ["max_pool2d"]),
+    "max_pool": (
+        lambda g: q0(g, g.op("MaxPool", g.x, kernel_shape=[3, 2], pads=[1, 0, 1, 1])),
+        ["max_pool2d"],
+    ),
     "max_pool_ceil": (
         lambda g: q0(g, g.op("MaxPool", g.x, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)),
         ["max_pool2d"],
@@ -189,7 +198,9 @@ CASES: dict[str, tuple[Case, list[str]]] = {
     ),
     "subtract": (lambda g: q(g, g.op("Sub", g.x, q(g, g.op("Abs", g.x)))), ["table", "add"]),
     "weighted_sum": (
-        lambda g: q(g, g.op("Add", g.op("Mul", g.x, g.const(0.3)), g.op("Mul", q(g, g.op("Abs", g.x)), g.const(-2)))),
+        lambda g: q(
+            g, g.op("Add", g.op("Mul", g.x, g.const(0.3)), g.op("Mul", q(g, g.op("Abs", g.x)), g.const(-2)))
+        ),
         ["table", "add"],
     ),
     "sum": (lambda g: q(g, g.op("Sum", g.x, q(g, g.op("Abs", g.x)))), ["table", "add"]),
@@ -198,7 +209,9 @@ CASES: dict[str, tuple[Case, list[str]]] = {
     "affine": (lambda g: q(g, g.op("Add", g.op("Mul", g.x, scales(g)), scales(g))), ["conv2d"]),
     "prelu": (lambda g: q(g, g.op("PRelu", g.x, scales(g, -0.5, 1.5))), ["conv2d"]),
     "multiply_dead_channel": (
-        lambda g: q(g, g.op("Add", g.op("Mul", g.x, g.const(np.reshape([0, 1, 0, 2], (4, 1, 1)))), scales(g))),
+        lambda g: q(
+            g, g.op("Add", g.op("Mul", g.x, g.const(np.reshape([0, 1, 0, 2], (4, 1, 1)))), scales(g))
+        ),
         ["conv2d"],
     ),
     "relu": (lambda g: q(g, g.op("Relu", g.x)), ["table"]),
@@ -233,7 +246,18 @@ CASES: dict[str, tuple[Case, list[str]]] = {
     "transpose": (lambda g: q0(g, g.op("Transpose", g.x, perm=[0, 1, 3, 2])), ["layout"]),
     "shuffle": (lambda g: q0(g, shuffle(g)), ["layout"]),
     "resize": (
-        lambda g: q0(g, g.op("Resize", g.x, "", g.const([1, 1, 2, 3]), mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric")),
+        lambda g: q0(
+            g,
+            g.op(
+                "Resize",
+                g.x,
+                "",
+                g.const([1, 1, 2, 3]),
+                mode="nearest",
+                nearest_mode="floor",
+                coordinate_transformation_mode="asymmetric",
+            ),
+        ),
         ["layout"],
     ),
     "resize_half_pixel": (
@@ -261,7 +285,9 @@ CASES: dict[str, tuple[Case, list[str]]] = {
 
 def kinds(model: onnx.ModelProto) -> list[str]:
     module = integer_module(model)
-    refused = {k: str(r) for k, r in Placement.of(module["main"]).refused.items() if "input is not" not in str(r)}
+    refused = {
+        k: str(r) for k, r in Placement.of(module["main"]).refused.items() if "input is not" not in str(r)
+    }
     assert not refused, refused
     return [kind_of(function) for _, function in composite_calls(module)]
 
@@ -292,7 +318,9 @@ def test_whole_module_runs() -> None:
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     (want,) = session.run(None, inputs)
     assert np.abs(found - want).max() <= 0.0613 * 1.001
     assert np.mean(found == want) > 0.99

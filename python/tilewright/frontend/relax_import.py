@@ -13,14 +13,16 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
-from tilewright.errors import FaultList, UnsupportedModel
+from numpy.typing import NDArray
 from tvm import relax, runtime
 from tvm.ir import GenericConst, IRModule, StringImm
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_convert_map, onnx_input
+
+from tilewright.errors import FaultList, UnsupportedModel
 
 SOURCES = "tilewright.sources"
 DETECTION_OUTPUT = "tilewright.host.detection_output"
@@ -85,7 +87,7 @@ def constant(value: object) -> GenericConst:
     return relax.const(runtime.tensor(np.array(value, order="C")))
 
 
-def _value(expr: Expr | None) -> np.ndarray | None:  # type: ignore[type-arg]
+def _value(expr: Expr | None) -> NDArray[Any] | None:
     if expr is None:
         return None
     if not isinstance(expr, GenericConst):
@@ -271,7 +273,9 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
         known = _get_convert_map()
         for node in graph.node:
             domain, op = _domain(node), node.op_type
-            if (domain, op) in CONVERTERS or (domain == "" and (op in known or op == "Constant") and op != "If"):
+            if (domain, op) in CONVERTERS or (
+                domain == "" and (op in known or op == "Constant") and op != "If"
+            ):
                 continue
             where = f"{domain}::{op}" if domain else op
             self.faults.add(
@@ -297,10 +301,8 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
 
     def _bind(self, expr: Expr, name: str, index: int) -> Expr:
         """Bind to a variable of this name and note the source."""
-        if isinstance(expr, relax.Var | GenericConst | relax.ShapeExpr):
-            bound = expr
-        else:
-            bound = self.bb.emit(expr, name)
+        held = isinstance(expr, relax.Var | GenericConst | relax.ShapeExpr)
+        bound = expr if held else self.bb.emit(expr, name)
         if isinstance(bound, relax.Var):
             self.sources.node_of.setdefault(bound.name, index)
         return bound
@@ -401,4 +403,3 @@ def to_relax(model: onnx.ModelProto) -> IRModule:
     attributes = {SOURCES: importer.sources.dump(), "tilewright.outputs": json.dumps(names)}
     module["main"] = function.with_attrs(attributes)
     return module
-

@@ -9,6 +9,8 @@ import pytest
 import tvm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tvm import relax
+
 from tilewright.relay_passes.integer.emit import Spec, emit
 from tilewright.relay_passes.integer.evaluate import evaluate, same
 from tilewright.relay_passes.integer.ops import (
@@ -27,7 +29,6 @@ from tilewright.relay_passes.integer.ops import (
     Table,
 )
 from tilewright.relay_passes.integer.parse import parse
-from tvm import relax
 
 Rng = np.random.Generator
 
@@ -174,7 +175,9 @@ def test_requantisation_is_exact(m: int, b: int, s: int, dtype: Any) -> None:
 def test_parse_refuses_foreign_bodies() -> None:
     op, specs = random_operator(MaxPool2d, np.random.default_rng(0))
     body = emit(op, specs)
-    with pytest.raises(ValueError, match=r"expected relax.astype in the body of a composite, found relax.nn.max_pool2d"):
+    with pytest.raises(
+        ValueError, match=r"expected relax.astype in the body of a composite, found relax.nn.max_pool2d"
+    ):
         parse(body.with_attr("Composite", "tilewright.conv2d"))
     with pytest.raises(ValueError, match=r"expected a composite tilewright.<kind>, found another function"):
         parse(body.without_attr("Composite"))
