@@ -25,6 +25,7 @@ def run_operator(
     `results` declares type and shape of each result, -1 where a length is known at run time only; `attributes` are
     all of the operator's, in any order. Raises PackageError and DataError as a package with that step would.
 
+    >>> import numpy as np
     >>> run_operator("argmax", [np.array([1, 3, 2], np.int8)], [("int64", ())], axis=0, keepdims=0)
     [array(1)]
     """
