@@ -19,7 +19,15 @@ from typer.testing import CliRunner, Result
 from tilewright.cli.app import app
 
 DEMO = Path(__file__).resolve().parents[2] / "tutorials" / "demo"
-DEMO_MODEL = (str(DEMO / "digits.prototxt"), "--weights", str(DEMO / "digits.caffemodel"), "--mean", "128", "--std", "128")
+DEMO_MODEL = (
+    str(DEMO / "digits.prototxt"),
+    "--weights",
+    str(DEMO / "digits.caffemodel"),
+    "--mean",
+    "128",
+    "--std",
+    "128",
+)
 TARGET = ("--target", "ultra96-w8")
 
 
