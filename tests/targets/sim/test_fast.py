@@ -136,7 +136,9 @@ def test_a_level_is_used_or_refused(machines: dict[str, Overlay]) -> None:
         if level in simd_levels():
             assert FastSimulator(o, level).simd is level
         else:
-            with pytest.raises(ConfigError, match=f"simd={level.name}: this processor or build lacks it; it has PLAIN"):
+            with pytest.raises(
+                ConfigError, match=f"simd={level.name}: this processor or build lacks it; it has PLAIN"
+            ):
                 FastSimulator(o, level)
 
 
@@ -146,7 +148,9 @@ def test_missing_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
             return tmp_path / path
 
     monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Elsewhere())
-    with pytest.raises(ConfigError, match=r"libtilewright_sim.so: the library of the fast simulator is missing; install"):
+    with pytest.raises(
+        ConfigError, match=r"libtilewright_sim.so: the library of the fast simulator is missing; install"
+    ):
         fast.library_path()
 
 
@@ -155,11 +159,15 @@ def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "distribution", distribution)
-    with pytest.raises(ConfigError, match=r"needs tilewright installed; install the project \(pip install -e \.\)"):
+    with pytest.raises(
+        ConfigError, match=r"needs tilewright installed; install the project \(pip install -e \.\)"
+    ):
         fast.library_path()
 
 
 def test_wrong_number_of_layers(machines: dict[str, Overlay]) -> None:
     none = np.zeros(0, np.uint8)
     with pytest.raises(SimError, match="2 layer names for 1 instructions"):
-        FastSimulator(machines["ultra96-w8"]).run(encode_stream([Finish()]), DramImage(none, none, 0, 0), ["a", "b"])
+        FastSimulator(machines["ultra96-w8"]).run(
+            encode_stream([Finish()]), DramImage(none, none, 0, 0), ["a", "b"]
+        )

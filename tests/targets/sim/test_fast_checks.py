@@ -25,7 +25,9 @@ LOAD memory=PARAM n2=64 dram_stride2=16 give=MATRIX+VECTOR+STORE  ; conv
 """
 SUMS = LOADED + "MATRIX n_x=4 width=4 act_x=1 acc_x=1 wait=LOAD give=VECTOR\n"
 STORED = LOADED + "STORE base=WORKSPACE n2=4 dram_stride2=16 wait=LOAD give=LOAD\n"
-DISPLACED = LOADED.replace("LOAD memory=WGT", "LOAD memory=DISP dram_offset=4032 n2=2 dram_stride2=16\nLOAD memory=WGT")
+DISPLACED = LOADED.replace(
+    "LOAD memory=WGT", "LOAD memory=DISP dram_offset=4032 n2=2 dram_stride2=16\nLOAD memory=WGT"
+)
 
 # Listing without its FINISH; part of the message; kind.
 FAULTS: list[tuple[str, str, FaultKind]] = [
@@ -155,7 +157,9 @@ def test_faults(machines: dict[str, Overlay], text: str, message: str, kind: Fau
 @pytest.mark.parametrize("stream", ["LOAD\nLOAD", ""])
 def test_no_finish(machines: dict[str, Overlay], stream: str) -> None:
     instructions, _ = parse_listing(stream)
-    with pytest.raises(FastSimError, match=f"the stream of {len(instructions)} instructions has no FINISH") as error:
+    with pytest.raises(
+        FastSimError, match=f"the stream of {len(instructions)} instructions has no FINISH"
+    ) as error:
         FastSimulator(machines["pynq-z1-w8"]).run(encode_stream(instructions), image())
     assert error.value.kind is FaultKind.FINISH
 
@@ -163,7 +167,12 @@ def test_no_finish(machines: dict[str, Overlay], stream: str) -> None:
 @pytest.mark.parametrize("m", [1 << 24, -(1 << 24)])
 @pytest.mark.parametrize("lane", [0, 15])
 def test_multiplier_out_of_range(machines: dict[str, Overlay], m: int, lane: int) -> None:
-    refuse_record(machines["pynq-z1-w8"], lane, (m, 1, 0), f"m={m} in record {lane} of PARAM is not within -16777215..16777215")
+    refuse_record(
+        machines["pynq-z1-w8"],
+        lane,
+        (m, 1, 0),
+        f"m={m} in record {lane} of PARAM is not within -16777215..16777215",
+    )
 
 
 @pytest.mark.parametrize("s", [0, -1, 63, 1 << 30])
@@ -300,7 +309,9 @@ def test_random_bytes(machines: dict[str, Overlay]) -> None:
     rng = np.random.default_rng(23)
     simulator = FastSimulator(o)
     for _ in range(300):
-        data = rng.integers(0, 256, int(rng.integers(0, 8)) * INSTRUCTION_BYTES + int(rng.integers(2)), np.uint8)
+        data = rng.integers(
+            0, 256, int(rng.integers(0, 8)) * INSTRUCTION_BYTES + int(rng.integers(2)), np.uint8
+        )
         if len(data) >= INSTRUCTION_BYTES:
             data[::INSTRUCTION_BYTES] = data[::INSTRUCTION_BYTES] & 0xF8 | rng.integers(1, 6)
         with pytest.raises(TilewrightError):
