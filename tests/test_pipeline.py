@@ -25,7 +25,8 @@ def small(tmp_path: Path) -> tw.Model:
 
 def prepared() -> NDArray[np.float32]:
     """The images as inputs, by the formula."""
-    return ((IMAGES.astype(np.float32) - 128) / 64).transpose(0, 3, 1, 2)[:, np.newaxis]
+    scaled: NDArray[np.float32] = ((IMAGES.astype(np.float32) - 128) / 64).astype(np.float32)
+    return scaled.transpose(0, 3, 1, 2)[:, np.newaxis]
 
 
 def test_load_takes_the_file_for_what_it_holds(tmp_path: Path) -> None:
