@@ -1,7 +1,7 @@
 """The BYOC hook: TVM's `RunCodegen` gives it the region functions and gets a module that runs them.
 
 The module (`native/region_module.cc`) holds streams, constants and memory maps, is binary-serialisable and so survives
-`export_library`; the process that loads it calls `tilewright.runtime.tvm_module.load` first.
+`export_library`; the process that loads it imports `tilewright` first, which registers the module's kind.
 """
 
 from __future__ import annotations

@@ -102,8 +102,7 @@ def test_an_exported_library_runs_in_a_fresh_process(compiled: Any, tmp_path: Pa
     a, b = _feeds()
     np.savez(tmp_path / "in.npz", a=a, b=b)
     script = f"""
-import tilewright.runtime.tvm_module as tvm_module
-tvm_module.load()
+import tilewright
 import numpy as np, tvm
 data = np.load({str(tmp_path / "in.npz")!r})
 vm = tvm.relax.VirtualMachine(tvm.runtime.load_module({str(library)!r}), tvm.cpu())

@@ -108,8 +108,7 @@ def test_an_exported_network_runs_in_a_fresh_process(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", x)
     script = (
         "import sys, numpy as np, tvm\n"
-        "from tilewright.runtime import tvm_module\n"
-        "tvm_module.load()\n"
+        "import tilewright\n"
         "folder = sys.argv[1]\n"
         "vm = tvm.relax.VirtualMachine(tvm.runtime.load_module(folder + '/net.so'), tvm.cpu())\n"
         "x = tvm.runtime.tensor(np.load(folder + '/x.npy'))\n"
