@@ -175,7 +175,7 @@ def encode_program(program: HostProgram) -> bytes:
         array, tensor = program.constants[number], program.tensors[number]
         if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
             raise PackageError(
-                f"constant {tensor.name}: expected {tensor.dtype} {tensor.shape}, found {array.dtype.name} {array.shape}"
+                f"constant {tensor.name}: expected {tensor.dtype} {tensor.shape}, found {array.dtype} {array.shape}"
             )
         data = array.astype(array.dtype.newbyteorder("<")).tobytes()
         w.u32(number)

@@ -63,7 +63,6 @@ def _write(low: Lowering) -> None:
         low.reject(
             "an operator must be one that the integer level has",
             base.op,
-            "it runs on the host; express it by other operators to change that",
         )
     if plain:
         low.move(cone.value, identity, cone.quant)

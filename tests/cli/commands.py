@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,15 @@ from typer.testing import CliRunner, Result
 from tilewright.cli.app import app
 
 DEMO = Path(__file__).resolve().parents[2] / "tutorials" / "demo"
-DEMO_MODEL = (str(DEMO / "digits.prototxt"), "--weights", str(DEMO / "digits.caffemodel"), "--mean", "128", "--std", "128")
+DEMO_MODEL = (
+    str(DEMO / "digits.prototxt"),
+    "--weights",
+    str(DEMO / "digits.caffemodel"),
+    "--mean",
+    "128",
+    "--std",
+    "128",
+)
 TARGET = ("--target", "ultra96-w8")
 
 
@@ -64,8 +72,8 @@ def node(op: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: A
 def write_model(
     path: Path,
     nodes: Sequence[onnx.NodeProto],
-    weights: dict[str, NDArray[np.generic]],
-    inputs: dict[str, Sequence[int | str]],
+    weights: Mapping[str, NDArray[np.generic]],
+    inputs: Mapping[str, Sequence[int | str]],
     outputs: Sequence[str],
 ) -> Path:
     """Write an ONNX model of float inputs and outputs."""

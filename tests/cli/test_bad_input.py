@@ -11,9 +11,19 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
-from tests.cli.commands import DEMO, DEMO_MODEL, TARGET, fault, invoke, node, process, small_model, write_model
 
 import tilewright as tw
+from tests.cli.commands import (
+    DEMO,
+    DEMO_MODEL,
+    TARGET,
+    fault,
+    invoke,
+    node,
+    process,
+    small_model,
+    write_model,
+)
 from tilewright.frontend.caffe import read_caffemodel, write_caffemodel
 from tilewright.targets.config import Overlay
 
@@ -76,7 +86,10 @@ def test_missing_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("net.caffemodel", "holds the weights of a Caffe network; give its prototxt, and this file as weights"),
+        (
+            "net.caffemodel",
+            "holds the weights of a Caffe network; give its prototxt, and this file as weights",
+        ),
         ("net.twp", "is a compiled package; give it to `tilewright run` or `tilewright evaluate`"),
         ("net.tflite", "is a TensorFlow Lite model; convert it to ONNX, with tf2onnx for instance"),
     ],
@@ -97,13 +110,16 @@ def test_weights_of_an_onnx_file() -> None:
         f"weights: {path} is an ONNX file, which holds its weights itself; "
         f"leave {CAFFEMODEL} out, or give the prototxt that belongs to it"
     )
-    assert supported(path, "--weights", "random:x") == "weights: expected a number as seed, found 'x'; give random:1"
+    assert (
+        supported(path, "--weights", "random:x")
+        == "weights: expected a number as seed, found 'x'; give random:1"
+    )
 
 
 def test_weights_that_do_not_fit_the_topology(tmp_path: Path) -> None:
     path = tmp_path / "net.prototxt"
     text = PROTOTXT.read_text(encoding="utf-8")
-    path.write_text(text.replace("kernel_size: 3", "kernel_size: 5"), encoding="utf-8")
+    path.write_text(text.replace("kernel_size: 3 pad: 1", "kernel_size: 5 pad: 2"), encoding="utf-8")
     message = supported(path, "--weights", CAFFEMODEL)
     assert len(message.splitlines()) == 1 + text.count("kernel_size: 3 pad"), "every layer is listed"
     assert "conv1" in message and "res_a" in message
@@ -128,7 +144,9 @@ def test_weights_that_are_no_numbers(tmp_path: Path, value: float) -> None:
 @pytest.mark.parametrize("shape", [(1, 3, 0, 8), (1, 3, "height", 8), (1, "c", "h", "w")])
 def test_zero_sized_and_dynamic_shapes(tmp_path: Path, shape: tuple[int | str, ...]) -> None:
     message = supported(small_model(tmp_path / "net.onnx", shape=shape))
-    assert "input x" in message and ("--input-shape" in message or "expected dimensions of at least 1" in message)
+    assert "input x" in message and (
+        "--input-shape" in message or "expected dimensions of at least 1" in message
+    )
 
 
 @pytest.mark.parametrize("text", ["x", "x=", "x=1,a", "=1,3", "x=1,0,8,8"])
@@ -180,7 +198,9 @@ def test_unknown_target() -> None:
 
 
 def test_wrong_preprocessing_is_listed_at_once() -> None:
-    message = supported(DEMO / "digits.onnx", "--mean", "a,b", "--std", "0", "--crop", "x", "--input-shape", "q")
+    message = supported(
+        DEMO / "digits.onnx", "--mean", "a,b", "--std", "0", "--crop", "x", "--input-shape", "q"
+    )
     first, *faults = message.splitlines()
     assert first == "4 faults"
     assert [line.split(":")[0].strip() for line in faults] == ["--crop", "--mean", "--std", "--input-shape"]
@@ -221,7 +241,10 @@ def test_empty_calibration(tmp_path: Path) -> None:
     folder.mkdir()
     assert compile_small(tmp_path, "--calibration", folder).startswith(f"{folder}: holds no image")
     np.savez(tmp_path / "none.npz", images=np.zeros((0, 8, 8, 3), np.uint8))
-    assert compile_small(tmp_path, "--calibration", tmp_path / "none.npz") == f"{tmp_path}/none.npz: holds no image"
+    assert (
+        compile_small(tmp_path, "--calibration", tmp_path / "none.npz")
+        == f"{tmp_path}/none.npz: holds no image"
+    )
     assert "no such file or folder" in compile_small(tmp_path, "--calibration", tmp_path / "nowhere")
 
 
@@ -295,7 +318,11 @@ def damage(path: Path, change: Callable[[bytearray], bytes | bytearray]) -> None
 )
 @pytest.mark.parametrize("command", [("run", "--input", "random:1"), ("evaluate", "--data", "x.npz")])
 def test_damaged_package(
-    demo_package: Path, tmp_path: Path, change: Callable[[bytearray], bytes], text: str, command: tuple[str, ...]
+    demo_package: Path,
+    tmp_path: Path,
+    change: Callable[[bytearray], bytes],
+    text: str,
+    command: tuple[str, ...],
 ) -> None:
     path = tmp_path / "net.twp"
     shutil.copy(demo_package, path)

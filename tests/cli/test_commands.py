@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.cli.commands import DEMO, DEMO_MODEL, TARGET, document, fault, invoke, process, small_model
 
 import tilewright as tw
+from tests.cli.commands import DEMO, DEMO_MODEL, TARGET, document, fault, invoke, process, small_model
 
 DEMO_MACS = 6_832_768
 """Of the ONNX graph; `tests/test_accelerator_macs.py` counts them."""
@@ -18,7 +18,14 @@ DEMO_MACS = 6_832_768
 
 def test_compile_json(demo_compiled: tuple[Path, dict[str, object]]) -> None:
     path, found = demo_compiled
-    assert list(found) == ["schema", "accelerator_macs", "host_macs", "regions", "instructions", "package_bytes"]
+    assert list(found) == [
+        "schema",
+        "accelerator_macs",
+        "host_macs",
+        "regions",
+        "instructions",
+        "package_bytes",
+    ]
     assert (found["schema"], found["accelerator_macs"], found["host_macs"]) == (1, DEMO_MACS, 0)
     assert found["regions"] == 1
     assert found["package_bytes"] == path.stat().st_size
@@ -29,7 +36,16 @@ def test_compile_json(demo_compiled: tuple[Path, dict[str, object]]) -> None:
 
 def test_compile_text_and_strip(demo_package: Path, tmp_path: Path) -> None:
     output = tmp_path / "net.twp"
-    result = invoke("compile", small_model(tmp_path / "net.onnx"), *TARGET, "--calibration", "random:1", "--strip", "-o", output)
+    result = invoke(
+        "compile",
+        small_model(tmp_path / "net.onnx"),
+        *TARGET,
+        "--calibration",
+        "random:1",
+        "--strip",
+        "-o",
+        output,
+    )
     assert result.exit_code == 0
     assert result.stdout.splitlines()[1] == "MACs on the accelerator: 8,640, on the host: 0"
     assert result.stderr == "note: net has random calibration; its answers mean nothing\n"
@@ -161,20 +177,27 @@ def test_quantised_model_needs_no_calibration_and_has_no_float(tmp_path: Path) -
     samples = np.random.default_rng(1).standard_normal((20, 1, 3, 8, 8)).astype(np.float32)
     (tmp_path / "qdq.onnx").write_bytes(tw.quantize(model, iter(samples)).proto.SerializeToString())
     output = tmp_path / "net.twp"
-    assert document(invoke("compile", tmp_path / "qdq.onnx", *TARGET, "-o", output, "--json"))["host_macs"] == 0
+    assert (
+        document(invoke("compile", tmp_path / "qdq.onnx", *TARGET, "-o", output, "--json"))["host_macs"] == 0
+    )
     np.savez(tmp_path / "set.npz", images=np.zeros((4, 8, 8, 3), np.uint8), labels=np.arange(4))
     found = document(invoke("evaluate", output, "--data", tmp_path / "set.npz", "--json"))
     assert found["float"] is None
     assert found["quantised"]["top5"] == found["simulated"]["top5"] == 100
-    assert fault(invoke("compile", tmp_path / "qdq.onnx", *TARGET, "--calibration", "random:1", "-o", output)) == (
-        "model qdq: the model is quantised already and keeps its own scales; leave the calibration out"
-    )
+    assert fault(
+        invoke("compile", tmp_path / "qdq.onnx", *TARGET, "--calibration", "random:1", "-o", output)
+    ) == ("model qdq: the model is quantised already and keeps its own scales; leave the calibration out")
 
 
 def test_label_offset_is_kept(tmp_path: Path) -> None:
     output = tmp_path / "net.twp"
     model = small_model(tmp_path / "net.onnx")
-    assert invoke("compile", model, *TARGET, "--calibration", "random:1", "--label-offset", "1", "-o", output).exit_code == 0
+    assert (
+        invoke(
+            "compile", model, *TARGET, "--calibration", "random:1", "--label-offset", "1", "-o", output
+        ).exit_code
+        == 0
+    )
     np.savez(tmp_path / "set.npz", images=np.zeros((1, 8, 8, 3), np.uint8), labels=[4])
     message = fault(invoke("evaluate", output, "--data", tmp_path / "set.npz"))
     assert "expected a class 0..4, found label 4 + offset 1" in message
@@ -187,9 +210,20 @@ def test_labels_of_the_calibration_set_name_the_classes(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "images" / "a.png")
     (folder / "labels.csv").write_text("file,label,name\na.png,2,tench\n", encoding="utf-8")
     output = tmp_path / "net.twp"
-    assert invoke("compile", small_model(tmp_path / "n.onnx"), *TARGET, "--calibration", folder, "-o", output).exit_code == 0
+    assert (
+        invoke(
+            "compile", small_model(tmp_path / "n.onnx"), *TARGET, "--calibration", folder, "-o", output
+        ).exit_code
+        == 0
+    )
     found = document(invoke("run", output, "--input", "random:1", "--json"))
-    assert {row["index"]: row["label"] for row in found["top"]} == {0: None, 1: None, 2: "tench", 3: None, 4: None}
+    assert {row["index"]: row["label"] for row in found["top"]} == {
+        0: None,
+        1: None,
+        2: "tench",
+        3: None,
+        4: None,
+    }
 
 
 def test_a_symbolic_batch_is_one(tmp_path: Path) -> None:
@@ -207,8 +241,20 @@ def test_help_has_examples() -> None:
 
 
 def test_process_prints_only_json_on_stdout(demo_package: Path) -> None:
-    found = process("compile", DEMO / "digits.onnx", *TARGET, "--calibration", "random:2", "-o", demo_package.parent / "p.twp", "--json")
-    assert (found.returncode, found.stderr) == (0, "note: digits has random calibration; its answers mean nothing\n")
+    found = process(
+        "compile",
+        DEMO / "digits.onnx",
+        *TARGET,
+        "--calibration",
+        "random:2",
+        "-o",
+        demo_package.parent / "p.twp",
+        "--json",
+    )
+    assert (found.returncode, found.stderr) == (
+        0,
+        "note: digits has random calibration; its answers mean nothing\n",
+    )
     assert found.stdout.startswith('{\n  "schema": 1,')
 
 

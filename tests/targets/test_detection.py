@@ -32,7 +32,9 @@ def _decode(code: int, prior: F32, variance: F32, delta: F32) -> F32:
     if code == 2:
         middle, half = centre + d[:, :2] * size, np.exp(d[:, 2:]) * size / 2
         return np.concatenate([middle - half, middle + half], 1)
-    return np.asarray(prior + d * (np.concatenate([size, size], 1) if code == 3 else np.float32(1)), np.float32)
+    return np.asarray(
+        prior + d * (np.concatenate([size, size], 1) if code == 3 else np.float32(1)), np.float32
+    )
 
 
 def _overlap(a: F32, b: F32) -> float:

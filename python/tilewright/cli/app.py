@@ -35,7 +35,9 @@ class _Group(TyperGroup):
                 raise
             # Outputs have messages of their own: this is a library's temporary file.
             where = error.filename or "a temporary file"
-            say(f"error: {where} cannot be written: {error.strerror}; free space, or set TMPDIR to another folder")
+            say(
+                f"error: {where} cannot be written: {error.strerror}; free space, or set TMPDIR to another folder"
+            )
             raise typer.Exit(EXIT_FAULT) from None
 
 

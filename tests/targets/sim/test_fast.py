@@ -88,14 +88,14 @@ def test_strided_copies(machines: dict[str, Overlay], name: str) -> None:
         n0, n1, n2 = (int(v) for v in rng.integers(1, 5, 3))
         strides = [int(v) for v in rng.permutation([1, n2, n2 * n1])]
         dram_strides = [half * int(v) for v in rng.integers(0, 40, 3)]
-        counts = dict(n0=n0, n1=n1, n2=n2)
+        counts = {"n0": n0, "n1": n1, "n2": n2}
         out = [half * int(v) for v in (n1 * n2, n2, 1)]
         body: list[Instruction] = [
             Load(memory=Memory.ACT, dram_offset=half * int(rng.integers(0, 40)), dram_stride0=dram_strides[0],
                  dram_stride1=dram_strides[1], dram_stride2=dram_strides[2], address=7, stride0=strides[0],
                  stride1=strides[1], stride2=strides[2], **counts),
-            Store(base=Base.WORKSPACE, dram_stride0=out[0], dram_stride1=out[1], dram_stride2=out[2], address=7,
-                  stride0=strides[0], stride1=strides[1], stride2=strides[2], **counts),
+            Store(base=Base.WORKSPACE, dram_stride0=out[0], dram_stride1=out[1], dram_stride2=out[2],
+                  address=7, stride0=strides[0], stride1=strides[1], stride2=strides[2], **counts),
             Load(base=Base.WORKSPACE, dram_stride2=half, address=2000, n2=n0 * n1 * n2),
             Store(base=Base.OUTPUT, dram_offset=half, dram_stride2=half, address=2000, n2=n0 * n1 * n2),
         ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""VECTOR's arithmetic in the fast simulator against exact Python integers: ties, signs, extremes of m, B and s."""
+"""VECTOR in the fast simulator against exact Python integers: ties, signs, extremes of m, B and s."""
 
 from __future__ import annotations
 
@@ -57,8 +57,9 @@ def run(
     stream: list[Instruction] = [
         Load(memory=Memory.ACT, dram_stride2=LANES, n2=3),
         Load(memory=Memory.PARAM, dram_offset=3 * LANES, dram_stride2=16, n2=len(parameters) // 16),
-        Vector(op=op, in_planes=1, src_plane=1, out_planes=1, dst_base=8, dst_plane=1, hi=HIGHEST, src2_base=2,
-               src_zp=zero, src2_zp=zero & 255, depthwise_base=2 * LANES, negative=int(negative), out_zp=out),
+        Vector(op=op, in_planes=1, src_plane=1, out_planes=1, dst_base=8, dst_plane=1, hi=HIGHEST,
+               src2_base=2, src_zp=zero, src2_zp=zero & 255, depthwise_base=2 * LANES,
+               negative=int(negative), out_zp=out),
         Store(base=Base.OUTPUT, dram_stride2=LANES, address=8, n2=2),
     ]  # fmt: skip
     image = DramImage(constants, constants[:0], 0, 2 * LANES)

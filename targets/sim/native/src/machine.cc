@@ -27,7 +27,8 @@ Machine::Machine(const Overlay& overlay)
       o_(overlay),
       bipolar_(overlay.inp_bits == 1 ? 1 : 0),
       out16_((overlay.block_out + 15) / 16 * 16),
-      dram_granule_(overlay.half_word_bytes() < isa::kRecordBytes ? overlay.half_word_bytes() : isa::kRecordBytes) {
+      dram_granule_(overlay.half_word_bytes() < isa::kRecordBytes ? overlay.half_word_bytes()
+                                                                  : isa::kRecordBytes) {
   auto size = [](std::int64_t a, std::int64_t b) { return static_cast<std::size_t>(a * b); };
   act_.resize(size(o_.act_half_words, o_.block_in));
   wgt_.resize(size(o_.wgt_tiles, o_.tile_bytes()));
@@ -52,7 +53,8 @@ void Machine::Reset(const Segments& segments) {
   for (std::size_t base = 0; base < segments.size(); ++base) {
     // Constants and inputs are never written: their logs only say how long they are.
     const unsigned writers = base % 2 == 1 ? Mask({kStore}) : 0, readers = base % 2 == 1 ? Mask({kLoad}) : 0;
-    dram_log_[base].Reset({"byte", kSegmentNames[base], granule}, segments[base].size / granule, writers, readers);
+    dram_log_[base].Reset({"byte", kSegmentNames[base], granule}, segments[base].size / granule, writers,
+                          readers);
   }
   tokens_.Reset();
   index_ = 0;
@@ -81,10 +83,11 @@ bool Machine::FailConflict(const Conflict& c, const AccessLog& log, const char* 
       return Fail(FaultKind::kOverlap, "writes %s %zu of %s more than once", label.row, row, label.memory);
     default:
       fault_->other = tokens_.IndexOf(c.unit, c.number);
-      return Fail(FaultKind::kRace,
-                  "%s %s %zu of %s, which instruction %lld %s, and no token orders the two; %s must wait for %s",
-                  verb, label.row, row, label.memory, static_cast<long long>(fault_->other),
-                  c.other_wrote ? "writes" : "reads", UnitName(unit_), UnitName(c.unit));
+      return Fail(
+          FaultKind::kRace,
+          "%s %s %zu of %s, which instruction %lld %s, and no token orders the two; %s must wait for %s",
+          verb, label.row, row, label.memory, static_cast<long long>(fault_->other),
+          c.other_wrote ? "writes" : "reads", UnitName(unit_), UnitName(c.unit));
   }
 }
 
@@ -111,14 +114,16 @@ bool Machine::CheckLast(const AccessLog& log, const char* verb, std::int64_t las
 }
 
 template <std::size_t N>
-bool Machine::CheckFields(const std::uint8_t* bytes, const char* name, const isa::Field (&fields)[N], int bits,
-                          int own) {
+bool Machine::CheckFields(const std::uint8_t* bytes, const char* name, const isa::Field (&fields)[N],
+                          int bits, int own) {
   for (const isa::Field& f : fields) {
-    const std::int64_t value = f.is_signed ? isa::GetSigned(bytes, f.offset, f.width)
-                                           : static_cast<std::int64_t>(isa::GetBits(bytes, f.offset, f.width));
+    const std::int64_t value = f.is_signed
+                                   ? isa::GetSigned(bytes, f.offset, f.width)
+                                   : static_cast<std::int64_t>(isa::GetBits(bytes, f.offset, f.width));
     if (value < f.lo || value > f.hi)
       return Fail(FaultKind::kEncoding, "%s.%s: %lld is not in %lld..%lld; %s", name, f.name,
-                  static_cast<long long>(value), static_cast<long long>(f.lo), static_cast<long long>(f.hi), f.doc);
+                  static_cast<long long>(value), static_cast<long long>(f.lo), static_cast<long long>(f.hi),
+                  f.doc);
   }
   // The first two fields are `wait` and `give`.
   for (const isa::Field* f : {&fields[0], &fields[1]})
@@ -159,14 +164,15 @@ bool Machine::Execute(int unit, const I& instruction) {
   unit_ = unit;
   const int missing = tokens_.Begin(unit, instruction.wait, index_, &clock_);
   if (missing >= 0)
-    return Fail(FaultKind::kToken, "waits for a token from %s, but none was given before; an earlier %s must give to %s",
+    return Fail(FaultKind::kToken,
+                "waits for a token from %s, but none was given before; an earlier %s must give to %s",
                 UnitName(missing), UnitName(missing), UnitName(unit));
   if (!UnitType(this).Execute(instruction)) return false;
   ++stats_->instructions[static_cast<std::size_t>(unit)];
   const int full = tokens_.End(unit, instruction.give, clock_);
   if (full < 0) return true;
-  return Fail(FaultKind::kToken, "token counter %s->%s reaches %d, it holds %d", UnitName(unit), UnitName(full),
-              isa::kTokenMax + 1, isa::kTokenMax);
+  return Fail(FaultKind::kToken, "token counter %s->%s reaches %d, it holds %d", UnitName(unit),
+              UnitName(full), isa::kTokenMax + 1, isa::kTokenMax);
 }
 
 bool Machine::Finish() {
@@ -176,7 +182,8 @@ bool Machine::Finish() {
       if (tokens_.count(from, to) != 0)
         left += std::string(left.empty() ? "" : ", ") + UnitName(from) + "->" + UnitName(to) + " " +
                 std::to_string(tokens_.count(from, to));
-  return left.empty() || Fail(FaultKind::kToken, "tokens are left: %s; each token given must be waited for", left.c_str());
+  return left.empty() ||
+         Fail(FaultKind::kToken, "tokens are left: %s; each token given must be waited for", left.c_str());
 }
 
 bool Machine::Step(const std::uint8_t* bytes) {
@@ -204,10 +211,12 @@ bool Machine::Run(const std::uint8_t* stream, std::size_t size, const Segments& 
   Reset(segments);
   index_ = -1;
   for (const Segment& segment : segments)
-    if (segment.data == nullptr && segment.size != 0) return Fail(FaultKind::kArgument, "a segment without data");
+    if (segment.data == nullptr && segment.size != 0)
+      return Fail(FaultKind::kArgument, "a segment without data");
   constexpr std::size_t kBytes = isa::kInstructionBytes;
   if (size % kBytes != 0 || (stream == nullptr && size != 0))
-    return Fail(FaultKind::kEncoding, "a stream is a multiple of %zu bytes, found %zu; is it cut off?", kBytes, size);
+    return Fail(FaultKind::kEncoding, "a stream is a multiple of %zu bytes, found %zu; is it cut off?",
+                kBytes, size);
   const std::size_t count = size / kBytes;
   if (count > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()))
     return Fail(FaultKind::kArgument, "a stream has at most 2^31-1 instructions, found %zu", count);
@@ -217,7 +226,8 @@ bool Machine::Run(const std::uint8_t* stream, std::size_t size, const Segments& 
   for (std::size_t n = 0; n < count; ++n) {
     index_ = static_cast<std::int64_t>(n);
     if (!CheckEncoding(stream + n * kBytes)) return false;
-    if (finish == count && isa::GetOpcode(stream + n * kBytes) == static_cast<int>(isa::Opcode::kFinish)) finish = n;
+    if (finish == count && isa::GetOpcode(stream + n * kBytes) == static_cast<int>(isa::Opcode::kFinish))
+      finish = n;
   }
   index_ = -1;
   if (finish == count) return Fail(FaultKind::kFinish, "the stream of %zu instructions has no FINISH", count);
