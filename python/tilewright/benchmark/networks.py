@@ -183,7 +183,7 @@ class Case:
 def find_data(option: str | None = None) -> Path | None:
     """The folder of models and images: `option`, else TILEWRIGHT_DATA, else `../shared/data` of the repository."""
     default = Path(__file__).resolve().parents[4] / "shared" / "data"
-    path = Path(option or os.environ.get("TILEWRIGHT_DATA", default))
+    path = Path(option or os.environ.get("TILEWRIGHT_DATA") or default)
     return path if path.is_dir() else None
 
 
