@@ -20,7 +20,14 @@ from tilewright.codegen.lift import node as lift_node
 from tilewright.relay_passes.integer.parse import kind_of
 from tilewright.relay_passes.placement import Placement
 from tilewright.relay_passes.predicate import Reject, Verdict
-from tilewright.relay_passes.rewrite import bindings_of, finish, symbol_of, used
+from tilewright.relay_passes.rewrite import (
+    bindings_of,
+    finish,
+    symbol_of,
+    used,
+    with_same_blocks,
+    with_unique_names,
+)
 from tilewright.targets.config import Overlay
 
 CODEGEN = "tilewright"
@@ -152,16 +159,8 @@ def _named(module: IRModule) -> IRModule:
             call = relax.Call(symbols[call.op.name_hint], call.args, ret_ty=call.ty)
             binding = relax.VarBinding(binding.var, call)
         bindings.append(binding)
-    functions[main] = _same_blocks(functions[main], bindings)
+    functions[main] = with_same_blocks(functions[main], bindings)
     return IRModule(functions, attrs=module.attrs)
-
-
-def _same_blocks(function: relax.Function, bindings: list[relax.VarBinding]) -> relax.Function:
-    rest = iter(bindings)
-    blocks = [type(block)([next(rest) for _ in block.bindings]) for block in function.body.blocks]
-    body = relax.SeqExpr(blocks, function.body.body)
-    relax.expr._update_type(body, function.body.body.ty)
-    return relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
 
 
 def is_region(function: object) -> bool:
@@ -200,5 +199,6 @@ class Partition:
         module = _to_host(module, find_evictions(module, lambda node: check(node, self.overlay)))
         module = relax.transform.MergeCompositeFunctions()(module)
         module = _named(module)
+        module["main"] = with_unique_names(module["main"])
         assert_integer(module)
         return module

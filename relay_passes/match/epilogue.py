@@ -135,7 +135,11 @@ def _apply(low: Lowering, e: Epilogue, call: Apply, const: Const | None, first: 
     elif call.op in _SLOPES:
         if e.slope is not None or e.bounded:
             found = "two" if e.slope is not None else "one after Relu or Clip"
-            low.reject("at most one PReLU may come before QuantizeLinear, and no bound before it", found, _ONE_ROUNDING)
+            low.reject(
+                "at most one PReLU may come before QuantizeLinear, and no bound before it",
+                found,
+                _ONE_ROUNDING,
+            )
         e.slope = np.array([float(call.attrs.alpha)]) if call.op == "nn.leakyrelu" else _prelu(low, call)
     elif call.op in ("add", "subtract"):
         _add(low, e, call, _numbers(low, call, const), first)
@@ -151,7 +155,9 @@ def _add(low: Lowering, e: Epilogue, call: Apply, numbers: F64, first: bool) -> 
     elif call.op == "subtract":
         numbers = -numbers
     if e.bounded and numbers.size > 1:
-        low.reject("what is added after Relu or Clip must be one number", f"{numbers.size} numbers", _ONE_ROUNDING)
+        low.reject(
+            "what is added after Relu or Clip must be one number", f"{numbers.size} numbers", _ONE_ROUNDING
+        )
     e.offset = e.offset + numbers
     e.lo, e.hi = e.lo + float(numbers[0]), e.hi + float(numbers[0])
 

@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from tvm import relax, runtime
-from tvm.ir import GenericConst, IRModule
+from tvm.ir import GenericConst, IRModule, StringImm
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_convert_map, onnx_input
 
 from tilewright.errors import FaultList, UnsupportedModel
@@ -233,7 +233,7 @@ def _detection_output(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes
     return relax.call_pure_packed(
         DETECTION_OUTPUT,
         *inputs,
-        relax.StringImm(json.dumps(plain, sort_keys=True)),
+        StringImm(json.dumps(plain, sort_keys=True)),
         ty_args=relax.TensorType(dtype="float32", ndim=4),
     )
 
