@@ -92,7 +92,6 @@ _REDUCTIONS = {
 }
 
 
-
 def _types(doc: str) -> tuple[HostDType, ...]:
     """Types that a one-line doc names; all where it says any type."""
     return HOST_DTYPES if "any type" in doc else tuple(t for t in HOST_DTYPES if t in doc)
@@ -123,7 +122,13 @@ HOST_OPS: tuple[HostOp, ...] = (
         types=("int8", "uint8", "int32"),
     ),
     HostOp("softmax", (1, 1), "exp(x - max) / sum of it, along `axis`; float32.", (_AXIS,), types=_FLOAT),
-    HostOp("log_softmax", (1, 1), "x - max - log(sum(exp(x - max))), along `axis`; float32.", (_AXIS,), types=_FLOAT),
+    HostOp(
+        "log_softmax",
+        (1, 1),
+        "x - max - log(sum(exp(x - max))), along `axis`; float32.",
+        (_AXIS,),
+        types=_FLOAT,
+    ),
     HostOp(
         "argmax", (1, 1), "Index of the first largest along `axis`, int64 or int32; any type.", (_AXIS, _KEEP)
     ),

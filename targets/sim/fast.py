@@ -231,8 +231,8 @@ def _raise(fault: _Fault, stream: bytes, layers: Sequence[str]) -> None:
     if kind is FaultKind.ENCODING:
         decode_stream(stream)  # raises EncodingError with every fault of the stream, not only the first
     text = _text(fault)
-    if other >= 0:
-        text = f"{text}; that is {_where(other, stream, layers)}"
+    if other >= 0:  # say of the other instruction what it is
+        text = text.replace(f"which instruction {other} ", f"which {_where(other, stream, layers)} ", 1)
     where = _where(instruction, stream, layers) if instruction >= 0 else ""
     raise FastSimError(Fault(text, where), kind, instruction, other)
 

@@ -375,7 +375,7 @@ BAD = [
 def test_illegal_steps_are_refused(
     op: str, arrays: list[Array], results: Any, attributes: dict[str, Any], text: str
 ) -> None:
-    with pytest.raises(PackageError, match=rf"^step 0 \({op} giving out0\): ") as caught:
+    with pytest.raises(PackageError, match=rf"step 0 \({op}( giving out0)?\): ") as caught:
         run_host(op, arrays, results, **attributes)
     assert text in str(caught.value)
 

@@ -26,7 +26,8 @@ bool AnyZero(const std::uint8_t* values, std::size_t count) {
 
 }  // namespace
 
-void AccessLog::Reset(std::size_t rows, unsigned writers, unsigned readers) {
+void AccessLog::Reset(const Label& label, std::size_t rows, unsigned writers, unsigned readers) {
+  label_ = label;
   initialised_.assign(rows, 0);
   for (int u = 0; u < kUnits; ++u) {
     wrote_[u].assign(writers >> u & 1 ? rows : 0, 0);

@@ -30,8 +30,16 @@ struct Conflict {
 
 class AccessLog {
  public:
+  // How messages name a row: "half word 7 of ACT"; `scale` is what a row counts, bytes of a DRAM granule.
+  struct Label {
+    const char* row = "";
+    const char* memory = "";
+    std::size_t scale = 1;
+  };
+
   // Forgets everything. `writers` and `readers` are masks of the units that ever do so.
-  void Reset(std::size_t rows, unsigned writers, unsigned readers);
+  void Reset(const Label& label, std::size_t rows, unsigned writers, unsigned readers);
+  const Label& label() const { return label_; }
 
   // Log an access of the instruction with this clock (clock[unit] is its own number) to rows
   // first .. first+count-1. Return false and describe the first conflict.
@@ -50,6 +58,7 @@ class AccessLog {
   bool Unordered(const std::array<std::vector<std::int32_t>, kUnits>& log, int unit, const Clock& clock,
                  std::size_t first, std::size_t count, bool wrote, Conflict* conflict) const;
 
+  Label label_;
   std::vector<std::uint8_t> initialised_;
   std::array<std::vector<std::int32_t>, kUnits> wrote_;  // empty where the unit never writes
   std::array<std::vector<std::int32_t>, kUnits> read_;

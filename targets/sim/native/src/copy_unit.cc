@@ -7,40 +7,30 @@
 namespace tilewright {
 namespace {
 
-constexpr const char* kSegmentNames[] = {"CONSTANT", "WORKSPACE", "INPUT", "OUTPUT"};
 constexpr int kWorkspace = 1, kOutput = 3;
 
 }  // namespace
 
 // Every address is a sum of products of non-negative numbers, so the last element has the largest.
 template <typename I>
-bool CopyUnit::CheckRange(const I& i, std::size_t element_bytes, std::size_t alignment, std::size_t rows,
-                          const char* memory, const char* row_name) {
+bool CopyUnit::CheckRange(const I& i, std::size_t element_bytes, std::size_t alignment, const AccessLog& pad,
+                          const char* pad_verb, const char* dram_verb) {
   const std::uint64_t counts[3] = {i.n0, i.n1, i.n2};
   const std::uint64_t strides[3] = {i.stride0, i.stride1, i.stride2};
   const std::uint64_t dram_strides[3] = {i.dram_stride0, i.dram_stride1, i.dram_stride2};
+  if (i.dram_offset % alignment)
+    return m_.Fail(FaultKind::kAlignment, "dram_offset=%u is not a multiple of %zu bytes", i.dram_offset, alignment);
   std::uint64_t row = i.address, end = std::uint64_t{i.dram_offset} + element_bytes;
-  bool aligned = i.dram_offset % alignment == 0;
-  std::uint64_t odd = i.dram_offset;
   for (int k = 0; k < 3; ++k) {
     row += (counts[k] - 1) * strides[k];
     end += (counts[k] - 1) * dram_strides[k];
-    if (aligned && counts[k] > 1 && dram_strides[k] % alignment != 0) {
-      aligned = false;
-      odd += dram_strides[k];
-    }
+    if (counts[k] > 1 && dram_strides[k] % alignment)
+      return m_.Fail(FaultKind::kAlignment, "dram_stride%d=%llu is not a multiple of %zu bytes", k,
+                     static_cast<unsigned long long>(dram_strides[k]), alignment);
   }
-  if (!aligned)
-    return m_.Fail(FaultKind::kAlignment, "DRAM byte %llu of %s is not a multiple of %zu",
-                   static_cast<unsigned long long>(odd), kSegmentNames[i.base], alignment);
-  if (row >= rows)
-    return m_.Fail(FaultKind::kAddress, "%s %s %llu is outside 0..%lld", memory, row_name,
-                   static_cast<unsigned long long>(row), static_cast<long long>(rows) - 1);
-  const Segment& segment = m_.segments_[i.base];
-  if (end > segment.size)
-    return m_.Fail(FaultKind::kAddress, "DRAM bytes up to %llu of %s, which has %zu",
-                   static_cast<unsigned long long>(end), kSegmentNames[i.base], segment.size);
-  return true;
+  if (!m_.CheckLast(pad, pad_verb, static_cast<std::int64_t>(row))) return false;
+  const std::uint64_t granule = static_cast<std::uint64_t>(m_.dram_granule_);
+  return m_.CheckLast(m_.dram_log_[i.base], dram_verb, static_cast<std::int64_t>(end / granule - 1));
 }
 
 // Calls f(row, DRAM byte, count) for runs of elements that are contiguous on both sides.
@@ -68,29 +58,33 @@ bool CopyUnit::Execute(const isa::Load& i) {
   const std::size_t tile = static_cast<std::size_t>(o.tile_bytes());
   const std::size_t lanes = static_cast<std::size_t>(o.block_in);
   struct Target {
-    const char *memory, *row_name;
     AccessLog* log;
     std::size_t bytes, alignment;
   };
   const Target targets[] = {
-      {"ACT", "half word", &m_.act_log_, half, half},
-      {"WGT", "tile", &m_.wgt_log_, tile, half},
-      {"PARAM", "record", &m_.param_log_, isa::kRecordBytes, std::min<std::size_t>(half, isa::kRecordBytes)},
-      {"DISP", "entry", &m_.disp_log_, lanes, half},
+      {&m_.act_log_, half, half},
+      {&m_.wgt_log_, tile, half},
+      {&m_.param_log_, isa::kRecordBytes, std::min<std::size_t>(half, isa::kRecordBytes)},
+      {&m_.disp_log_, lanes, half},
   };
   const Target& t = targets[i.memory];
-  if (!CheckRange(i, t.bytes, t.alignment, t.log->rows(), t.memory, t.row_name)) return false;
+  if (!CheckRange(i, t.bytes, t.alignment, *t.log, "writes", "reads")) return false;
+  const std::uint64_t elements = std::uint64_t{i.n0} * i.n1 * i.n2;
+  if (elements > t.log->rows())
+    return m_.Fail(FaultKind::kOverlap, "writes %llu elements, but the memory has %zu rows",
+                   static_cast<unsigned long long>(elements), t.log->rows());
   const std::uint8_t* data = m_.segments_[i.base].data;
   const bool written_by_store = i.base == kWorkspace || i.base == kOutput;
   const std::size_t granule = static_cast<std::size_t>(m_.dram_granule_);
+  std::size_t element = 0;  // behind the current run
   return ForEachRun(i, t.bytes, [&](std::size_t row, std::size_t byte, std::size_t count) {
     if (written_by_store &&
-        !m_.Read(&m_.dram_log_[i.base], byte / granule, count * t.bytes / granule, kSegmentNames[i.base],
-                 "DRAM granule"))
+        !m_.Read(&m_.dram_log_[i.base], byte / granule, count * t.bytes / granule))
       return false;
-    if (!m_.Write(t.log, row, count, t.memory, t.row_name)) return false;
+    if (!m_.Write(t.log, row, count)) return false;
     m_.stats_->dram_read_bytes += static_cast<std::int64_t>(count * t.bytes);
     const std::uint8_t* from = data + byte;
+    element += count;
     switch (static_cast<isa::Memory>(i.memory)) {
       case isa::Memory::kAct:
         UnpackLanes(from, &m_.act_[row * lanes], count * lanes, o.inp_bits, m_.bipolar_);
@@ -103,14 +97,14 @@ bool CopyUnit::Execute(const isa::Load& i) {
         std::memcpy(&m_.param_[row * isa::kRecordBytes], from, count * isa::kRecordBytes);
         break;
       case isa::Memory::kDisp:
-        return TakeDisplacements(from, row, count);
+        return TakeDisplacements(from, row, count, element - count);
     }
     return true;
   });
 }
 
 // Sorts an entry's lanes by displacement: MATRIX then reads a half word once for each distinct (dy, dx).
-bool CopyUnit::TakeDisplacements(const std::uint8_t* data, std::size_t first, std::size_t count) {
+bool CopyUnit::TakeDisplacements(const std::uint8_t* data, std::size_t first, std::size_t count, std::size_t element) {
   const Overlay& o = m_.o_;
   const std::size_t lanes = static_cast<std::size_t>(o.block_in);
   for (std::size_t e = 0; e < count; ++e) {
@@ -119,10 +113,11 @@ bool CopyUnit::TakeDisplacements(const std::uint8_t* data, std::size_t first, st
     for (std::size_t l = 0; l < lanes; ++l) {
       const int byte = data[e * lanes + l];
       const int dy = ((byte & 15) ^ 8) - 8, dx = (byte >> 4 ^ 8) - 8;
-      for (int d : {dy, dx})
+      const int both[] = {dy, dx};
+      for (const int& d : both)
         if (d < o.displacement_min || d > o.displacement_max)
-          return m_.Fail(FaultKind::kOperand, "DISP entry %zu lane %zu: displacement %d is outside %d..%d",
-                         first + e, l, d, o.displacement_min, o.displacement_max);
+          return m_.Fail(FaultKind::kOperand, "element %zu lane %zu has %s=%d, the overlay's range is %d..%d",
+                         element + e, l, &d == &both[0] ? "dy" : "dx", d, o.displacement_min, o.displacement_max);
       auto same = [&](const Displacement& d) { return d.dy == dy && d.dx == dx; };
       auto at = std::find_if(entry.begin(), entry.end(), same);
       if (at == entry.end()) at = entry.insert(at, {dy, dx, std::vector<std::uint8_t>(lanes, 0)});
@@ -137,14 +132,18 @@ bool CopyUnit::Execute(const isa::Store& i) {
   const std::size_t half = static_cast<std::size_t>(o.half_word_bytes());
   const std::size_t lanes = static_cast<std::size_t>(o.block_in);
   if (i.base != kWorkspace && i.base != kOutput)
-    return m_.Fail(FaultKind::kReadOnly, "STORE writes WORKSPACE or OUTPUT, not %s", kSegmentNames[i.base]);
-  if (!CheckRange(i, half, half, m_.act_log_.rows(), "ACT", "half word")) return false;
+    return m_.Fail(FaultKind::kReadOnly, "writes to %s, which is read-only", kSegmentNames[i.base]);
+  if (!CheckRange(i, half, half, m_.act_log_, "reads", "writes")) return false;
+  const AccessLog& target = m_.dram_log_[i.base];
+  const std::uint64_t bytes = std::uint64_t{i.n0} * i.n1 * i.n2 * half;
+  if (bytes > target.rows() * target.label().scale)
+    return m_.Fail(FaultKind::kOverlap, "writes %llu bytes, but %s has %zu", static_cast<unsigned long long>(bytes),
+                   kSegmentNames[i.base], target.rows() * target.label().scale);
   std::uint8_t* data = m_.segments_[i.base].data;
   const std::size_t per_half = half / static_cast<std::size_t>(m_.dram_granule_);
   return ForEachRun(i, half, [&](std::size_t row, std::size_t byte, std::size_t count) {
-    if (!m_.Read(&m_.act_log_, row, count, "ACT", "half word")) return false;
-    if (!m_.Write(&m_.dram_log_[i.base], byte / half * per_half, count * per_half, kSegmentNames[i.base],
-                  "DRAM granule"))
+    if (!m_.Read(&m_.act_log_, row, count)) return false;
+    if (!m_.Write(&m_.dram_log_[i.base], byte / half * per_half, count * per_half))
       return false;
     m_.stats_->dram_write_bytes += static_cast<std::int64_t>(count * half);
     PackLanes(&m_.act_[row * lanes], data + byte, count * lanes, o.inp_bits, m_.bipolar_);

@@ -3,6 +3,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <limits>
+#include <string>
 
 #include "matrix_unit.h"
 #include "units.h"
@@ -38,19 +39,20 @@ Machine::Machine(const Overlay& overlay)
 }
 
 void Machine::Reset(const Segments& segments) {
-  act_log_.Reset(static_cast<std::size_t>(o_.act_half_words), Mask({kLoad, kVector}),
+  auto rows = [](std::int32_t n) { return static_cast<std::size_t>(n); };
+  act_log_.Reset({"half word", "ACT"}, rows(o_.act_half_words), Mask({kLoad, kVector}),
                  Mask({kMatrix, kVector, kStore}));
-  wgt_log_.Reset(static_cast<std::size_t>(o_.wgt_tiles), Mask({kLoad}), Mask({kMatrix}));
-  param_log_.Reset(static_cast<std::size_t>(o_.param_records), Mask({kLoad}), Mask({kVector}));
-  disp_log_.Reset(static_cast<std::size_t>(o_.disp_entries), Mask({kLoad}), Mask({kMatrix}));
-  acc_log_.Reset(2, Mask({kMatrix}), Mask({kVector}));
+  wgt_log_.Reset({"tile", "WGT"}, rows(o_.wgt_tiles), Mask({kLoad}), Mask({kMatrix}));
+  param_log_.Reset({"record", "PARAM"}, rows(o_.param_records), Mask({kLoad}), Mask({kVector}));
+  disp_log_.Reset({"entry", "DISP"}, rows(o_.disp_entries), Mask({kLoad}), Mask({kMatrix}));
+  acc_log_.Reset({"half", "ACC"}, 2, Mask({kMatrix}), Mask({kVector}));
   acc_written_.assign(acc_written_.size(), 0);
   segments_ = segments;
   const std::size_t granule = static_cast<std::size_t>(dram_granule_);
   for (std::size_t base = 0; base < segments.size(); ++base) {
-    const bool written = base % 2 == 1;  // workspace and outputs
-    dram_log_[base].Reset(written ? (segments[base].size + granule - 1) / granule : 0, Mask({kStore}),
-                          Mask({kLoad}));
+    // Constants and inputs are never written: their logs only say how long they are.
+    const unsigned writers = base % 2 == 1 ? Mask({kStore}) : 0, readers = base % 2 == 1 ? Mask({kLoad}) : 0;
+    dram_log_[base].Reset({"byte", kSegmentNames[base], granule}, segments[base].size / granule, writers, readers);
   }
   tokens_.Reset();
   index_ = 0;
@@ -68,28 +70,44 @@ bool Machine::Fail(FaultKind kind, const char* format, ...) {
   return false;
 }
 
-bool Machine::FailConflict(const Conflict& c, const char* memory, const char* row_name) {
+bool Machine::FailConflict(const Conflict& c, const AccessLog& log, const char* verb) {
+  const AccessLog::Label& label = log.label();
+  const std::size_t row = c.row * label.scale;
   switch (c.type) {
     case Conflict::kUninitialised:
-      return Fail(FaultKind::kUninitialised, "%s %s %zu is read and nothing has written it", memory, row_name, c.row);
+      return Fail(FaultKind::kUninitialised, "reads %s %zu of %s, which nothing has written", label.row, row,
+                  label.memory);
     case Conflict::kOverlap:
-      return Fail(FaultKind::kOverlap, "%s %s %zu is written twice by one instruction", memory, row_name, c.row);
+      return Fail(FaultKind::kOverlap, "writes %s %zu of %s more than once", label.row, row, label.memory);
     default:
       fault_->other = tokens_.IndexOf(c.unit, c.number);
-      return Fail(FaultKind::kRace, "%s %s %zu: no token orders this access after that of instruction %lld (%s, %s)",
-                  memory, row_name, c.row, static_cast<long long>(fault_->other), UnitName(c.unit),
-                  c.other_wrote ? "a write" : "a read");
+      return Fail(FaultKind::kRace,
+                  "%s %s %zu of %s, which instruction %lld %s, and no token orders the two; %s must wait for %s",
+                  verb, label.row, row, label.memory, static_cast<long long>(fault_->other),
+                  c.other_wrote ? "writes" : "reads", UnitName(unit_), UnitName(c.unit));
   }
 }
 
-bool Machine::Read(AccessLog* log, std::size_t first, std::size_t count, const char* memory, const char* row_name) {
+bool Machine::Read(AccessLog* log, std::size_t first, std::size_t count) {
   Conflict conflict;
-  return log->Read(unit_, clock_, first, count, &conflict) || FailConflict(conflict, memory, row_name);
+  return log->Read(unit_, clock_, first, count, &conflict) || FailConflict(conflict, *log, "reads");
 }
 
-bool Machine::Write(AccessLog* log, std::size_t first, std::size_t count, const char* memory, const char* row_name) {
+bool Machine::Write(AccessLog* log, std::size_t first, std::size_t count) {
   Conflict conflict;
-  return log->Write(unit_, clock_, first, count, &conflict) || FailConflict(conflict, memory, row_name);
+  return log->Write(unit_, clock_, first, count, &conflict) || FailConflict(conflict, *log, "writes");
+}
+
+bool Machine::CheckLast(const AccessLog& log, const char* verb, std::int64_t last) {
+  const std::int64_t rows = static_cast<std::int64_t>(log.rows());
+  if (last < rows) return true;
+  const AccessLog::Label& label = log.label();
+  const std::int64_t scale = static_cast<std::int64_t>(label.scale);
+  if (rows == 0)
+    return Fail(FaultKind::kAddress, "%s %s %lld of %s, but there is none", verb, label.row,
+                static_cast<long long>(last * scale), label.memory);
+  return Fail(FaultKind::kAddress, "%s %s %lld of %s, but the last is %lld", verb, label.row,
+              static_cast<long long>(last * scale), label.memory, static_cast<long long>((rows - 1) * scale));
 }
 
 template <std::size_t N>
@@ -141,23 +159,24 @@ bool Machine::Execute(int unit, const I& instruction) {
   unit_ = unit;
   const int missing = tokens_.Begin(unit, instruction.wait, index_, &clock_);
   if (missing >= 0)
-    return Fail(FaultKind::kToken, "%s waits for a token of %s that no earlier instruction gives", UnitName(unit),
-                UnitName(missing));
+    return Fail(FaultKind::kToken, "waits for a token from %s, but none was given before; an earlier %s must give to %s",
+                UnitName(missing), UnitName(missing), UnitName(unit));
   if (!UnitType(this).Execute(instruction)) return false;
   ++stats_->instructions[static_cast<std::size_t>(unit)];
   const int full = tokens_.End(unit, instruction.give, clock_);
   if (full < 0) return true;
-  return Fail(FaultKind::kToken, "the counter of %s's tokens for %s would pass %d", UnitName(unit), UnitName(full),
-              isa::kTokenMax);
+  return Fail(FaultKind::kToken, "token counter %s->%s reaches %d, it holds %d", UnitName(unit), UnitName(full),
+              isa::kTokenMax + 1, isa::kTokenMax);
 }
 
 bool Machine::Finish() {
+  std::string left;
   for (int from = 0; from < kUnits; ++from)
     for (int to = 0; to < kUnits; ++to)
       if (tokens_.count(from, to) != 0)
-        return Fail(FaultKind::kToken, "%lld tokens of %s for %s are left at FINISH",
-                    static_cast<long long>(tokens_.count(from, to)), UnitName(from), UnitName(to));
-  return true;
+        left += std::string(left.empty() ? "" : ", ") + UnitName(from) + "->" + UnitName(to) + " " +
+                std::to_string(tokens_.count(from, to));
+  return left.empty() || Fail(FaultKind::kToken, "tokens are left: %s; each token given must be waited for", left.c_str());
 }
 
 bool Machine::Step(const std::uint8_t* bytes) {
@@ -200,7 +219,7 @@ bool Machine::Run(const std::uint8_t* stream, std::size_t size, const Segments& 
     if (!CheckEncoding(stream + n * kBytes)) return false;
     if (finish == count && isa::GetOpcode(stream + n * kBytes) == static_cast<int>(isa::Opcode::kFinish)) finish = n;
   }
-  index_ = static_cast<std::int64_t>(count) - 1;
+  index_ = -1;
   if (finish == count) return Fail(FaultKind::kFinish, "the stream of %zu instructions has no FINISH", count);
   index_ = static_cast<std::int64_t>(finish) + 1;
   if (finish + 1 < count) return Fail(FaultKind::kFinish, "comes after the FINISH at %zu", finish);

@@ -18,6 +18,9 @@ struct Displacement {
   std::vector<std::uint8_t> mask;  // 0xff for those lanes, block_in of them
 };
 
+// By base register.
+inline constexpr const char* kSegmentNames[] = {"CONSTANT", "WORKSPACE", "INPUT", "OUTPUT"};
+
 // What a packed copy of a tile in `Machine::packed` was made for; 0 is none.
 using PackKey = std::uint32_t;
 
@@ -49,11 +52,12 @@ class Machine {
 
   // Fills the fault with the current instruction and returns false.
   bool Fail(FaultKind kind, const char* format, ...) __attribute__((format(printf, 3, 4)));
-  // The same for what an access log found; `memory` and `row_name` as in "ACT", "half word".
-  bool FailConflict(const Conflict& conflict, const char* memory, const char* row_name);
-  // Check and log an access to a scratchpad by the current instruction.
-  bool Read(AccessLog* log, std::size_t first, std::size_t count, const char* memory, const char* row_name);
-  bool Write(AccessLog* log, std::size_t first, std::size_t count, const char* memory, const char* row_name);
+  // Check and log an access by the current instruction to rows of a memory.
+  bool Read(AccessLog* log, std::size_t first, std::size_t count);
+  bool Write(AccessLog* log, std::size_t first, std::size_t count);
+  // Fails where `last`, the largest row that an instruction uses, is outside. `verb` is "reads" or "writes".
+  bool CheckLast(const AccessLog& log, const char* verb, std::int64_t last);
+  bool FailConflict(const Conflict& conflict, const AccessLog& log, const char* verb);
 
   const Overlay o_;
   // 1-bit values are bipolar for MATRIX. Held as 0 and 2, with 1 for "contributes nothing", they stay unsigned:
@@ -72,7 +76,7 @@ class Machine {
   std::vector<std::uint8_t> acc_written_;                         // by vector
 
   std::array<Segment, 4> segments_;
-  std::array<AccessLog, 4> dram_log_;  // rows of dram_granule_ bytes; workspace and outputs only
+  std::array<AccessLog, 4> dram_log_;  // rows of dram_granule_ bytes
 
   // Tiles as the kernels read them, by kind of dot product; made at the first use after a LOAD.
   std::array<std::vector<std::int32_t>, 3> packed_;

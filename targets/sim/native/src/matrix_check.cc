@@ -47,7 +47,8 @@ const std::vector<Displacement>& MatrixUnit::Lanes(std::int64_t block) const {
 
 bool MatrixUnit::CheckOperands() {
   const std::uint32_t pad_max = (1u << m_.o_.inp_bits) - 1;
-  if (i_.pad > pad_max) return m_.Fail(FaultKind::kOperand, "MATRIX.pad %u is not in 0..%u", i_.pad, pad_max);
+  if (i_.pad > pad_max) return m_.Fail(FaultKind::kOperand, "pad=%u does not fit the overlay's inp_bits=%d (0..%u)", i_.pad,
+                   m_.o_.inp_bits, pad_max);
   return true;
 }
 
@@ -56,28 +57,52 @@ bool MatrixUnit::CheckAcc() {
   const std::int64_t vectors = m_.o_.acc_vectors;
   const std::int64_t end = i_.acc_base + last(i_.n_oc, i_.acc_oc) + last(i_.n_y, i_.acc_y) + last(i_.n_x, i_.acc_x);
   if (end >= vectors)
-    return m_.Fail(FaultKind::kAddress, "ACC vector %lld is outside 0..%lld", static_cast<long long>(end),
+    return m_.Fail(FaultKind::kAddress, "writes vector %lld of ACC, but the last is %lld", static_cast<long long>(end),
                    static_cast<long long>(vectors) - 1);
-  // At most `vectors` of the loops below run before two counters meet.
-  std::vector<std::uint8_t> seen(static_cast<std::size_t>(vectors), 0);
-  bool halves[2] = {false, false};
+  const std::int64_t sums = std::int64_t{i_.n_oc} * i_.n_y * i_.n_x;
+  if (sums > vectors)
+    return m_.Fail(FaultKind::kOverlap, "n_oc*n_y*n_x = %lld sums need a vector each, but ACC has %lld",
+                   static_cast<long long>(sums), static_cast<long long>(vectors));
+  std::vector<std::uint32_t> seen(static_cast<std::size_t>(vectors), 0);  // number of the sum from 1 up
+  std::uint32_t sum = 0;
+  sums_.reserve(static_cast<std::size_t>(sums));
   for (std::uint32_t oc = 0; oc < i_.n_oc; ++oc)
     for (std::uint32_t y = 0; y < i_.n_y; ++y)
       for (std::uint32_t x = 0; x < i_.n_x; ++x) {
         const std::size_t v = i_.acc_base + std::size_t{oc} * i_.acc_oc + std::size_t{y} * i_.acc_y +
                               std::size_t{x} * i_.acc_x;
-        if (seen[v])
-          return m_.Fail(FaultKind::kOverlap, "ACC vector %zu is met by two results, one of them (oc, y, x) = (%u, %u, %u)",
-                         v, oc, y, x);
-        seen[v] = 1;
-        halves[v * 2 / static_cast<std::size_t>(vectors)] = true;
-        if (!i_.fresh && !m_.acc_written_[v])
-          return m_.Fail(FaultKind::kUninitialised, "ACC vector %zu is added to and nothing has written it", v);
+        if (seen[v]) {
+          const std::uint32_t other = seen[v] - 1, in_map = i_.n_y * i_.n_x;
+          return m_.Fail(FaultKind::kOverlap, "(oc, y, x) = (%u, %u, %u) and (%u, %u, %u) meet at vector %zu of ACC",
+                         other / in_map, other % in_map / i_.n_x, other % i_.n_x, oc, y, x, v);
+        }
+        seen[v] = ++sum;
+        sums_.push_back(v);
       }
-  for (std::size_t half = 0; half < 2; ++half)
-    if (halves[half] && !m_.Write(&m_.acc_log_, half, 1, "ACC", "half")) return false;
-  for (std::size_t v = 0; v < seen.size(); ++v) m_.acc_written_[v] |= seen[v];
   return true;
+}
+
+// The only check that changes something, so the last: marks the vectors as written.
+bool MatrixUnit::TakeAcc() {
+  bool halves[2] = {false, false};
+  for (std::size_t v : sums_) halves[v * 2 / m_.acc_written_.size()] = true;
+  if (!i_.fresh) {
+    const std::vector<std::size_t>::iterator missing =
+        std::find_if(sums_.begin(), sums_.end(), [&](std::size_t v) { return !m_.acc_written_[v]; });
+    if (missing != sums_.end())
+      return m_.Fail(FaultKind::kUninitialised, "reads vector %zu of ACC, which nothing has written", *missing);
+  }
+  for (std::size_t half = 0; half < 2; ++half)
+    if (halves[half] && !m_.Write(&m_.acc_log_, half, 1)) return false;
+  for (std::size_t v : sums_) m_.acc_written_[v] = 1;
+  return true;
+}
+
+bool MatrixUnit::CheckWgtRange() {
+  auto last = [](std::uint32_t n, std::uint32_t stride) { return std::int64_t{n - 1} * stride; };
+  return m_.CheckLast(m_.wgt_log_, "reads",
+                      i_.wgt_base + last(i_.n_oc, i_.wgt_oc) + last(i_.n_ic, i_.wgt_ic) + last(i_.n_ky, i_.wgt_ky) +
+                          last(i_.n_kx, i_.wgt_kx));
 }
 
 bool MatrixUnit::CheckWgt() {
@@ -91,11 +116,7 @@ bool MatrixUnit::CheckWgt() {
   for (std::int64_t oc : offsets(i_.n_oc, i_.wgt_oc))
     for (std::int64_t ic : offsets(i_.n_ic, i_.wgt_ic)) outer.push_back(oc + ic);
   const RunSet tiles(i_.wgt_base, std::move(outer), offsets(i_.n_ky, i_.wgt_ky), offsets(i_.n_kx, i_.wgt_kx));
-  if (tiles.last() >= m_.o_.wgt_tiles)
-    return m_.Fail(FaultKind::kAddress, "WGT tile %lld is outside 0..%d", static_cast<long long>(tiles.last()),
-                   m_.o_.wgt_tiles - 1);
-  return tiles.ForEach(
-      [&](std::size_t first, std::size_t count) { return m_.Read(&m_.wgt_log_, first, count, "WGT", "tile"); });
+  return tiles.ForEach([&](std::size_t first, std::size_t count) { return m_.Read(&m_.wgt_log_, first, count); });
 }
 
 bool MatrixUnit::CheckBox(const Offsets& rows, const Offsets& columns, const std::vector<std::int64_t>& blocks) {
@@ -103,11 +124,9 @@ bool MatrixUnit::CheckBox(const Offsets& rows, const Offsets& columns, const std
   if (r.empty() || c.empty()) return true;  // only padding is read
   for (std::int64_t block : blocks) b.push_back(block * i_.act_ic);
   const RunSet half_words(i_.act_base, std::move(r), std::move(c), std::move(b));
-  if (half_words.last() >= m_.o_.act_half_words)
-    return m_.Fail(FaultKind::kAddress, "ACT half word %lld is outside 0..%d",
-                   static_cast<long long>(half_words.last()), m_.o_.act_half_words - 1);
+  if (!m_.CheckLast(m_.act_log_, "reads", half_words.last())) return false;
   return half_words.ForEach(
-      [&](std::size_t first, std::size_t count) { return m_.Read(&m_.act_log_, first, count, "ACT", "half word"); });
+      [&](std::size_t first, std::size_t count) { return m_.Read(&m_.act_log_, first, count); });
 }
 
 bool MatrixUnit::CheckAct() {
@@ -120,12 +139,9 @@ bool MatrixUnit::CheckAct() {
     columns_.push_back(Columns(0));
     return CheckBox(rows_[0], columns_[0], blocks_);
   }
-  const std::int64_t last = i_.disp_base + blocks_.back();
-  if (last >= m_.o_.disp_entries)
-    return m_.Fail(FaultKind::kAddress, "DISP entry %lld is outside 0..%d", static_cast<long long>(last),
-                   m_.o_.disp_entries - 1);
+  if (!m_.CheckLast(m_.disp_log_, "reads", i_.disp_base + blocks_.back())) return false;
   for (std::int64_t block : blocks_)
-    if (!m_.Read(&m_.disp_log_, static_cast<std::size_t>(i_.disp_base + block), 1, "DISP", "entry")) return false;
+    if (!m_.Read(&m_.disp_log_, static_cast<std::size_t>(i_.disp_base + block), 1)) return false;
   for (int d = least(); d <= m_.o_.displacement_max; ++d) {
     rows_.push_back(Rows(d));
     columns_.push_back(Columns(d));

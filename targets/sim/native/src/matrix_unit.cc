@@ -24,7 +24,7 @@ int QuarterShift(const isa::Matrix& i, int q, int wgt_bits) {
 bool MatrixUnit::Execute(const isa::Matrix& i) {
   i_ = i;
   pixels_ = std::int64_t{i.n_y} * i.n_x;
-  if (!CheckOperands() || !CheckAcc() || !CheckWgt() || !CheckAct()) return false;
+  if (!CheckOperands() || !CheckAcc() || !CheckWgtRange() || !CheckAct() || !CheckWgt() || !TakeAcc()) return false;
   ChooseDot();
   Compute();
   m_.stats_->matrix_steps += pixels_ * i.n_oc * i.n_ic * i.n_ky * i.n_kx;

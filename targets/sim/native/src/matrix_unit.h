@@ -25,7 +25,9 @@ class MatrixUnit {
 
   bool CheckOperands();
   bool CheckAcc();
+  bool CheckWgtRange();
   bool CheckWgt();
+  bool TakeAcc();
   bool CheckAct();
   Offsets Rows(int dy) const;
   Offsets Columns(int dx) const;
@@ -45,6 +47,7 @@ class MatrixUnit {
 
   Machine& m_;
   isa::Matrix i_{};
+  std::vector<std::size_t> sums_;         // ACC vector of each (oc, y, x)
   std::int64_t pixels_ = 0;               // n_y * n_x
   std::vector<std::int64_t> blocks_;      // every input block read, each once
   std::vector<Offsets> rows_, columns_;   // by displacement - least(); one each if not displaced

@@ -14,11 +14,11 @@ class CopyUnit {
 
  private:
   template <typename I>
-  bool CheckRange(const I& i, std::size_t element_bytes, std::size_t alignment, std::size_t rows,
-                  const char* memory, const char* row_name);
+  bool CheckRange(const I& i, std::size_t element_bytes, std::size_t alignment, const AccessLog& pad,
+                  const char* pad_verb, const char* dram_verb);
   template <typename I, typename F>
   bool ForEachRun(const I& i, std::size_t element_bytes, F f);
-  bool TakeDisplacements(const std::uint8_t* data, std::size_t first, std::size_t count);
+  bool TakeDisplacements(const std::uint8_t* data, std::size_t first, std::size_t count, std::size_t element);
 
   Machine& m_;
 };

@@ -34,24 +34,35 @@ VectorUnit::Axis VectorUnit::MakeAxis(std::uint32_t n, std::uint32_t taps, std::
 }
 
 bool VectorUnit::CheckOperands() {
-  const bool one_by_one = i_.kernel_y == 1 && i_.kernel_x == 1;
-  const char* op = two_operands() ? (static_cast<isa::VectorOp>(i_.op) == isa::VectorOp::kMultiply ? "MULTIPLY" : "SCALED_ADD") : "";
-  if (two_operands() && !one_by_one)
-    return m_.Fail(FaultKind::kOperand, "VECTOR %s needs a 1x1 kernel, found %ux%u", op, i_.kernel_y, i_.kernel_x);
-  if (two_operands() && from_acc()) return m_.Fail(FaultKind::kOperand, "VECTOR %s needs source ACT", op);
-  if (two_operands() && i_.negative) return m_.Fail(FaultKind::kOperand, "VECTOR %s must not have `negative`", op);
-  if (from_acc() && i_.ring) return m_.Fail(FaultKind::kOperand, "VECTOR from ACC needs ring 0, found %u", i_.ring);
-  if (from_acc() && i_.in_planes) return m_.Fail(FaultKind::kOperand, "VECTOR from ACC needs in_planes 0");
-  if (i_.lo > i_.hi) return m_.Fail(FaultKind::kOperand, "VECTOR.lo %u is above hi %u", i_.lo, i_.hi);
-  if (i_.table && i_.out_planes) return m_.Fail(FaultKind::kOperand, "VECTOR with a table needs out_planes 0");
+  if (from_acc() && i_.ring)
+    return m_.Fail(FaultKind::kOperand, "ring=%u with source ACC, which has no rings", i_.ring);
+  if (from_acc() && i_.in_planes)
+    return m_.Fail(FaultKind::kOperand, "in_planes=1 with source ACC, which has no planes");
+  if (two_operands()) {
+    const char* op = static_cast<isa::VectorOp>(i_.op) == isa::VectorOp::kMultiply ? "MULTIPLY" : "SCALED_ADD";
+    if (from_acc())
+      return m_.Fail(FaultKind::kOperand, "%s with source ACC, both operands must come from ACT", op);
+    if (i_.kernel_y != 1 || i_.kernel_x != 1)
+      return m_.Fail(FaultKind::kOperand, "%s with a %ux%u window, it must be 1x1", op, i_.kernel_y, i_.kernel_x);
+    if (i_.negative)
+      return m_.Fail(FaultKind::kOperand, "%s with negative=1, which needs the second set of parameters for itself", op);
+  }
+  if (i_.lo > i_.hi) return m_.Fail(FaultKind::kOperand, "lo=%u is above hi=%u", i_.lo, i_.hi);
+  if (i_.table && i_.out_planes)
+    return m_.Fail(FaultKind::kOperand, "table=1 with out_planes=1, a table has results of one plane");
   if (i_.table && i_.hi > 255)
-    return m_.Fail(FaultKind::kOperand, "VECTOR with a table needs hi up to 255, found %u", i_.hi);
+    return m_.Fail(FaultKind::kOperand, "hi=%u is beyond the table of 256 entries", i_.hi);
+  const std::int64_t results = std::int64_t{i_.n_c} * i_.n_y * i_.n_x;
+  if (results * (1 + i_.out_planes) > m_.o_.act_half_words)
+    return m_.Fail(FaultKind::kOverlap, "writes %lld half words, but ACT has %d",
+                   static_cast<long long>(results * (1 + i_.out_planes)), m_.o_.act_half_words);
   rows_ = MakeAxis(i_.n_y, i_.kernel_y, i_.stride_y, i_.dilation_y, i_.offset_y, i_.height);
   columns_ = MakeAxis(i_.n_x, i_.kernel_x, i_.stride_x, i_.dilation_x, i_.offset_x, i_.width);
   if (rows_.empty >= 0 || columns_.empty >= 0)
-    return m_.Fail(FaultKind::kOperand, "VECTOR: the window of %s %lld has no tap inside the map",
-                   rows_.empty >= 0 ? "y" : "x",
-                   static_cast<long long>(rows_.empty >= 0 ? rows_.empty : columns_.empty));
+    return m_.Fail(FaultKind::kOperand, "the window of (y, x) = (%lld, %lld) has no tap inside the map %ux%u",
+                   static_cast<long long>(columns_.empty >= 0 ? 0 : rows_.empty),
+                   static_cast<long long>(rows_.empty == 0 || columns_.empty < 0 ? 0 : columns_.empty),
+                   i_.height, i_.width);
   return true;
 }
 
@@ -75,11 +86,9 @@ bool VectorUnit::ReadHalfWords(std::int64_t base, std::uint32_t row, std::uint32
   RunSet::Offsets rows;
   for (std::int64_t r : rows_.used) rows.push_back(WrapRow(r) * row);
   const RunSet half_words(base, std::move(rows), Scaled(columns_.used, column), Multiples(i_.n_c, channel));
-  if (half_words.last() >= m_.o_.act_half_words)
-    return m_.Fail(FaultKind::kAddress, "ACT half word %lld is outside 0..%d",
-                   static_cast<long long>(half_words.last()), m_.o_.act_half_words - 1);
+  if (!m_.CheckLast(m_.act_log_, "reads", half_words.last())) return false;
   return half_words.ForEach(
-      [&](std::size_t first, std::size_t count) { return m_.Read(&m_.act_log_, first, count, "ACT", "half word"); });
+      [&](std::size_t first, std::size_t count) { return m_.Read(&m_.act_log_, first, count); });
 }
 
 bool VectorUnit::ReadAcc() {
@@ -88,20 +97,20 @@ bool VectorUnit::ReadAcc() {
                        Multiples(vectors_c, i_.src_c));
   const std::int64_t rows = m_.o_.acc_vectors;
   if (vectors.last() >= rows)
-    return m_.Fail(FaultKind::kAddress, "ACC vector %lld is outside 0..%lld", static_cast<long long>(vectors.last()),
+    return m_.Fail(FaultKind::kAddress, "reads vector %lld of ACC, but the last is %lld", static_cast<long long>(vectors.last()),
                    static_cast<long long>(rows) - 1);
   bool halves[2] = {false, false};
   const bool written = vectors.ForEach([&](std::size_t first, std::size_t count) {
     for (std::size_t v = first; v < first + count; ++v) {
       halves[v * 2 / static_cast<std::size_t>(rows)] = true;
       if (!m_.acc_written_[v])
-        return m_.Fail(FaultKind::kUninitialised, "ACC vector %zu is read and nothing has written it", v);
+        return m_.Fail(FaultKind::kUninitialised, "reads vector %zu of ACC, which nothing has written", v);
     }
     return true;
   });
   if (!written) return false;
   for (std::size_t half = 0; half < 2; ++half)
-    if (halves[half] && !m_.Read(&m_.acc_log_, half, 1, "ACC", "half")) return false;
+    if (halves[half] && !m_.Read(&m_.acc_log_, half, 1)) return false;
   return true;
 }
 
@@ -115,10 +124,8 @@ bool VectorUnit::CheckReads() {
 }
 
 bool VectorUnit::ReadRecords(std::int64_t first, std::int64_t count) {
-  if (first + count > m_.o_.param_records)
-    return m_.Fail(FaultKind::kAddress, "PARAM record %lld is outside 0..%d", static_cast<long long>(first + count - 1),
-                   m_.o_.param_records - 1);
-  return m_.Read(&m_.param_log_, static_cast<std::size_t>(first), static_cast<std::size_t>(count), "PARAM", "record");
+  return m_.CheckLast(m_.param_log_, "reads", first + count - 1) &&
+         m_.Read(&m_.param_log_, static_cast<std::size_t>(first), static_cast<std::size_t>(count));
 }
 
 bool VectorUnit::CheckParams() {
@@ -151,23 +158,44 @@ bool VectorUnit::CheckWrites() {
   for (std::int64_t plane = 0; plane <= static_cast<std::int64_t>(i_.out_planes); ++plane) {
     const RunSet half_words(i_.dst_base + plane * i_.dst_plane, rows, Multiples(i_.n_x, i_.dst_x),
                             Multiples(i_.n_c, i_.dst_c));
-    if (half_words.last() >= m_.o_.act_half_words)
-      return m_.Fail(FaultKind::kAddress, "ACT half word %lld is outside 0..%d",
-                     static_cast<long long>(half_words.last()), m_.o_.act_half_words - 1);
+    if (!m_.CheckLast(m_.act_log_, "writes", half_words.last())) return false;
     // Runs hold each row at most once, so fewer rows than results are results that meet.
-    if (half_words.total() != results)
-      return m_.Fail(FaultKind::kOverlap, "ACT: %lld results go to at most %lld half words",
-                     static_cast<long long>(results), static_cast<long long>(half_words.total()));
+    if (half_words.total() != results) return FailTwice();
     if (!half_words.ForEach([&](std::size_t first, std::size_t count) {
-          return m_.Write(&m_.act_log_, first, count, "ACT", "half word");
+          return m_.Write(&m_.act_log_, first, count);
         }))
-      return false;
+      return m_.fault_->kind == FaultKind::kOverlap ? FailTwice() : false;
   }
   return true;
 }
 
-// A half word must not be read after this instruction wrote it. Two passes in counter order: which result
-// writes what, then whether a later one reads it. Runs only where the two regions meet at all.
+// Names the first half word that two results go to; there is one.
+bool VectorUnit::FailTwice() {
+  std::vector<std::int64_t> rows;
+  ForEachResult([&](std::int64_t, std::int64_t row) {
+    rows.push_back(row);
+    if (i_.out_planes) rows.push_back(row + i_.dst_plane);
+    return true;
+  });
+  std::sort(rows.begin(), rows.end());
+  const auto twice = std::adjacent_find(rows.begin(), rows.end());
+  return m_.Fail(FaultKind::kOverlap, "writes half word %lld of ACT more than once", static_cast<long long>(*twice));
+}
+
+// Calls f(number of the result, half word of its low plane) in counter order until one returns false.
+template <typename F>
+bool VectorUnit::ForEachResult(F f) const {
+  std::int64_t result = 0;
+  for (std::uint32_t c = 0; c < i_.n_c; ++c)
+    for (std::uint32_t y = 0; y < i_.n_y; ++y)
+      for (std::uint32_t x = 0; x < i_.n_x; ++x, ++result)
+        if (!f(result, i_.dst_base + DestinationRow(y) + std::int64_t{x} * i_.dst_x + std::int64_t{c} * i_.dst_c))
+          return false;
+  return true;
+}
+
+// A half word must not be read for a later result than the one that overwrites it. Two passes in counter order: the
+// last result that reads each half word, then who writes it. Runs only where the two regions meet at all.
 bool VectorUnit::CheckOwnOverlap() {
   if (from_acc()) return true;
   struct Operand {
@@ -187,7 +215,7 @@ bool VectorUnit::CheckOwnOverlap() {
   const std::int64_t first = i_.dst_base + row_first;
   const std::int64_t last =
       i_.dst_base + row_last + std::int64_t{i_.n_x - 1} * i_.dst_x + std::int64_t{i_.n_c - 1} * i_.dst_c + plane;
-  std::vector<std::int64_t> writer;  // result by half word - first, -1 none
+  std::vector<std::int64_t> last_read;  // result by half word - first, -1 none
   for (const Operand& operand : operands) {
     std::int64_t low = WrapRow(rows_.used[0]), high = low;
     for (std::int64_t r : rows_.used) {
@@ -198,18 +226,7 @@ bool VectorUnit::CheckOwnOverlap() {
     high = operand.base + high * operand.row + columns_.used.back() * operand.column +
            std::int64_t{i_.n_c - 1} * operand.channel;
     if (high < first || last < low) continue;
-    if (writer.empty()) {
-      writer.assign(static_cast<std::size_t>(last - first) + 1, -1);
-      std::int64_t result = 0;
-      for (std::uint32_t c = 0; c < i_.n_c; ++c)
-        for (std::uint32_t y = 0; y < i_.n_y; ++y)
-          for (std::uint32_t x = 0; x < i_.n_x; ++x, ++result) {
-            const std::int64_t at = i_.dst_base - first + DestinationRow(y) + std::int64_t{x} * i_.dst_x +
-                                    std::int64_t{c} * i_.dst_c;
-            writer[static_cast<std::size_t>(at)] = result;
-            if (i_.out_planes) writer[static_cast<std::size_t>(at + plane)] = result;
-          }
-    }
+    last_read.resize(static_cast<std::size_t>(last - first) + 1, -1);
     std::int64_t result = 0;
     for (std::uint32_t c = 0; c < i_.n_c; ++c)
       for (std::uint32_t y = 0; y < i_.n_y; ++y)
@@ -223,13 +240,25 @@ bool VectorUnit::CheckOwnOverlap() {
               const std::int64_t at = operand.base + WrapRow(py) * operand.row + px * operand.column +
                                       std::int64_t{c} * operand.channel;
               if (at < first || at > last) continue;
-              const std::int64_t by = writer[static_cast<std::size_t>(at - first)];
-              if (by >= 0 && by < result)
-                return m_.Fail(FaultKind::kOverlap,
-                               "ACT half word %lld is read for (c, y, x) = (%u, %u, %u) after this instruction wrote it",
-                               static_cast<long long>(at), c, y, x);
+              std::int64_t& read = last_read[static_cast<std::size_t>(at - first)];
+              read = std::max(read, result);
             }
           }
+  }
+  if (last_read.empty()) return true;
+  const std::int64_t per_channel = std::int64_t{i_.n_y} * i_.n_x, n_x = i_.n_x;
+  for (std::int64_t shift = 0; shift <= plane; shift += std::max<std::int64_t>(plane, 1)) {
+    const bool fine = ForEachResult([&](std::int64_t result, std::int64_t row) {
+      const std::int64_t read = last_read[static_cast<std::size_t>(row + shift - first)];
+      return read <= result ||
+             m_.Fail(FaultKind::kOverlap,
+                     "writes half word %lld of ACT at (c, y, x) = (%lld, %lld, %lld), but reads it at (%lld, %lld, %lld)",
+                     static_cast<long long>(row + shift), static_cast<long long>(result / per_channel),
+                     static_cast<long long>(result % per_channel / n_x), static_cast<long long>(result % n_x),
+                     static_cast<long long>(read / per_channel), static_cast<long long>(read % per_channel / n_x),
+                     static_cast<long long>(read % n_x));
+    });
+    if (!fine) return false;
   }
   return true;
 }

@@ -66,12 +66,14 @@ bool VectorUnit::TakeParams(std::uint32_t c) {
       const std::int32_t s = static_cast<std::int32_t>(GetWord(bytes + 4, 4));
       const std::int64_t b = static_cast<std::int64_t>(GetWord(bytes + 8, 8));
       if (m <= -kMLimit || m >= kMLimit)
-        return m_.Fail(FaultKind::kOperand, "PARAM record %zu: m %d is not below 2^24", record, m);
+        return m_.Fail(FaultKind::kOperand, "m=%d in record %zu of PARAM is not within %lld..%lld", m, record,
+                       static_cast<long long>(1 - kMLimit), static_cast<long long>(kMLimit - 1));
       if (set == 0 && (s < kSMin || s > kSMax))
-        return m_.Fail(FaultKind::kOperand, "PARAM record %zu: s %d is not in %d..%d", record, s, kSMin, kSMax);
+        return m_.Fail(FaultKind::kOperand, "s=%d in record %zu of PARAM is not within %d..%d", s, record, kSMin, kSMax);
       if (b < -kBLimit || b >= kBLimit)
-        return m_.Fail(FaultKind::kOperand, "PARAM record %zu: B %lld does not fit 48 bits", record,
-                       static_cast<long long>(b));
+        return m_.Fail(FaultKind::kOperand, "B=%lld in record %zu of PARAM is not within %lld..%lld",
+                       static_cast<long long>(b), record, static_cast<long long>(-kBLimit),
+                       static_cast<long long>(kBLimit - 1));
       (set ? m_second_ : m_first_)[l] = m;
       (set ? b_second_ : b_first_)[l] = b;
       if (set == 0) s_[l] = s;

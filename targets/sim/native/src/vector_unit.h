@@ -29,6 +29,9 @@ class VectorUnit {
   bool CheckReads();
   bool CheckParams();
   bool CheckWrites();
+  bool FailTwice();
+  template <typename F>
+  bool ForEachResult(F f) const;
   bool CheckOwnOverlap();
   bool ReadHalfWords(std::int64_t base, std::uint32_t row, std::uint32_t column, std::uint32_t channel);
   bool ReadAcc();
