@@ -277,3 +277,23 @@ def test_pipeline_needs_an_overlay() -> None:
         from tilewright.relay_passes.pipeline import current_overlay
 
         current_overlay()
+
+
+def test_packed_function_of_the_host() -> None:
+    """SSD's head: a region, a call of the runtime, and what depends on it stays on the host."""
+    g = QdqGraph()
+    boxes = q(g, g.op("Flatten", q(g, conv(g, g.x))))
+    name = g.name("detect")
+    priors = g.const(np.zeros((1, 2, 120)))
+    scores = g.const(np.zeros((1, 60)))
+    node = onnx.helper.make_node(
+        "DetectionOutput", [boxes, scores, priors], [name], name=name, domain="tilewright", num_classes=2
+    )
+    g.nodes.append(node)
+    module = partitioned(to_relax(g.model(name, boxes)), OVERLAY)
+    (region,) = regions(module)
+    assert [n.operator.kind for n in lift(region).nodes] == ["conv2d"]
+    relax.analysis.well_formed(module)
+    assert host_operators(module)[-1] == "call_pure_packed"
+    result = module["main"].ret_ty
+    assert isinstance(result, relax.TupleType) and len(result.fields) == 2

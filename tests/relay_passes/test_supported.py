@@ -31,7 +31,7 @@ def test_rows() -> None:
     assert rows[flat] == SupportedRow(flat, "Flatten", "accelerator", "", "", 0)
     assert rows[gemm] == SupportedRow(gemm, "MatMul", "accelerator", "", "", 480)
     assert rows[soft].place == "host"
-    assert rows[soft].reason == "an operator must be one that the integer level has, found nn.softmax"
+    assert rows[soft].reason == "an operator must be one that the integer level has, found Softmax"
     assert rows[soft].remedy == "it runs on the host; express it by other operators to change that"
     assert rows["quantizelinear3"].reason == "converts float values for the accelerator"
     assert rows[b].reason == "converts the accelerator's results to float"
@@ -60,3 +60,33 @@ def test_evicted_layers_say_why() -> None:
     rows = rows_of(g, g.q(pool, 0.0517, 117))
     assert rows[pool].place == "host"
     assert rows[pool].reason.startswith("strides are at most 15, found")
+
+
+def test_collapsed_layouts_share_the_fate_of_what_took_them() -> None:
+    """A transpose that went into a reshape which only the host reads is on the host, too."""
+    g = QdqGraph()
+    pool = g.op("MaxPool", g.x, kernel_shape=[2, 2])
+    turned = g.op("Transpose", g.q(pool, 0.0517, 117), perm=[0, 2, 3, 1])
+    flat = g.op("Reshape", g.q(turned, 0.0517, 117), g.const([1, 20, 4], "int64"))
+    out = g.q(flat, 0.0517, 117)
+    soft = g.op("Softmax", out)
+    rows = rows_of(g, soft)
+    assert rows[pool].place == "accelerator"
+    assert rows[turned].place == rows[flat].place == "host"
+    assert rows[turned].reason == rows[flat].reason
+    assert rows[flat].reason.startswith(
+        "tensors have the shape (1, C, H, W) or (1, K), found shape (1, 20, 4)"
+    )
+    assert rows[soft].reason == "an operator must be one that the integer level has, found Softmax"
+
+
+def test_collapsed_layouts_name_what_took_them() -> None:
+    g = QdqGraph()
+    first = g.op("Reshape", g.x, g.const([1, 2, 2, 6, 5], "int64"))
+    second = g.op("Transpose", g.q(first, 0.0517, 117), perm=[0, 2, 1, 3, 4])
+    third = g.op("Reshape", g.q(second, 0.0517, 117), g.const([1, 4, 6, 5], "int64"))
+    conv = g.op("Conv", g.q(third, 0.0517, 117), g.weights((8, 4, 1, 1)))
+    rows = rows_of(g, g.q(conv, 0.0613, 101))
+    assert rows[first].reason == f"folded into {third}"
+    assert rows[second].reason == f"folded into {third}"
+    assert rows[third] == SupportedRow(third, "Reshape", "accelerator", "", "", 0)
