@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from tests.quantize.real_models import NAMES, load_case, predictions
+
 from tilewright.quantize import quantize_onnx
 
 
