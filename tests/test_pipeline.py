@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -167,3 +169,21 @@ def test_layers_on_the_host_are_told(tmp_path: Path) -> None:
     package = tw.compile(tw.quantize(model, "random:1"))
     assert package.report["regions"] == 2
     assert package.report["accelerator_macs"] == found.accelerator_macs
+
+
+def test_tvm_compile_takes_it_as_written(tmp_path: Path) -> None:
+    """In a process that has imported nothing else; the package gives the same integers."""
+    code = f"""
+import numpy as np, tvm
+import tilewright as tw
+model = tw.load({str(DEMO / "digits.prototxt")!r}, {str(DEMO / "digits.caffemodel")!r})
+qmodel = tw.quantize(model, calibration="random:1", bits=8)
+x = np.random.default_rng(1).standard_normal((1, 1, 32, 32)).astype(np.float32)
+ex = tvm.compile(qmodel.relax(), target=tw.target("ultra96-w8"), relax_pipeline="tilewright")
+vm = tvm.relax.VirtualMachine(ex, tvm.cpu())
+native = vm["main"](tvm.runtime.tensor(x)).numpy()
+packaged = tw.compile(qmodel, target="ultra96-w8").run({{"data": x}})["prob"]
+# The two differ in the softmax only, whose sum of ten floats has an order of its own.
+assert np.abs(native - packaged).max() < 1e-6 and native.max() > 0.1
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=200, cwd=tmp_path)

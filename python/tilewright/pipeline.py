@@ -194,16 +194,17 @@ def compile(
     from tilewright.codegen.lift import lift
     from tilewright.codegen.macs import count_macs
     from tilewright.placement import find_support
-    from tilewright.relay_passes.partition import is_region
-    from tilewright.relay_passes.pipeline import partitioned
+    from tilewright.relay_passes.partition import Partition, is_region
+    from tilewright.relay_passes.supported import lowered
 
-    module = partitioned(model.relax(), overlay)
+    stages = lowered(model.relax(), overlay)
+    module = Partition(overlay)(stages[1])
     # Named tilewright_0, tilewright_1, .. in the order in which they are called.
     found = {symbol.name_hint: f for symbol, f in module.functions.items() if is_region(f)}
     functions = {name: found[name] for name in sorted(found, key=lambda n: int(n.rpartition("_")[2]))}
     program = host_program(module, list(functions), [value.name for value in model.proto.graph.output])
     regions = tuple(compile_region(lift(f, name), overlay) for name, f in functions.items())
-    support = find_support(model, overlay)
+    support = find_support(model, overlay, stages)
     report = {
         "layers": support.to_dict()["layers"],
         "accelerator_macs": sum(count_macs(region, overlay) for region in regions),

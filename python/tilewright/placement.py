@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tilewright.frontend.graph import folded_nodes, node_origins
 from tilewright.frontend.model import Model, SourceNode
-from tilewright.relay_passes.supported import SupportedRow, supported_rows
+from tilewright.relay_passes.supported import Stages, SupportedRow, supported_rows
 from tilewright.targets.config import Overlay
 
 Place = Literal["accelerator", "host"]
@@ -52,9 +52,13 @@ class Support:
         return asdict(self)
 
 
-def find_support(model: Model, overlay: Overlay) -> Support:
-    """Tell for a quantised model what runs where. Raises UnsupportedModel where it cannot be imported."""
-    rows = {row.name: row for row in supported_rows(model.proto, overlay)}
+def find_support(model: Model, overlay: Overlay, stages: Stages | None = None) -> Support:
+    """Tell for a quantised model what runs where; `stages` where its modules were made already.
+
+    Raises:
+        UnsupportedModel: it cannot be imported.
+    """
+    rows = {row.name: row for row in supported_rows(model.proto, overlay, stages)}
     canonical = model.float_proto if model.float_proto is not None else model.proto
     nodes = _Nodes(rows, folded_nodes(canonical), _parts(node_origins(canonical), rows))
     layers = tuple(nodes.row(node) for node in model.nodes)

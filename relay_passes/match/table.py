@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from tilewright.relay_passes.float_ops import ELEMENTWISE
 from tilewright.relay_passes.integer.ops import Layout, LayoutStep
 from tilewright.relay_passes.match import pairs, sums
 from tilewright.relay_passes.match.epilogue import Epilogue, epilogue_base, read_epilogue
@@ -23,6 +24,12 @@ MATCHERS: dict[str, Callable[[Lowering, Epilogue, Apply], None]] = {
     "multiply": pairs.multiply,
 }
 """Base operator of a cone -> the matcher that writes its operator."""
+
+
+KNOWN_OPERATORS = frozenset(
+    {*MATCHERS, *LAYOUTS, *ELEMENTWISE, "split", "nn.max_pool2d", "nn.batch_norm", "quantize", "dequantize"}
+)
+"""Operators of Relax that some cone may hold."""
 
 
 def anchor(value: Value) -> str:

@@ -371,6 +371,9 @@ def _note_helpers(function: relax.Function, sources: Sources) -> None:
     for block in function.body.blocks:
         for binding in block.bindings:
             name = binding.var.name
+            if isinstance(binding.value, relax.Var) and binding.value.name in sources.node_of:
+                # The function's result is another name of a node's; passes may keep either.
+                sources.node_of.setdefault(name, sources.node_of[binding.value.name])
             if name in sources.node_of:
                 for helper in waiting:
                     sources.node_of[helper] = sources.node_of[name]
