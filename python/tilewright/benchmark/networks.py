@@ -232,7 +232,7 @@ NETWORKS: dict[str, Network] = {
         Network(
             DEMO_NAME,
             ("digits.prototxt", "digits.caffemodel"),
-            4.6,
+            6.8,
             calibration=Images("digits_calibration.npz"),
             evaluation=Images("digits_test.npz"),
             preprocess={"mean": 128, "std": 128},
@@ -249,7 +249,7 @@ NETWORKS: dict[str, Network] = {
         Network(
             "m4",
             _caffe("cmsisnn_cifar10/cifar10_m4_deploy", "cmsisnn_cifar10/cifar10_m4_float"),
-            4.3,
+            6.6,
             **_CAFFE_CIFAR,
         ),
         Network(
@@ -272,13 +272,13 @@ NETWORKS: dict[str, Network] = {
             preprocess={"std": 256},
             quick=True,
         ),
-        Network("det1", _caffe("mtcnn/det1", "mtcnn/det1"), 24, **_MTCNN, shapes={"data": (1, 3, 120, 96)}),
+        Network("det1", _caffe("mtcnn/det1", "mtcnn/det1"), 18, **_MTCNN, shapes={"data": (1, 3, 120, 96)}),
         Network("det2", _caffe("mtcnn/det2", "mtcnn/det2"), 1.5, **_MTCNN, quick=True),
         Network("det3", _caffe("mtcnn/det3", "mtcnn/det3"), 13, **_MTCNN),
         Network(
             "ultraface_slim",
             _caffe("ultraface_slim/slim-320", "ultraface_slim/slim-320"),
-            80,
+            81.4,
             **_PHOTOS,
             preprocess={"mean": 127, "std": 128},
             overlays=ONE,
@@ -297,7 +297,7 @@ NETWORKS: dict[str, Network] = {
         Network(
             "shufflenetv2_cifar10",
             ("onnx/shufflenetv2_cifar10/shufflenetv2_cifar10.onnx",),
-            10,
+            9.65,
             **_CIFAR,
             preprocess=_NORMALISED,
         ),
@@ -329,15 +329,15 @@ NETWORKS: dict[str, Network] = {
             quantised=True,
         ),
         Network("mnist", ("onnx/mnist/mnist.onnx",), 0.8, **_MNIST),
-        _light("bvlc_alexnet", 655),
-        _light("densenet121", 2834),
-        _light("inception_v1", 1432),
-        _light("inception_v2", 2020),
-        _light("resnet50", 3858),
-        _light("shufflenet", 127),
-        _light("squeezenet", 352),
+        _light("bvlc_alexnet", 726),
+        _light("densenet121", 2845),
+        _light("inception_v1", 1555),
+        _light("inception_v2", 2019),
+        _light("resnet50", 4089),
+        _light("shufflenet", 125),
+        _light("squeezenet", 349),
         _light("vgg19", 19632),
-        _light("zfnet512", 1300),
+        _light("zfnet512", 1632),
     )
 }
 """By name, smallest promise first: the demo, Caffe, ONNX, the light models of the `onnx` package."""
