@@ -192,7 +192,7 @@ _CIFAR: dict[str, Any] = {
     "evaluation": Images("cifar10/cifar10_test500.npz"),
 }
 _IMAGENET: dict[str, Any] = {
-    "calibration": Images("imagenet_calibration", 0, 100),
+    "calibration": Images("imagenet_calibration"),
     "evaluation": Images("imagenet_evaluation"),
 }
 _MNIST: dict[str, Any] = {
