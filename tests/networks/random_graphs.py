@@ -16,6 +16,7 @@ Kind = Literal[
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
 AFTER = ("", "Relu", "Clip", "PRelu", "Sigmoid", "Tanh", "HardSwish", "LeakyRelu")
+TABLES = ("Sigmoid", "Tanh", "HardSwish")
 MAX_SIDE, MAX_CHANNELS = 24, 72
 """Larger maps are not made larger, so that an example takes a second or two."""
 
@@ -30,7 +31,7 @@ class LayerPlan:
         kernel, strides, dilation: by row and column.
         pads: top, left, bottom, right.
         channels: of the result.
-        after: activation within the same rounding.
+        after: activation, within the same rounding unless it is one of TABLES.
         signed: whether the result is int8.
     """
 
@@ -122,6 +123,8 @@ class Writer:
     def _add_value(self, name: str, shape: tuple[int, ...], rms: float, after: str, *sources: Value) -> None:
         graph = self.graph
         self.read.update(v.name for v in sources)
+        if after in TABLES:  # behind a rounding of its own
+            name = graph.q(name, rms / 50, 128 * (graph.dtype == "uint8"))
         if after == "Clip":
             name = graph.op("Clip", name, graph.const(-0.5 * rms), graph.const(1.5 * rms))
         elif after == "PRelu":
