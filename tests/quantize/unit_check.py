@@ -50,7 +50,9 @@ def parameters(model: onnx.ModelProto) -> dict[str, Quantised]:
             assert name not in result, "every quantised tensor has one QuantizeLinear"
             scale, zero_point = constants[item.input[1]], constants[item.input[2]]
             assert zero_point.dtype in (np.uint8, np.uint16) and scale.shape == zero_point.shape == ()
-            result[name] = Quantised(float(scale), int(zero_point), (item.input[1], item.input[2]), 8 * zero_point.itemsize)
+            result[name] = Quantised(
+                float(scale), int(zero_point), (item.input[1], item.input[2]), 8 * zero_point.itemsize
+            )
     return result
 
 
