@@ -1,8 +1,7 @@
 """The BYOC hook: TVM's `RunCodegen` gives it the region functions and gets a module that runs them.
 
 The module (`native/region_module.cc`) holds streams, constants and memory maps, is binary-serialisable and so survives
-`export_library`; the process that loads it calls `tilewright.runtime.tvm_module.load` first, which `import tilewright`
-does not do by itself where TVM is absent.
+`export_library`; the process that loads it imports `tilewright` first, which registers the module's kind.
 """
 
 from __future__ import annotations
@@ -14,13 +13,11 @@ from typing import Any, TypeAlias
 import tvm_ffi
 from tvm import relax
 from tvm.ir import IRModule
-from tvm.target import Target
 
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph
 from tilewright.errors import ConfigError, Fault, TilewrightError
 from tilewright.runtime import tvm_module
-from tilewright.targets import config
 from tilewright.targets.binary import Writer
 from tilewright.targets.config import Overlay
 from tilewright.targets.program import encode_region
@@ -61,19 +58,12 @@ def region_module(regions: Sequence[CompiledRegion], overlay: Overlay) -> Module
 
 
 def overlay_of(options: Mapping[str, Any] | None) -> Overlay:
-    """The overlay of RunCodegen's options, else the one that the current target's `model` names.
-
-    Raises ConfigError where neither says one.
-    """
-    if options is not None and OVERLAY_OPTION in options:
-        return Overlay.from_dict(json.loads(str(options[OVERLAY_OPTION])), "the options of RunCodegen")
-    target = Target.current(allow_none=True)
-    model = None if target is None else target.attrs.get("model")
-    if model is None:
+    """The overlay in RunCodegen's options. Raises ConfigError where they hold none."""
+    if options is None or OVERLAY_OPTION not in options:
         raise ConfigError(
-            Fault("no overlay is known", remedy='compile with target=tilewright.target("ultra96-w8")')
+            Fault("RunCodegen was given no overlay", remedy="use byoc.run_codegen(module, overlay)")
         )
-    return config.overlay(str(model))
+    return Overlay.from_dict(json.loads(str(options[OVERLAY_OPTION])), "the options of RunCodegen")
 
 
 def register(lift: Lift) -> None:

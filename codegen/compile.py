@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from tilewright.codegen.allocate import place_maps
 from tilewright.codegen.constants import Pool
 from tilewright.codegen.graph import Graph, Tensor
 from tilewright.codegen.layers import Layer, MatrixLayer
@@ -27,7 +28,7 @@ def compile_region(graph: Graph, overlay: Overlay) -> CompiledRegion:
     Raises ScheduleError naming the layer where one does not fit the overlay's memories.
     """
     lowered = lower(graph, overlay)
-    sizes = place_maps(lowered.maps, overlay)
+    sizes = place_maps(lowered.maps, lowered.layers, overlay)
     pool = Pool(overlay.half_word_bytes)
     program = TileProgram()
     emit_layers(lowered.layers, Scratchpads(overlay), Transfer(overlay, pool, program))
@@ -57,15 +58,6 @@ def compile_region(graph: Graph, overlay: Overlay) -> CompiledRegion:
         outputs=_layouts(lowered.outputs),
         products=pool.products,
     )
-
-
-def place_maps(maps: Iterable[Map], overlay: Overlay) -> dict[Base, int]:
-    """Give every map its offset; returns the segments' sizes in bytes."""
-    sizes = {Base.WORKSPACE: 0, Base.INPUT: 0, Base.OUTPUT: 0}
-    for m in maps:
-        m.offset = sizes[m.segment]
-        sizes[m.segment] += m.half_words * overlay.half_word_bytes
-    return sizes
 
 
 def emit_layers(layers: Sequence[Layer], pads: Scratchpads, transfer: Transfer) -> None:

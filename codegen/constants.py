@@ -126,11 +126,12 @@ def tile_weights(
     overlay: Overlay,
 ) -> Tiles:
     """Arrange weights (O, I, KH, KW) for a source with these lanes."""
-    outputs, _, kh, kw = weight.shape
+    outputs, inputs, kh, kw = weight.shape
     vectors = -(-outputs // overlay.block_out)
     held = lanes.reshape(-1) >= 0
     channel = np.where(held, lanes.reshape(-1), 0)
-    picked = weight[:, channel]
+    in_order = len(channel) == inputs and bool((channel == np.arange(inputs)).all())
+    picked = weight if in_order else np.take(weight, channel, axis=1)
     if not held.all():
         picked[:, ~held] = 0
     if vectors * overlay.block_out != outputs:
@@ -138,18 +139,25 @@ def tile_weights(
         picked = np.concatenate([picked, fill])
     shape = (vectors, overlay.block_out, lanes.shape[0], overlay.block_in, kh, kw)
     blocked = picked.reshape(shape).transpose(0, 2, 4, 5, 1, 3)
-    half = 1 << (overlay.wgt_bits - 1)
-    parts = [np.ascontiguousarray(np.clip(blocked, -half, half - 1), np.int8)]
-    if blocked.dtype.itemsize > 1:
-        rest = blocked - parts[0]
-        while rest.any():
-            parts.append(np.ascontiguousarray(np.clip(rest, -half, half - 1), np.int8))
-            rest = rest - parts[-1]
-    real = np.ones((outputs, 1), np.bool_) if present is None else present
-    real = (
-        real[:, channel] if real.shape[1] > 1 or len(channel) == 1 else np.repeat(real, len(channel), 1)
-    ) & held
-    padded = np.zeros((vectors * overlay.block_out, real.shape[1]), np.bool_)
-    padded[:outputs] = real
-    products = padded.reshape(shape[:4]).sum((1, 3), dtype=np.int64)
-    return Tiles(tuple(parts), products)
+    parts = split_weights(blocked, overlay.wgt_bits)
+    if present is None:
+        rows = np.minimum(outputs - np.arange(vectors) * overlay.block_out, overlay.block_out)
+        products = rows[:, None] * (lanes >= 0).sum(1)
+    else:
+        real = np.zeros((vectors * overlay.block_out, len(channel)), np.bool_)
+        real[:outputs] = present[:, channel] & held
+        products = real.reshape(shape[:4]).sum((1, 3), dtype=np.int64)
+    return Tiles(parts, products)
+
+
+def split_weights(weight: NDArray[np.integer], bits: int) -> tuple[NDArray[np.int8], ...]:
+    """Write weights as a sum of signed ones of `bits`: one part, or as many as the largest needs."""
+    half = 1 << (bits - 1)
+    if weight.dtype.itemsize * 8 <= bits:
+        return (np.ascontiguousarray(weight, np.int8),)
+    parts = [np.ascontiguousarray(np.clip(weight, -half, half - 1), np.int8)]
+    rest = weight - parts[0]
+    while rest.any():
+        parts.append(np.ascontiguousarray(np.clip(rest, -half, half - 1), np.int8))
+        rest = rest - parts[-1]
+    return tuple(parts)

@@ -1,8 +1,8 @@
 """The host part of a partitioned module -> the list of operators that a package holds.
 
 `main` of a partitioned module calls region functions and Relax operators; each operator of the table LOWERINGS becomes
-one or a few steps of `targets/host_ops.py`. What is not in the table cannot be in a package; `tvm.compile` still takes it,
-for there the host part is native code.
+one or a few steps of `targets/host_ops.py`. What is not in the table cannot be in a package; `tvm.compile` still
+takes it, for there the host part is native code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tvm import ir, relax
 from tvm.ir import IRModule
 
 from tilewright.errors import Fault, FaultList, UnsupportedModel
-from tilewright.targets.host_ops import HOST_DTYPES, HostDType
+from tilewright.targets.host_ops import HOST_DTYPES
 from tilewright.targets.program import AttributeValue, HostProgram, HostStep, HostTensor
 
 DETECTION_OUTPUT = "tilewright.host.detection_output"
@@ -46,7 +46,7 @@ class _Builder:
         """Add a tensor and give its number."""
         if dtype not in HOST_DTYPES:
             raise _NotInTable(f"expected {', '.join(HOST_DTYPES)}, found {dtype}")
-        self.tensors.append(HostTensor(name, tuple(shape), cast(HostDType, dtype)))
+        self.tensors.append(HostTensor(name, tuple(shape), dtype))
         return len(self.tensors) - 1
 
     def constant(self, array: NDArray[np.generic], name: str = "") -> int:
@@ -316,8 +316,6 @@ def _detection(call: _Call) -> None:
     attributes["code_type"] = CODE_TYPES[attributes["code_type"]]
     for name in ("nms_threshold", "confidence_threshold"):
         attributes[name] = float(attributes[name])
-    number = call.outputs[0]
-    call.build.tensors[number] = HostTensor(call.result.name, (1, 1, -1, 7), "float32")
     call.emit("detection_output", **attributes)
 
 
@@ -368,10 +366,12 @@ class _Reader:
 
     def call(self, name: str, call: Any) -> Value:
         """Steps of a call. Raises _NotInTable where it has none, KeyError where an operand is missing."""
+        outputs: Value
         if isinstance(call.op, ir.GlobalVar):
             if call.op.name_hint not in self.regions:
                 raise _NotInTable(f"calls {call.op.name_hint}, which is no region")
-            inputs, outputs = self.operands(call.args), self.results(name, call.ty)
+            inputs = self.operands(call.args)
+            outputs = self.results(name, call.ty)
             numbers = outputs if isinstance(outputs, tuple) else (outputs,)
             index = self.regions[call.op.name_hint]
             self.build.steps.append(HostStep.of("region", inputs, numbers, index=index))
@@ -387,7 +387,10 @@ class _Reader:
         inputs = self.operands(args)
         if any(-1 in self.build.tensors[n].shape for n in inputs):
             raise _NotInTable(f"{operator} of a tensor whose shape is known at run time only")
-        outputs = self.results(name, call.ty)
+        if lowering is _detection:
+            outputs = self.build.tensor(name, (1, 1, -1, 7), "float32")
+        else:
+            outputs = self.results(name, call.ty)
         numbers = outputs if isinstance(outputs, tuple) else (outputs,)
         lowering(_Call(self.build, name, tuple(args), call.attrs, inputs, numbers))
         return outputs

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from tilewright.targets.config import Overlay
 
-
 STRIPE_BYTES = 2048
 """DRAM bytes that could move while a stripe waits for its first data (100 cycles of 16 bytes) and its instructions
 are fetched (7 of 64 bytes): what cutting once more is taken to cost."""

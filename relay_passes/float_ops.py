@@ -40,7 +40,7 @@ def _leaky(xs: Sequence[F32], a: Attrs) -> F32:
 
 def _gelu_tanh(x: F32) -> F32:
     inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)
-    return np.float32(0.5) * x * (1 + np.tanh(inner))
+    return np.asarray(np.float32(0.5) * x * (1 + np.tanh(inner)))
 
 
 ELEMENTWISE: dict[str, Callable[[Sequence[F32], Attrs], F32]] = {

@@ -20,10 +20,21 @@ from tilewright.codegen.lift import node as lift_node
 from tilewright.relay_passes.integer.parse import kind_of
 from tilewright.relay_passes.placement import Placement
 from tilewright.relay_passes.predicate import Reject, Verdict
-from tilewright.relay_passes.rewrite import bindings_of, finish, symbol_of, used
+from tilewright.relay_passes.rewrite import (
+    behind_extern,
+    bindings_of,
+    cut_tail,
+    finish,
+    join_tail,
+    symbol_of,
+    used,
+    with_same_blocks,
+    with_unique_names,
+)
 from tilewright.targets.config import Overlay
 
 CODEGEN = "tilewright"
+_BEHIND_HOST = "a layer must not depend on a function of the host's runtime"
 Check = Callable[[Node], Verdict]
 
 
@@ -52,12 +63,18 @@ def _uses(module: IRModule) -> dict[str, list[str]]:
 def find_evictions(module: IRModule, verdict: Check) -> dict[str, Reject]:
     """Composite results that go to the host, by variable, with the reason."""
     uses = _uses(module)
+    tail = behind_extern(module["main"])
     nodes: dict[str, Node] = {}
     evicted: dict[str, Reject] = {}
     for binding, function in composite_calls(module):
         node = lift_node(binding.var, list(binding.value.args), function)
         nodes[binding.var.name] = node
-        answer = verdict(node)
+        behind = binding.var.name in tail
+        answer = (
+            Reject(_BEHIND_HOST, "one that does", node.name, "nothing can be done")
+            if behind
+            else verdict(node)
+        )
         if isinstance(answer, Reject):
             evicted[binding.var.name] = answer
     changed = True
@@ -126,6 +143,20 @@ def _to_host(module: IRModule, evicted: dict[str, Reject]) -> IRModule:
     return finish(module, dict(module.functions.items()), placement.put(main), bindings)
 
 
+def _merged(module: IRModule) -> IRModule:
+    """`MergeCompositeFunctions`, which cannot visit calls of packed functions: they are cut off meanwhile."""
+    main = module["main"]
+    tail = behind_extern(main)
+    if not tail:
+        return relax.transform.MergeCompositeFunctions()(module)
+    head, last = cut_tail(main, tail)
+    functions = {gv: f for gv, f in module.functions.items() if gv.name_hint != "main"}
+    merged = relax.transform.MergeCompositeFunctions()(IRModule({**functions, GlobalVar("main"): head}))
+    functions = {gv: f for gv, f in merged.functions.items() if gv.name_hint != "main"}
+    joined = join_tail(merged["main"], main, tail, last)
+    return IRModule({**functions, GlobalVar("main"): joined}, attrs=module.attrs)
+
+
 def _named(module: IRModule) -> IRModule:
     """Give regions the names tilewright_0.. in the order in which `main` calls them."""
     order: dict[str, str] = {}
@@ -152,16 +183,8 @@ def _named(module: IRModule) -> IRModule:
             call = relax.Call(symbols[call.op.name_hint], call.args, ret_ty=call.ty)
             binding = relax.VarBinding(binding.var, call)
         bindings.append(binding)
-    functions[main] = _same_blocks(functions[main], bindings)
+    functions[main] = with_same_blocks(functions[main], bindings)
     return IRModule(functions, attrs=module.attrs)
-
-
-def _same_blocks(function: relax.Function, bindings: list[relax.VarBinding]) -> relax.Function:
-    rest = iter(bindings)
-    blocks = [type(block)([next(rest) for _ in block.bindings]) for block in function.body.blocks]
-    body = relax.SeqExpr(blocks, function.body.body)
-    relax.expr._update_type(body, function.body.body.ty)
-    return relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
 
 
 def is_region(function: object) -> bool:
@@ -198,7 +221,7 @@ class Partition:
     def __call__(self, module: IRModule) -> IRModule:
         """Make regions of the composites in `main`."""
         module = _to_host(module, find_evictions(module, lambda node: check(node, self.overlay)))
-        module = relax.transform.MergeCompositeFunctions()(module)
-        module = _named(module)
+        module = _named(_merged(module))
+        module["main"] = with_unique_names(module["main"])
         assert_integer(module)
         return module

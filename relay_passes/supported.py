@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import onnx
 from tvm import relax
@@ -80,15 +80,24 @@ def count_macs(module: IRModule) -> dict[int, int]:
     return macs
 
 
+Stages: TypeAlias = tuple[IRModule, IRModule]
+"""A module as imported and at the integer level, before partitioning."""
+
+
+def lowered(imported: IRModule, overlay: Overlay) -> Stages:
+    """An imported module with its integer level."""
+    module = imported
+    for step in integer_passes(overlay):
+        module = step(module)
+    return imported, module
+
+
 class _Report:
     """What the passes did, looked at from the side of the ONNX nodes."""
 
-    def __init__(self, model: onnx.ModelProto, overlay: Overlay) -> None:
-        imported = to_relax(model)
+    def __init__(self, model: onnx.ModelProto, overlay: Overlay, stages: Stages | None) -> None:
+        imported, module = stages or lowered(to_relax(model), overlay)
         self.macs = count_macs(imported)
-        module = imported
-        for step in integer_passes(overlay):
-            module = step(module)
         self.evicted = find_evictions(module, lambda node: check(node, overlay))
         main = module["main"]
         self.sources = Sources.of(main)
@@ -169,11 +178,13 @@ class _Report:
         )
 
 
-def supported_rows(model: onnx.ModelProto, overlay: Overlay) -> list[SupportedRow]:
-    """One row for each node of a quantised model, in its order.
+def supported_rows(
+    model: onnx.ModelProto, overlay: Overlay, stages: Stages | None = None
+) -> list[SupportedRow]:
+    """One row for each node of a quantised model, in its order; `stages` where they were made already.
 
     Raises:
         UnsupportedModel: where the model cannot be imported at all.
     """
-    report = _Report(model, overlay)
+    report = _Report(model, overlay, stages)
     return [report.row(i) for i in range(len(report.sources.nodes))]

@@ -92,7 +92,6 @@ _REDUCTIONS = {
 }
 
 
-
 def _types(doc: str) -> tuple[HostDType, ...]:
     """Types that a one-line doc names; all where it says any type."""
     return HOST_DTYPES if "any type" in doc else tuple(t for t in HOST_DTYPES if t in doc)
@@ -111,19 +110,27 @@ HOST_OPS: tuple[HostOp, ...] = (
         "quantize",
         (3, 3),
         "clip(round_half_even(x / scale) + zero_point), division in float32: ONNX QuantizeLinear. Operands x float32, "
-        "scale float32 and zero_point int8 or uint8 (both scalar, or one per index of `axis`). NaN gives the lowest value.",
+        "scale float32 and zero_point int8 or uint8 (both scalar, or one per index of `axis`). NaN gives the lowest "
+        "value.",
         (_AXIS,),
         types=_FLOAT,
     ),
     HostOp(
         "dequantize",
         (3, 3),
-        "(x - zero_point) * scale: ONNX DequantizeLinear. x and zero_point int8, uint8 or int32, scale as for quantize.",
+        "(x - zero_point) * scale: ONNX DequantizeLinear. x and zero_point int8, uint8 or int32, scale as for "
+        "quantize.",
         (_AXIS,),
         types=("int8", "uint8", "int32"),
     ),
     HostOp("softmax", (1, 1), "exp(x - max) / sum of it, along `axis`; float32.", (_AXIS,), types=_FLOAT),
-    HostOp("log_softmax", (1, 1), "x - max - log(sum(exp(x - max))), along `axis`; float32.", (_AXIS,), types=_FLOAT),
+    HostOp(
+        "log_softmax",
+        (1, 1),
+        "x - max - log(sum(exp(x - max))), along `axis`; float32.",
+        (_AXIS,),
+        types=_FLOAT,
+    ),
     HostOp(
         "argmax", (1, 1), "Index of the first largest along `axis`, int64 or int32; any type.", (_AXIS, _KEEP)
     ),
@@ -234,9 +241,9 @@ HOST_OPS: tuple[HostOp, ...] = (
     HostOp(
         "detection_output",
         (3, 3),
-        "Caffe SSD's DetectionOutput, as `frontend/caffe/detection_function.py` defines it: location (P * L * 4 values, "
-        "L = 1 or classes), confidence (P * classes), prior (1, 2, 4 P), float32 -> (1, 1, N, 7) rows (0, class, "
-        "confidence, xmin, ymin, xmax, ymax), by falling confidence, ties by class and then prior; without any "
+        "Caffe SSD's DetectionOutput, as `frontend/caffe/detection_function.py` defines it: location (P * L * 4 "
+        "values, L = 1 or classes), confidence (P * classes), prior (1, 2, 4 P), float32 -> (1, 1, N, 7) rows (0, "
+        "class, confidence, xmin, ymin, xmax, ymax), by falling confidence, ties by class and then prior; without any "
         "detection the row (0, -1, -1, -1, -1, -1, -1).",
         (
             Attribute("num_classes", "int", "classes with the background"),

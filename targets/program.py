@@ -141,7 +141,9 @@ class HostProgram:
             first = step.inputs[0] if step.inputs else len(self.tensors)
             if first < len(self.tensors) and self.tensors[first].dtype not in spec.types:
                 found_type = self.tensors[first].dtype
-                faults.add(f"expected an operand of {' or '.join(spec.types)}, found {found_type}", where=where)
+                faults.add(
+                    f"expected an operand of {' or '.join(spec.types)}, found {found_type}", where=where
+                )
             for number in step.outputs:
                 if number in defined or number >= len(self.tensors):
                     faults.add(f"result {number} is defined already or does not exist", where=where)
@@ -173,7 +175,7 @@ def encode_program(program: HostProgram) -> bytes:
         array, tensor = program.constants[number], program.tensors[number]
         if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
             raise PackageError(
-                f"constant {tensor.name}: expected {tensor.dtype} {tensor.shape}, found {array.dtype.name} {array.shape}"
+                f"constant {tensor.name}: expected {tensor.dtype} {tensor.shape}, found {array.dtype} {array.shape}"
             )
         data = array.astype(array.dtype.newbyteorder("<")).tobytes()
         w.u32(number)

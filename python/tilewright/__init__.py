@@ -1,1 +1,118 @@
-"""Tilewright: trained ONNX and Caffe networks to a VTA-like accelerator on Xilinx Zynq."""
+"""Tilewright: trained ONNX and Caffe networks to a VTA-like accelerator on Xilinx Zynq.
+
+    import tilewright as tw
+    model = tw.load("net.prototxt", "net.caffemodel", preprocess=tw.Preprocess(mean=128, std=128))
+    package = tw.compile(tw.quantize(model, calibration="images/"), target="ultra96-w8")
+    package.save("net.twp")
+    print(tw.evaluate(package, "test.npz"))
+
+Importing this is fast: each name is loaded when it is first used, and TVM only where it compiles. What TVM needs to
+load an exported library that holds accelerator regions is registered at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tilewright.errors import TilewrightError
+    from tilewright.evaluation import Evaluation, evaluate
+    from tilewright.frontend.dataset import Dataset, open_dataset
+    from tilewright.frontend.model import Model, load
+    from tilewright.frontend.preprocess import Preprocess
+    from tilewright.pipeline import compile, quantize, supported
+    from tilewright.placement import LayerRow, Support
+    from tilewright.quantize.options import QuantizeOptions
+    from tilewright.runtime.package import Package
+    from tilewright.runtime.session import Session
+    from tilewright.target import target
+    from tilewright.targets.config import Overlay, overlay, overlays
+
+__all__ = [
+    "Dataset",
+    "Evaluation",
+    "LayerRow",
+    "Model",
+    "Overlay",
+    "Package",
+    "Preprocess",
+    "QuantizeOptions",
+    "Session",
+    "Support",
+    "TilewrightError",
+    "compile",
+    "evaluate",
+    "load",
+    "open_dataset",
+    "overlay",
+    "overlays",
+    "quantize",
+    "supported",
+    "target",
+]
+
+_HOME = {
+    "Dataset": "frontend.dataset",
+    "Evaluation": "evaluation",
+    "LayerRow": "placement",
+    "Model": "frontend.model",
+    "Overlay": "targets.config",
+    "Package": "runtime.package",
+    "Preprocess": "frontend.preprocess",
+    "QuantizeOptions": "quantize.options",
+    "Session": "runtime.session",
+    "Support": "placement",
+    "TilewrightError": "errors",
+    "compile": "pipeline",
+    "evaluate": "evaluation",
+    "load": "frontend.model",
+    "open_dataset": "frontend.dataset",
+    "overlay": "targets.config",
+    "overlays": "targets.config",
+    "quantize": "pipeline",
+    "supported": "pipeline",
+    "target": "target",
+}
+"""Public name -> module of this package that defines it."""
+
+
+class _Package(types.ModuleType):
+    """Loads public names on first use, and keeps `quantize` the function.
+
+    Python sets a folder that it imports as an attribute of its parent, and the folder `quantize` has the name
+    of the function.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+        setattr(self, name, value)
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _HOME and isinstance(value, types.ModuleType):
+            return
+        super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def _register_with_tvm() -> None:
+    """Let `tvm.runtime.load_module` find our module kind in this process."""
+    from tilewright.runtime import tvm_module
+
+    try:
+        tvm_module.load()
+    except ImportError:
+        return  # without tvm_ffi there is nothing to register with; an incomplete build is reported on first use
+
+
+_register_with_tvm()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 from tvm.target import Target
 
 from tilewright.errors import ConfigError, Fault
@@ -14,6 +16,8 @@ HOSTS: dict[str, dict[str, str]] = {"x86": {"kind": "llvm"}}
 def target(name: str, host: str | None = None) -> Target:
     """The target of `tvm.compile` for an overlay; passes find the overlay in the target's `model`.
 
+    `tvm.compile(model.relax(), target=target("ultra96-w8"), relax_pipeline="tilewright")` works from then on.
+
     Args:
         name: of an overlay, see `tilewright targets`.
         host: "x86", which is also the default.
@@ -25,4 +29,6 @@ def target(name: str, host: str | None = None) -> Target:
     kind = HOSTS.get(host or "x86")
     if kind is None:
         raise ConfigError(Fault(f"expected one of the hosts {', '.join(HOSTS)}, found {host!r}", "host"))
+    # tvm.compile finds the pipeline by its name, under which this import registers it.
+    importlib.import_module("tilewright.relay_passes.pipeline")
     return Target({**kind, "model": found.name})

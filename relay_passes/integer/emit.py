@@ -145,7 +145,7 @@ def _multiply(bb: relax.BlockBuilder, op: Operator, xs: Sequence[Expr]) -> Expr:
 def _table(bb: relax.BlockBuilder, op: Operator, xs: Sequence[Expr]) -> Expr:
     assert isinstance(op, Table)
     lowest = -128 if str(xs[0].ty.dtype) == "int8" else 0
-    return relax.op.take(constant(op.table, op.dtype), _shifted(xs[0], lowest, "int32"), axis=0)
+    return relax.op.take(constant(op.table, op.dtype), _shifted(xs[0], lowest, "int32"), axis=0, mode="clip")
 
 
 def _step(bb: relax.BlockBuilder, step: LayoutStep, xs: Sequence[Expr]) -> Expr:

@@ -132,31 +132,54 @@ def _numbers(low: Lowering, call: Apply, const: Const | None) -> F64:
 def _apply(low: Lowering, e: Epilogue, call: Apply, const: Const | None, first: bool) -> None:
     if call.op in _BOUNDS:
         _bound(low, e, call, const)
-    elif e.bounded:
-        low.reject(
-            "bounds (Relu, Clip) must come last before QuantizeLinear", f"{call.op} after them", _ONE_ROUNDING
-        )
     elif call.op in _SLOPES:
-        if e.slope is not None:
-            low.reject("at most one PReLU may come before QuantizeLinear", "two", _ONE_ROUNDING)
+        if e.slope is not None or e.bounded:
+            found = "two" if e.slope is not None else "one after Relu or Clip"
+            low.reject(
+                "at most one PReLU may come before QuantizeLinear, and no bound before it",
+                found,
+                _ONE_ROUNDING,
+            )
         e.slope = np.array([float(call.attrs.alpha)]) if call.op == "nn.leakyrelu" else _prelu(low, call)
     elif call.op in ("add", "subtract"):
-        if e.slope is not None:
-            low.reject("nothing may be added after a PReLU before QuantizeLinear", call.op, _ONE_ROUNDING)
-        numbers = _numbers(low, call, const)
-        if call.op == "subtract" and first:
-            e.gain, e.offset = -e.gain, numbers - e.offset
-        else:
-            e.offset = e.offset + (numbers if call.op == "add" else -numbers)
+        _add(low, e, call, _numbers(low, call, const), first)
     else:
-        factor = np.array([-1.0]) if call.op == "negative" else _numbers(low, call, const)
-        if call.op == "divide":
-            if first:
-                low.reject("a sum must not be a divisor", "divide", _ONE_ROUNDING)
-            factor = 1 / factor
-        if e.slope is not None and np.any(factor < 0):
-            low.reject("a factor after a PReLU must not be negative", f"{factor.min():g}", _ONE_ROUNDING)
-        e.gain, e.offset = e.gain * factor, e.offset * factor
+        _scale(low, e, call, const, first)
+
+
+def _add(low: Lowering, e: Epilogue, call: Apply, numbers: F64, first: bool) -> None:
+    if e.slope is not None:
+        low.reject("nothing may be added after a PReLU before QuantizeLinear", call.op, _ONE_ROUNDING)
+    if call.op == "subtract" and first:
+        _times(low, e, np.array([-1.0]))
+    elif call.op == "subtract":
+        numbers = -numbers
+    if e.bounded and numbers.size > 1:
+        low.reject(
+            "what is added after Relu or Clip must be one number", f"{numbers.size} numbers", _ONE_ROUNDING
+        )
+    e.offset = e.offset + numbers
+    e.lo, e.hi = e.lo + float(numbers[0]), e.hi + float(numbers[0])
+
+
+def _scale(low: Lowering, e: Epilogue, call: Apply, const: Const | None, first: bool) -> None:
+    factor = np.array([-1.0]) if call.op == "negative" else _numbers(low, call, const)
+    if call.op == "divide":
+        if first:
+            low.reject("a sum must not be a divisor", "divide", _ONE_ROUNDING)
+        factor = 1 / factor
+    _times(low, e, factor)
+
+
+def _times(low: Lowering, e: Epilogue, factor: F64) -> None:
+    """Multiply; a positive factor commutes with PReLU, and with bounds if it scales them."""
+    if (e.slope is not None or e.bounded) and np.any(factor <= 0):
+        low.reject("a factor after PReLU, Relu or Clip must be positive", f"{factor.min():g}", _ONE_ROUNDING)
+    if factor.size > 1 and not (e.lo in (0.0, -np.inf) and e.hi == np.inf):
+        low.reject("a factor after Clip must be one number", f"{factor.size} numbers", _ONE_ROUNDING)
+    e.gain, e.offset = e.gain * factor, e.offset * factor
+    if e.bounded:
+        e.lo, e.hi = (b * float(factor[0]) if b else b for b in (e.lo, e.hi))
 
 
 def _prelu(low: Lowering, call: Apply) -> F64:

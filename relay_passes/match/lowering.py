@@ -38,6 +38,7 @@ class Operand:
     quant: Quant
 
 
+ON_HOST = "it runs on the host; express it by other operators to change that"
 _EXACT = 1e-3
 """How far, in steps, a value may be from the grid by float32's rounding."""
 
@@ -65,7 +66,7 @@ class Lowering:
     names: Mapping[str, str] = field(default_factory=dict)
     drafts: list[Draft] = field(default_factory=list)
 
-    def reject(self, rule: str, found: str, remedy: str = "") -> NoReturn:
+    def reject(self, rule: str, found: str, remedy: str = ON_HOST) -> NoReturn:
         """Leave the match."""
         raise Rejected(Reject(rule, found, self.layer, remedy))
 
@@ -223,7 +224,7 @@ class Lowering:
         ramp = np.linspace(-1e4, 1e4, 4001, dtype=np.float32)
         if np.any(np.diff(post(ramp)) < 0):
             self.reject(
-                "what follows a max pool of tensors with different scales must be a function that never falls",
+                "what follows a max pool whose operand has no scale of its own must be a function that never falls",
                 "one that falls",
                 "put a QuantizeLinear/DequantizeLinear pair behind the pool",
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from tilewright.relay_passes.float_ops import ELEMENTWISE
 from tilewright.relay_passes.integer.ops import Layout, LayoutStep
 from tilewright.relay_passes.match import pairs, sums
 from tilewright.relay_passes.match.epilogue import Epilogue, epilogue_base, read_epilogue
@@ -23,6 +24,12 @@ MATCHERS: dict[str, Callable[[Lowering, Epilogue, Apply], None]] = {
     "multiply": pairs.multiply,
 }
 """Base operator of a cone -> the matcher that writes its operator."""
+
+
+KNOWN_OPERATORS = frozenset(
+    {*MATCHERS, *LAYOUTS, *ELEMENTWISE, "split", "nn.max_pool2d", "nn.batch_norm", "quantize", "dequantize"}
+)
+"""Operators of Relax that some cone may hold."""
 
 
 def anchor(value: Value) -> str:
@@ -63,7 +70,6 @@ def _write(low: Lowering) -> None:
         low.reject(
             "an operator must be one that the integer level has",
             base.op,
-            "it runs on the host; express it by other operators to change that",
         )
     if plain:
         low.move(cone.value, identity, cone.quant)

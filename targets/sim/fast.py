@@ -103,7 +103,8 @@ class _Stats(ctypes.Structure):
 def library_path() -> Path:
     """Where the build put the library. Raises ConfigError where it is not.
 
-    By the package's metadata and not by `__file__`: an editable install keeps compiled files in site-packages.
+    By the package's metadata and not by `__file__`: an editable install keeps compiled files in
+    site-packages.
     """
     remedy = "install the project (pip install -e .), which compiles it"
     try:
@@ -183,8 +184,8 @@ class FastSimulator:
     def run(self, stream: bytes, dram: DramImage, layers: Sequence[str] = ()) -> RunResult:
         """Execute a stream; `layers`, where given, names each instruction's source layer in errors.
 
-        Raises FastSimError (a SimError) where the stream breaks a rule of the machine, and EncodingError where
-        it does not decode. `dram` is not changed.
+        Raises FastSimError (a SimError) where the stream breaks a rule of the machine, and EncodingError
+        where it does not decode. `dram` is not changed.
         """
         if layers and len(layers) * INSTRUCTION_BYTES != len(stream):
             raise SimError(f"{len(layers)} layer names for {len(stream) // INSTRUCTION_BYTES} instructions")

@@ -1,8 +1,8 @@
 """Random programs, with which simulators are compared.
 
-A program fills the scratchpads from constants, executes random instructions, and stores what they left. All its
-instructions are ordered by tokens. Most programs are legal; where an instruction is not (operands overlap, say),
-every simulator has to refuse it.
+A program fills the scratchpads from constants, executes random instructions, and stores what they left. All
+its instructions are ordered by tokens. Most programs are legal; where an instruction is not (operands
+overlap, say), every simulator has to refuse it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Scene:
         return Program(stream, self.overlay), DramImage(self.constants, none, 0, size)
 
     def show_sums(self) -> list[Instruction]:
-        """Store the ACC vectors. Results are clamped to two planes, so several shifts of each sum are shown."""
+        """Store the ACC vectors. A result has two planes, so several shifts of each sum are shown."""
         o = self.overlay
         r, planes = o.halves_per_vector, (1 << 2 * o.inp_bits) - 1
         count = VECTORS * r

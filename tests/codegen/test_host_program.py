@@ -199,7 +199,9 @@ def test_regions_are_called_by_number() -> None:
         ("region", 1, (0,), (1,)),
         ("region", 0, (1,), (2,)),
     ]
-    with pytest.raises(UnsupportedModel, match="z: the package's host part cannot do this: calls first, which is no"):
+    with pytest.raises(
+        UnsupportedModel, match="z: the package's host part cannot do this: calls first, which is no"
+    ):
         host_program(bb.get(), ["second"])
 
 

@@ -65,7 +65,8 @@ class QdqGraph:
     def model(self, *outputs: str) -> onnx.ModelProto:
         infos = [helper.make_empty_tensor_value_info(o) for o in outputs]
         graph = helper.make_graph(self.nodes, "test", self.inputs, infos, self.constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+        opsets = [helper.make_opsetid("", 21), helper.make_opsetid("tilewright", 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
         return onnx.shape_inference.infer_shapes(model)
 
     def input(self) -> dict[str, Array]:

@@ -92,6 +92,32 @@ CASES: dict[str, tuple[Case, list[str]]] = {
         lambda g: q(g, g.op("Mul", conv(g, g.x), g.const(g.rng.uniform(-2, 2, (1, 8, 1, 1))))),
         ["conv2d"],
     ),
+    "conv_relu_scale": (
+        lambda g: q(g, g.op("Mul", g.op("Relu", conv(g, g.x)), g.const(g.rng.uniform(0.5, 2, (8, 1, 1))))),
+        ["conv2d"],
+    ),
+    "conv_subtracted": (
+        lambda g: q(
+            g,
+            g.op(
+                "Div",
+                g.op("Sub", g.const(5.5), g.op("Add", conv(g, g.x), g.const(3))),
+                g.const(1.7),
+            ),
+        ),
+        ["conv2d"],
+    ),
+    "conv_clip_scale_offset": (
+        lambda g: q(
+            g,
+            g.op(
+                "Sub",
+                g.op("Div", g.op("Clip", conv(g, g.x), g.const(0), g.const(6)), g.const(1.3)),
+                g.const(2),
+            ),
+        ),
+        ["conv2d"],
+    ),
     "conv_int32_bias": (lambda g: q(g, int32_bias(g)), ["conv2d"]),
     "conv_weight_zero_point": (
         lambda g: q(g, g.op("Conv", g.x, g.weights((8, 4, 3, 3), None, "uint8", 113))),

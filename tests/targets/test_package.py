@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tilewright.errors import PackageError
 from tilewright.targets import package as package_module
@@ -57,7 +60,7 @@ def _program(*extra: HostStep) -> HostProgram:
         HostStep("region", (3,), (4,), {"index": 0}),
         HostStep("reshape", (4,), (5,), {"shape": (1, -1)}),
     )
-    constants = {1: np.array(0.5, np.float32), 2: np.array(-3, np.int8)}
+    constants: dict[int, NDArray[Any]] = {1: np.array(0.5, np.float32), 2: np.array(-3, np.int8)}
     return HostProgram(tensors, constants, (0,), (5,), steps + extra)
 
 
@@ -76,6 +79,9 @@ def _package(**changes: Any) -> Package:
         "tool_version": "0.1.0",
     }
     return Package(**(values | changes))
+
+
+SOUND = _package().to_bytes()
 
 
 def _same(a: Package, b: Package) -> bool:
@@ -309,6 +315,29 @@ def test_a_folder_in_the_files_place_is_named(tmp_path: Path) -> None:
         Package.load(tmp_path / "net.twp")
     with pytest.raises(PackageError, match="cannot read: No such file"):
         Package.load(tmp_path / "other.twp")
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(
+    st.sampled_from(["overlay", "info", "program", "region/0", "labels", "report", "preprocess"]), st.data()
+)
+def test_mutated_sections_are_refused_or_load(section: str, data: st.DataObject) -> None:
+    """Bytes changed behind the checksums: a PackageError or a package, nothing else."""
+
+    def mutate(content: bytes) -> bytes:
+        changed = bytearray(content)
+        for _ in range(data.draw(st.integers(1, 3))):
+            changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+        return bytes(
+            changed[: data.draw(st.integers(1, len(changed)))] if data.draw(st.booleans()) else changed
+        )
+
+    try:
+        package = Package.from_bytes(_forge(SOUND, section, mutate))
+    except PackageError as error:
+        assert str(error).startswith("package: ")
+    else:
+        assert package.to_bytes()
 
 
 def test_the_header_is_as_documented() -> None:

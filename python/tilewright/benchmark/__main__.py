@@ -10,7 +10,7 @@ from tilewright.errors import TilewrightError
 BENCHMARKS = {
     "simulator": "tilewright.benchmark.simulator",
 }
-"""Modules by name; each has `main(arguments) -> exit code`, and its docstring's first line says what it does."""
+"""Modules by name; each has `main(arguments) -> exit code`, its docstring's first line says what it does."""
 
 
 def main(arguments: list[str]) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from tvm import relax, runtime
-from tvm.ir import GenericConst, IRModule
+from tvm.ir import GenericConst, IRModule, StringImm
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_convert_map, onnx_input
 
 from tilewright.errors import FaultList, UnsupportedModel
@@ -233,7 +233,7 @@ def _detection_output(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes
     return relax.call_pure_packed(
         DETECTION_OUTPUT,
         *inputs,
-        relax.StringImm(json.dumps(plain, sort_keys=True)),
+        StringImm(json.dumps(plain, sort_keys=True)),
         ty_args=relax.TensorType(dtype="float32", ndim=4),
     )
 
@@ -371,6 +371,9 @@ def _note_helpers(function: relax.Function, sources: Sources) -> None:
     for block in function.body.blocks:
         for binding in block.bindings:
             name = binding.var.name
+            if isinstance(binding.value, relax.Var) and binding.value.name in sources.node_of:
+                # The function's result is another name of a node's; passes may keep either.
+                sources.node_of.setdefault(name, sources.node_of[binding.value.name])
             if name in sources.node_of:
                 for helper in waiting:
                     sources.node_of[helper] = sources.node_of[name]

@@ -4,9 +4,11 @@ After Nagel, van Baalen, Blankevoort and Welling, "Data-Free Quantization Throug
 Correction", ICCV 2019, section 4.1: for f(s x) = s f(x), s > 0, the network is unchanged when channel c of
 the first operator is divided by s[c] and the second's weights for input channel c are multiplied by it.
 They choose s from weight ranges, for weights with one scale a tensor. Here weights have a scale for each
-output channel, so the first operator's ranges are free; what matters is the range of each channel of the
-tensor between, measured on the calibration set, against the second operator's columns. Where that is
-depthwise, its columns have scales of their own as well, and every channel is given the full range.
+output channel, so that the first operator loses nothing; what matters is the range of each channel of the
+tensor between, measured on the calibration set. Where only depthwise operators read it, their weights have
+scales of their own too, and every channel is given the full range, `s = range / widest`. A dense reader must
+represent columns of different size, so it meets the tensor half-way: `s = sqrt(range / widest)`, which measured
+better than both ends and than the paper's balance with the columns' ranges (README).
 """
 
 from __future__ import annotations
@@ -29,28 +31,23 @@ from tilewright.quantize.units import Unit, attribute
 _HOMOGENEOUS = frozenset({"Relu", "LeakyRelu", "PRelu"})
 # Act on each channel alone and commute with its scale.
 _PER_CHANNEL_UNITS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool"})
-# Limits of a factor: a channel that calibration hardly saw must not be blown up.
-_SMALLEST_FACTOR, _LARGEST_FACTOR = 2.0**-5, 2.0**5
+# A channel that calibration hardly saw must not be blown up without limit.
+_SMALLEST_FACTOR = 2.0**-5
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two MAC units with the tensor between them, read by nothing else.
+    """A MAC unit with those that read its output, through pooling or not; nothing else reads it.
 
     Attributes:
         first: the unit whose output channels are divided.
-        second: the unit whose input channels are multiplied.
+        readers: the units whose input channels are multiplied.
         tensor: the first unit's output.
     """
 
     first: Unit
-    second: Unit
+    readers: tuple[Unit, ...]
     tensor: str
-
-    @property
-    def second_is_depthwise(self) -> bool:
-        """Whether each input channel of `second` meets its own output channels only."""
-        return attribute(self.second.head, "group", 1) != 1
 
 
 def find_pairs(graph: Graph, units: list[Unit]) -> list[Pair]:
@@ -59,45 +56,57 @@ def find_pairs(graph: Graph, units: list[Unit]) -> list[Pair]:
     for unit in units:
         for name in unit.inputs:
             by_input.setdefault(name, []).append(unit)
-    shared = _shared_constants(graph)
+    shared = {name for name in graph.initializers if len(graph.consumers.get(name, [])) > 1}
     pairs = []
     for first in units:
         if first.kind != "mac" or any(node.op_type not in _HOMOGENEOUS for node in first.nodes[1:]):
             continue
-        tensor = name = first.outputs[0]
-        second = _only_reader(graph, by_input, name)
-        while second is not None and second.head.op_type in _PER_CHANNEL_UNITS:
-            name = second.outputs[0]
-            second = _only_reader(graph, by_input, name)
-        if second is None or second.kind != "mac" or second.head.op_type == "ConvTranspose":
-            continue
-        weights = {*first.head.input[1:], second.head.input[1]}
-        depthwise = any(attribute(unit.head, "group", 1) != 1 for unit in (first, second))
-        # Between dense layers it gains nothing at 8 bits (README).
-        if depthwise and not weights & shared and _columns_match(graph, first, second, tensor):
-            pairs.append(Pair(first, second, tensor))
+        readers = _mac_readers(graph, by_input, first.outputs[0])
+        weights = {*first.head.input[1:], *(reader.head.input[1] for reader in readers)}
+        if readers and not weights & shared and _columns_match(graph, first, readers):
+            pairs.append(Pair(first, readers, first.outputs[0]))
     return pairs
 
 
-def _shared_constants(graph: Graph) -> set[str]:
-    return {name for name in graph.initializers if len(graph.consumers.get(name, [])) > 1}
+def _mac_readers(graph: Graph, by_input: dict[str, list[Unit]], name: str) -> tuple[Unit, ...]:
+    """Return the MAC units that read `name`, or none where anything else does."""
+    units = by_input.get(name, [])
+    if name in graph.outputs or len(units) != len(graph.consumers.get(name, [])):
+        return ()
+    found: list[Unit] = []
+    for unit in units:
+        if unit.head.op_type in _PER_CHANNEL_UNITS:
+            behind = _mac_readers(graph, by_input, unit.outputs[0])
+            if not behind:
+                return ()
+            found += behind
+        elif unit.kind == "mac" and unit.head.op_type != "ConvTranspose":
+            found.append(unit)
+        else:
+            return ()
+    return tuple(found)
 
 
-def _only_reader(graph: Graph, by_input: dict[str, list[Unit]], name: str) -> Unit | None:
-    readers = by_input.get(name, [])
-    return readers[0] if len(readers) == 1 and graph.only_consumer(name) is not None else None
+def _is_grouped(unit: Unit) -> bool:
+    return attribute(unit.head, "group", 1) != 1
 
 
-def _columns_match(graph: Graph, first: Unit, second: Unit, tensor: str) -> bool:
-    """Return whether the second operator's input channels are the first one's output channels, one to one."""
-    channels = graph.shapes[tensor][1] if len(graph.shapes[tensor]) > 1 else 0
-    groups = attribute(second.head, "group", 1)
-    first_ok = first.head.op_type != "ConvTranspose" or attribute(first.head, "group", 1) == 1
-    if second.head.op_type == "Gemm":
-        weight = graph.initializers[second.head.input[1]]
-        return first_ok and weight.dims[1 if attribute(second.head, "transB", 0) else 0] == channels
-    # Grouped but not depthwise: the columns' scales are neither free nor one for all; left alone.
-    return first_ok and groups in (1, channels)
+def _columns_match(graph: Graph, first: Unit, readers: tuple[Unit, ...]) -> bool:
+    """Return whether the readers' input channels are the first operator's output channels, one to one."""
+    shape = graph.shapes[first.outputs[0]]
+    channels = shape[1] if len(shape) > 1 else 0
+    if first.head.op_type == "ConvTranspose" and _is_grouped(first):
+        return False
+    for reader in readers:
+        weight = graph.initializers[reader.head.input[1]]
+        if reader.head.op_type == "Gemm":
+            matches = weight.dims[1 if attribute(reader.head, "transB", 0) else 0] == channels
+        else:
+            # Grouped but not depthwise: the columns' scales are neither free nor one for all; left alone.
+            matches = attribute(reader.head, "group", 1) in (1, channels)
+        if not matches:
+            return False
+    return True
 
 
 def equalise(graph: Graph, pairs: list[Pair], batches: Iterable[list[Sample]]) -> Graph:
@@ -124,7 +133,7 @@ def equalise(graph: Graph, pairs: list[Pair], batches: Iterable[list[Sample]]) -
     result.CopyFrom(graph.model)
     constants = {item.name: item for item in result.graph.initializer}
     for pair in pairs:
-        _apply(constants, pair, _factors(constants, pair, ranges[pair.tensor]))
+        _apply(constants, pair, _factors(pair, ranges[pair.tensor]))
     return Graph(result)
 
 
@@ -139,28 +148,19 @@ def _columns(weight: NDArray[np.float64], unit: Unit) -> NDArray[np.float64]:
     return weight if attribute(unit.head, "group", 1) != 1 else weight.swapaxes(0, 1)
 
 
-def _factors(
-    constants: dict[str, onnx.TensorProto], pair: Pair, ranges: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return s: channel c of the first operator is to be divided by it."""
+def _factors(pair: Pair, ranges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return s: channel c of the first operator is to be divided by it; 1 for the widest channel."""
     alive = ranges > SMALLEST_RANGE
-    if pair.second_is_depthwise:
-        wanted = np.where(alive, ranges, 1.0)
-    else:
-        columns = _columns(_array(constants[pair.second.head.input[1]]), pair.second)
-        reach = np.abs(columns).reshape(len(columns), -1).max(axis=1)
-        alive &= reach > SMALLEST_RANGE
-        # sqrt(range * reach) / reach makes range and reach of each channel equal, equation 11 of the paper.
-        wanted = np.sqrt(np.where(alive, ranges, 1.0) / np.where(alive, reach, 1.0))
     if not alive.any():
         return np.ones_like(ranges)
-    # The common factor is immaterial: keep the largest range of the tensor as it is.
-    wanted = wanted * ((np.where(alive, ranges, 0.0) / wanted).max() / ranges.max())
-    return np.where(alive, np.clip(wanted, _SMALLEST_FACTOR, _LARGEST_FACTOR), 1.0)
+    factors = np.where(alive, ranges, ranges.max()) / ranges.max()
+    if not all(_is_grouped(reader) for reader in pair.readers):
+        factors = np.sqrt(factors)
+    return np.asarray(np.clip(factors, _SMALLEST_FACTOR, 1.0), np.float64)
 
 
 def _apply(constants: dict[str, onnx.TensorProto], pair: Pair, factors: NDArray[np.float64]) -> None:
-    first, second = pair.first.head, pair.second.head
+    first = pair.first.head
     weight = _array(constants[first.input[1]])
     rows = {
         "Conv": weight,
@@ -172,10 +172,12 @@ def _apply(constants: dict[str, onnx.TensorProto], pair: Pair, factors: NDArray[
     if len(first.input) > 2 and first.input[2]:
         bias = _array(constants[first.input[2]])
         _store(constants, first.input[2], bias / factors)
-    weight = _array(constants[second.input[1]])
-    columns = _columns(weight, pair.second)
-    columns *= factors.repeat(len(columns) // len(factors)).reshape(-1, *[1] * (columns.ndim - 1))
-    _store(constants, second.input[1], weight)
+    for reader in pair.readers:
+        name = reader.head.input[1]
+        weight = _array(constants[name])
+        columns = _columns(weight, reader)
+        columns *= factors.repeat(len(columns) // len(factors)).reshape(-1, *[1] * (columns.ndim - 1))
+        _store(constants, name, weight)
 
 
 def _store(constants: dict[str, onnx.TensorProto], name: str, value: NDArray[np.float64]) -> None:

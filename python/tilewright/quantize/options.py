@@ -23,7 +23,7 @@ class QuantizeOptions:
         percentile: share of the values, in percent, that the range keeps; only for `percentile`.
         bias_correction: add the mean error of each output channel of convolutions and dense layers on the
             calibration set to the bias.
-        equalise: rescale channels around depthwise convolutions so that each uses the range of its tensor,
+        equalise: rescale channels between convolutions so that narrow ones use more of their tensor's range,
             without a change of the network's function (cross-layer equalisation).
         share_ratio: a tensor that other operators read too joins the scale of a concat or average
             pooling only where its range becomes at most this many times wider.
@@ -37,7 +37,7 @@ class QuantizeOptions:
     """
 
     bits: int = 8
-    method: Method = "percentile"
+    method: Method = "minmax"
     percentile: float = 99.999
     bias_correction: bool = True
     equalise: bool = True

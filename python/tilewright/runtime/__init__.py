@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tilewright.runtime.package import Package
 from tilewright.runtime.session import BACKENDS, Backend, RunResult, Session, run
 
-__all__ = ["BACKENDS", "Backend", "RunResult", "Session", "run"]
+__all__ = ["BACKENDS", "Backend", "Package", "RunResult", "Session", "run"]

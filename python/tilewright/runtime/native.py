@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tilewright.errors import DataError, PackageError, SimError, TilewrightError
-from tilewright.targets.host_ops import HOST_DTYPES, HostDType
+from tilewright.targets.host_ops import HOST_DTYPES
 
 ABI = 1
 MAX_RANK = 8
@@ -159,7 +159,7 @@ class NativeProgram:
         self._callback = _ACCELERATOR(call)
         self._lib.tw_rt_set_accelerator(self._handle, self._callback, None)
 
-    def run(self, inputs: Sequence[NDArray[np.generic]]) -> tuple[list[NDArray[np.generic]], Stats]:
+    def run(self, inputs: Sequence[NDArray[Any]]) -> tuple[list[NDArray[Any]], Stats]:
         """Run on arrays in the program's order. Raises DataError, SimError or the accelerator's own."""
         arrays = [np.asarray(a, order="C") for a in inputs]
         tensors = (_Tensor * len(arrays))()
@@ -168,7 +168,7 @@ class NativeProgram:
                 raise DataError(
                     f"expected one of {', '.join(HOST_DTYPES)}, found {array.dtype} of rank {array.ndim}"
                 )
-            tensor.dtype = HOST_DTYPES.index(cast(HostDType, array.dtype.name)) + 1
+            tensor.dtype = HOST_DTYPES.index(array.dtype.name) + 1
             tensor.rank = array.ndim
             tensor.shape[: array.ndim] = array.shape
             tensor.data, tensor.size = array.ctypes.data, array.nbytes
@@ -181,7 +181,7 @@ class NativeProgram:
             _raise(error)
         return [self._output(i) for i in range(self._lib.tw_rt_outputs(self._handle))], stats
 
-    def _output(self, index: int) -> NDArray[np.generic]:
+    def _output(self, index: int) -> NDArray[Any]:
         tensor = _Tensor()
         if self._lib.tw_rt_output(self._handle, index, ctypes.byref(tensor)):
             raise AssertionError(f"output {index} is missing after a run")

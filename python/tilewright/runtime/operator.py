@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tilewright.runtime.native import NativeProgram
 from tilewright.targets.host_ops import HostDType
 from tilewright.targets.program import AttributeValue, HostProgram, HostStep, HostTensor, encode_program
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 
 def run_operator(
@@ -26,6 +25,7 @@ def run_operator(
     `results` declares type and shape of each result, -1 where a length is known at run time only; `attributes` are
     all of the operator's, in any order. Raises PackageError and DataError as a package with that step would.
 
+    >>> import numpy as np
     >>> run_operator("argmax", [np.array([1, 3, 2], np.int8)], [("int64", ())], axis=0, keepdims=0)
     [array(1)]
     """

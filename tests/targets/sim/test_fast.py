@@ -88,14 +88,14 @@ def test_strided_copies(machines: dict[str, Overlay], name: str) -> None:
         n0, n1, n2 = (int(v) for v in rng.integers(1, 5, 3))
         strides = [int(v) for v in rng.permutation([1, n2, n2 * n1])]
         dram_strides = [half * int(v) for v in rng.integers(0, 40, 3)]
-        counts = dict(n0=n0, n1=n1, n2=n2)
+        counts = {"n0": n0, "n1": n1, "n2": n2}
         out = [half * int(v) for v in (n1 * n2, n2, 1)]
         body: list[Instruction] = [
             Load(memory=Memory.ACT, dram_offset=half * int(rng.integers(0, 40)), dram_stride0=dram_strides[0],
                  dram_stride1=dram_strides[1], dram_stride2=dram_strides[2], address=7, stride0=strides[0],
                  stride1=strides[1], stride2=strides[2], **counts),
-            Store(base=Base.WORKSPACE, dram_stride0=out[0], dram_stride1=out[1], dram_stride2=out[2], address=7,
-                  stride0=strides[0], stride1=strides[1], stride2=strides[2], **counts),
+            Store(base=Base.WORKSPACE, dram_stride0=out[0], dram_stride1=out[1], dram_stride2=out[2],
+                  address=7, stride0=strides[0], stride1=strides[1], stride2=strides[2], **counts),
             Load(base=Base.WORKSPACE, dram_stride2=half, address=2000, n2=n0 * n1 * n2),
             Store(base=Base.OUTPUT, dram_offset=half, dram_stride2=half, address=2000, n2=n0 * n1 * n2),
         ]  # fmt: skip
@@ -136,7 +136,9 @@ def test_a_level_is_used_or_refused(machines: dict[str, Overlay]) -> None:
         if level in simd_levels():
             assert FastSimulator(o, level).simd is level
         else:
-            with pytest.raises(ConfigError, match=f"simd={level.name}: this processor or build lacks it; it has PLAIN"):
+            with pytest.raises(
+                ConfigError, match=f"simd={level.name}: this processor or build lacks it; it has PLAIN"
+            ):
                 FastSimulator(o, level)
 
 
@@ -146,7 +148,9 @@ def test_missing_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
             return tmp_path / path
 
     monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Elsewhere())
-    with pytest.raises(ConfigError, match=r"libtilewright_sim.so: the library of the fast simulator is missing; install"):
+    with pytest.raises(
+        ConfigError, match=r"libtilewright_sim.so: the library of the fast simulator is missing; install"
+    ):
         fast.library_path()
 
 
@@ -155,11 +159,15 @@ def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "distribution", distribution)
-    with pytest.raises(ConfigError, match=r"needs tilewright installed; install the project \(pip install -e \.\)"):
+    with pytest.raises(
+        ConfigError, match=r"needs tilewright installed; install the project \(pip install -e \.\)"
+    ):
         fast.library_path()
 
 
 def test_wrong_number_of_layers(machines: dict[str, Overlay]) -> None:
     none = np.zeros(0, np.uint8)
     with pytest.raises(SimError, match="2 layer names for 1 instructions"):
-        FastSimulator(machines["ultra96-w8"]).run(encode_stream([Finish()]), DramImage(none, none, 0, 0), ["a", "b"])
+        FastSimulator(machines["ultra96-w8"]).run(
+            encode_stream([Finish()]), DramImage(none, none, 0, 0), ["a", "b"]
+        )

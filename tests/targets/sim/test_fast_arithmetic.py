@@ -1,4 +1,4 @@
-"""VECTOR's arithmetic in the fast simulator against exact Python integers: ties, signs, extremes of m, B and s."""
+"""VECTOR in the fast simulator against exact Python integers: ties, signs, extremes of m, B and s."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ LANES = OVERLAY.block_in
 SIMULATORS = {level: FastSimulator(OVERLAY, level) for level in simd_levels()}
 HIGHEST = (1 << 16) - 1
 
-multipliers = st.one_of(st.integers(-M_MAX, M_MAX), st.sampled_from([-M_MAX, -1, 0, 1, M_MAX, 1 << 23, -(1 << 23)]))
+multipliers = st.one_of(
+    st.integers(-M_MAX, M_MAX), st.sampled_from([-M_MAX, -1, 0, 1, M_MAX, 1 << 23, -(1 << 23)])
+)
 shifts = st.one_of(st.integers(1, 62), st.sampled_from([1, 2, 31, 32, 33, 46, 47, 61, 62]))
 words = st.one_of(st.integers(0, HIGHEST), st.sampled_from([0, 1, 255, 256, HIGHEST]))
-weights = st.one_of(st.integers(-(1 << 15), (1 << 15) - 1), st.sampled_from([-(1 << 15), -1, 0, 1, (1 << 15) - 1]))
+weights = st.one_of(
+    st.integers(-(1 << 15), (1 << 15) - 1), st.sampled_from([-(1 << 15), -1, 0, 1, (1 << 15) - 1])
+)
 # Where the sum lies beside a tie: B is chosen so that p is a multiple of 2^s plus this, in halves and units.
 ties = st.tuples(st.integers(-3, 70000), st.sampled_from([0, 1]), st.integers(-1, 1))
 lanes = st.tuples(words, weights, multipliers, multipliers, shifts, ties, st.integers(0, 255))
@@ -40,7 +44,9 @@ def steer(p: int, s: int, tie: tuple[int, int, int]) -> int:
     return min(max((quotient << s) + (halves << (s - 1)) + units - p, B_MIN), B_MAX)
 
 
-def run(op: VectorOp, rows: list[tuple[int, int, int, int, int, int, int]], negative: bool, zero: int, out: int) -> list[int]:
+def run(
+    op: VectorOp, rows: list[tuple[int, int, int, int, int, int, int]], negative: bool, zero: int, out: int
+) -> list[int]:
     """One half word through VECTOR; a row is (value, weight, m, m2, s, B, second operand), B2 is B."""
     value, weight, m, m2, s, b, second = (np.array(column, object) for column in zip(*rows, strict=True))
     planes = np.concatenate([value & 255, value >> 8, second]).astype(np.uint8)
@@ -51,8 +57,9 @@ def run(op: VectorOp, rows: list[tuple[int, int, int, int, int, int, int]], nega
     stream: list[Instruction] = [
         Load(memory=Memory.ACT, dram_stride2=LANES, n2=3),
         Load(memory=Memory.PARAM, dram_offset=3 * LANES, dram_stride2=16, n2=len(parameters) // 16),
-        Vector(op=op, in_planes=1, src_plane=1, out_planes=1, dst_base=8, dst_plane=1, hi=HIGHEST, src2_base=2,
-               src_zp=zero, src2_zp=zero & 255, depthwise_base=2 * LANES, negative=int(negative), out_zp=out),
+        Vector(op=op, in_planes=1, src_plane=1, out_planes=1, dst_base=8, dst_plane=1, hi=HIGHEST,
+               src2_base=2, src_zp=zero, src2_zp=zero & 255, depthwise_base=2 * LANES,
+               negative=int(negative), out_zp=out),
         Store(base=Base.OUTPUT, dram_stride2=LANES, address=8, n2=2),
     ]  # fmt: skip
     image = DramImage(constants, constants[:0], 0, 2 * LANES)
@@ -61,7 +68,9 @@ def run(op: VectorOp, rows: list[tuple[int, int, int, int, int, int, int]], nega
     for simulator in SIMULATORS.values():
         low, high = simulator.run(encoded, image).outputs.reshape(2, LANES).astype(int)
         results.append((low + 256 * high).tolist())
-    assert all(r == results[0] for r in results), f"levels differ: {dict(zip(SIMULATORS, results, strict=True))}"
+    assert all(r == results[0] for r in results), (
+        f"levels differ: {dict(zip(SIMULATORS, results, strict=True))}"
+    )
     return list(results[0])
 
 
@@ -78,7 +87,13 @@ def run(op: VectorOp, rows: list[tuple[int, int, int, int, int, int, int]], nega
 )
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(drawn=st.lists(lanes, min_size=LANES, max_size=LANES), zero=words, out=words)
-def test_requantisation(op: VectorOp, negative: bool, drawn: list[tuple[int, int, int, int, int, tuple[int, int, int], int]], zero: int, out: int) -> None:
+def test_requantisation(
+    op: VectorOp,
+    negative: bool,
+    drawn: list[tuple[int, int, int, int, int, tuple[int, int, int], int]],
+    zero: int,
+    out: int,
+) -> None:
     rows, expected = [], []
     for value, weight, m, m2, s, tie, second in drawn:
         v = wrap32((value - zero) * weight) if op == VectorOp.DEPTHWISE else value - zero

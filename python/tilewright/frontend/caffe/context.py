@@ -17,13 +17,14 @@ from tilewright.frontend.caffe.weights import Array, BlobSpec, Shape, WeightSour
 
 @dataclass
 class Blobs:
-    """The weight source, blobs shared by name (`param { name: ... }`), and every blob handed out, by
-    layer.
+    """The weight source, blobs shared by name (`param { name: ... }`), every blob handed out, by layer, and
+    the faults of those that could not be.
     """
 
     source: WeightSource
     shared: dict[str, Array] = field(default_factory=dict)
     used: dict[str, list[Array]] = field(default_factory=dict)
+    errors: list[TilewrightError] = field(default_factory=list)
 
 
 @dataclass
@@ -103,9 +104,18 @@ class LayerContext:
     def blobs(self, *specs: BlobSpec) -> list[Array]:
         """The layer's blobs in the shapes asked for.
 
-        Raises:
-            ModelError: the weights lack the layer, or do not fit.
+        Where the weights lack the layer or do not fit, ones take their place, so that the layers behind it are
+        checked too; the fault goes to `weights.errors`.
         """
+        try:
+            return self._blobs(specs)
+        except TilewrightError as error:
+            if any(min(s.shape, default=1) < 1 or math.prod(s.shape) > MAX_ELEMENTS for s in specs):
+                raise
+            self.weights.errors.append(error)
+            return [np.broadcast_to(np.float32(1), spec.shape) for spec in specs]
+
+    def _blobs(self, specs: Sequence[BlobSpec]) -> list[Array]:
         for spec in specs:
             if min(spec.shape, default=1) < 1:
                 raise self.wrong(

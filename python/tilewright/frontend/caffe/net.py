@@ -133,8 +133,8 @@ class _Conversion:
         self.graph = Graph(name)
         self.where = where
         self.kept = kept
-        self.weights = Blobs(source)
         self.faults: list[TilewrightError] = []
+        self.weights = Blobs(source, errors=self.faults)
         self.current: dict[str, str] = {}  # blob -> tensor of its latest version
         self.broken: set[str] = set()  # blobs whose layer is at fault: not reported again
         self.unread: dict[str, None] = {}  # blobs nobody has read yet, in order

@@ -2,6 +2,26 @@
 
 Everything whose values need a range of their own must be a node of the graph when the quantiser looks at
 it: later passes never introduce a rounding that the quantised model does not show.
+
+The canonical form of a float model. Shapes are fixed, maps are NCHW, constants are initialisers, axes and
+indices are not negative; of two operands the constant or broadcast one is the second.
+
+    Conv, ConvTranspose     2-D, all attributes given, no auto_pad; inputs x, weight, bias
+    Gemm                    transB = 1 only; inputs x [M,K], weight [N,K], bias [N]
+    MaxPool, AveragePool    2-D, all attributes given, no auto_pad; ceil_mode stays
+    GlobalAveragePool
+    Add, Mul                of two activations, or of one and a number
+    Max, Min                of two activations
+    Pow, Div                of an activation and a number; Div also of two activations that are no norm
+    Relu, Clip, PRelu       Clip with two constant bounds; slope [C,1,1], or [C] after Gemm
+    unary                   LeakyRelu, Sigmoid, Tanh, HardSigmoid, HardSwish, Elu, Selu, Celu, Softplus,
+                            Softsign, Abs, Exp, Log, Sqrt, Erf, Gelu, Mish, ... as in the file
+    Concat, Slice, Split, Reshape, Transpose, DepthToSpace, SpaceToDepth, Pad
+    Resize                  nearest by whole factors: asymmetric, floor, scales given; others as in the file
+    Identity                only where an input or an output is an output as well
+
+A per-channel scale and shift that nothing takes in is a Conv with group = C and a 1x1 kernel. Everything
+else (Softmax, ArgMax, MatMul of two activations, reductions over other axes, ...) is as in the file.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@
 namespace tilewright::runtime {
 namespace {
 
+constexpr std::size_t kInstructionBytes = 64;
+
 auto Key(const Overlay& m) {
   return std::make_tuple(m.block_in, m.block_out, m.inp_bits, m.wgt_bits, m.acc_bits, m.act_half_words, m.wgt_tiles,
                          m.acc_vectors, m.param_records, m.disp_entries, m.displacement_min, m.displacement_max);
@@ -28,7 +30,7 @@ class SimulatorDevice final : public Device {
                                 {outputs->data(), outputs->size()}}};
     Stats s;
     if (!simulator->Run(region.stream.data(), region.stream.size(), segments, &s, &fault)) Report(region, fault);
-    for (std::int64_t n : s.instructions) stats->instructions += n;
+    stats->instructions += static_cast<std::int64_t>(region.stream.size() / kInstructionBytes);
     stats->matrix_steps += s.matrix_steps;
     stats->vector_reads += s.vector_reads;
     stats->dram_read_bytes += s.dram_read_bytes;
@@ -63,7 +65,7 @@ class CallbackDevice final : public Device {
     const std::int32_t code =
         run_(context_, index, inputs.data(), inputs.size(), outputs->data(), outputs->size());
     if (code != 0) Fail(TW_RT_CALLBACK, "region ", region.name, ": the accelerator's function failed with ", code);
-    stats->instructions += static_cast<std::int64_t>(region.layer_of.size());
+    stats->instructions += static_cast<std::int64_t>(region.stream.size() / kInstructionBytes);
   }
 
  private:

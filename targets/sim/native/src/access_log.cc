@@ -35,8 +35,9 @@ void AccessLog::Reset(const Label& label, std::size_t rows, unsigned writers, un
   }
 }
 
-bool AccessLog::Unordered(const std::array<std::vector<std::int32_t>, kUnits>& log, int unit, const Clock& clock,
-                          std::size_t first, std::size_t count, bool wrote, Conflict* conflict) const {
+bool AccessLog::Unordered(const std::array<std::vector<std::int32_t>, kUnits>& log, int unit,
+                          const Clock& clock, std::size_t first, std::size_t count, bool wrote,
+                          Conflict* conflict) const {
   for (int u = 0; u < kUnits; ++u) {
     if (u == unit || log[u].empty() || !AnyAbove(&log[u][first], count, clock[u])) continue;
     std::size_t row = first;
@@ -59,7 +60,8 @@ bool AccessLog::Read(int unit, const Clock& clock, std::size_t first, std::size_
   return true;
 }
 
-bool AccessLog::Write(int unit, const Clock& clock, std::size_t first, std::size_t count, Conflict* conflict) {
+bool AccessLog::Write(int unit, const Clock& clock, std::size_t first, std::size_t count,
+                      Conflict* conflict) {
   if (Unordered(wrote_, unit, clock, first, count, true, conflict)) return false;
   if (Unordered(read_, unit, clock, first, count, false, conflict)) return false;
   if (AnyEqual(&wrote_[unit][first], count, clock[unit])) {

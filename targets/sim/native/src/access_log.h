@@ -1,10 +1,11 @@
 // Who touched which row of a memory last: finds reads of rows never written, and races.
 //
-// Instructions are executed in stream order. Each has a number within its unit (from 1 up) and a vector clock:
-// the number of the last instruction of each unit that is ordered before it. Tokens only point forward in the
-// stream, so an earlier instruction can never be ordered *after* a later one, and two accesses race exactly when
-// the earlier one's number is above the later one's clock for its unit. Units work in order, so the last access
-// of each unit stands for all its earlier ones, and a row needs one number per unit and direction.
+// Instructions are executed in stream order. Each has a number within its unit (from 1 up) and a vector
+// clock: the number of the last instruction of each unit that is ordered before it. Tokens only point forward
+// in the stream, so an earlier instruction can never be ordered *after* a later one, and two accesses race
+// exactly when the earlier one's number is above the later one's clock for its unit. Units work in order, so
+// the last access of each unit stands for all its earlier ones, and a row needs one number per unit and
+// direction.
 #ifndef TILEWRIGHT_SRC_ACCESS_LOG_H_
 #define TILEWRIGHT_SRC_ACCESS_LOG_H_
 
@@ -48,9 +49,7 @@ class AccessLog {
   bool Write(int unit, const Clock& clock, std::size_t first, std::size_t count, Conflict* conflict);
 
   // True where the instruction `number` of `unit` has written the row.
-  bool WrittenBy(int unit, std::int32_t number, std::size_t row) const {
-    return wrote_[unit][row] == number;
-  }
+  bool WrittenBy(int unit, std::int32_t number, std::size_t row) const { return wrote_[unit][row] == number; }
   bool Initialised(std::size_t row) const { return initialised_[row] != 0; }
   std::size_t rows() const { return initialised_.size(); }
 
@@ -86,7 +85,8 @@ class RunSet {
     for (std::int64_t a : lists_[0])
       for (std::int64_t b : lists_[1])
         for (std::int64_t c : lists_[2])
-          if (!f(static_cast<std::size_t>(base_ + a + b + c), static_cast<std::size_t>(length_))) return false;
+          if (!f(static_cast<std::size_t>(base_ + a + b + c), static_cast<std::size_t>(length_)))
+            return false;
     return true;
   }
 

@@ -41,9 +41,10 @@ std::int32_t tw_sim_abi(void) { return TW_SIM_ABI; }
 
 tw_sim* tw_sim_create(const tw_sim_overlay* o, tw_sim_fault* fault) {
   try {
-    tilewright::Overlay overlay{o->block_in,       o->block_out,     o->inp_bits,    o->wgt_bits,
-                                o->acc_bits,       o->act_half_words, o->wgt_tiles,  o->acc_vectors,
-                                o->param_records,  o->disp_entries,  o->displacement_min, o->displacement_max};
+    tilewright::Overlay overlay{o->block_in,     o->block_out,        o->inp_bits,
+                                o->wgt_bits,     o->acc_bits,         o->act_half_words,
+                                o->wgt_tiles,    o->acc_vectors,      o->param_records,
+                                o->disp_entries, o->displacement_min, o->displacement_max};
     Fault found;
     std::unique_ptr<tw_sim> sim(new tw_sim{tilewright::Simulator::Create(overlay, &found)});
     Report(found, fault);
@@ -82,7 +83,9 @@ void tw_sim_output_written(const tw_sim* sim, std::uint8_t* written, std::uint64
   sim->simulator->OutputWritten(reinterpret_cast<bool*>(written), static_cast<std::size_t>(count));
 }
 
-std::int32_t tw_sim_simd_level(const tw_sim* sim) { return static_cast<std::int32_t>(sim->simulator->simd_level()); }
+std::int32_t tw_sim_simd_level(const tw_sim* sim) {
+  return static_cast<std::int32_t>(sim->simulator->simd_level());
+}
 
 std::int32_t tw_sim_set_simd_level(tw_sim* sim, std::int32_t level) {
   return ValidLevel(level) && sim->simulator->SetSimdLevel(static_cast<tilewright::SimdLevel>(level));

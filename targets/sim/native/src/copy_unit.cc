@@ -19,7 +19,8 @@ bool CopyUnit::CheckRange(const I& i, std::size_t element_bytes, std::size_t ali
   const std::uint64_t strides[3] = {i.stride0, i.stride1, i.stride2};
   const std::uint64_t dram_strides[3] = {i.dram_stride0, i.dram_stride1, i.dram_stride2};
   if (i.dram_offset % alignment)
-    return m_.Fail(FaultKind::kAlignment, "dram_offset=%u is not a multiple of %zu bytes", i.dram_offset, alignment);
+    return m_.Fail(FaultKind::kAlignment, "dram_offset=%u is not a multiple of %zu bytes", i.dram_offset,
+                   alignment);
   std::uint64_t row = i.address, end = std::uint64_t{i.dram_offset} + element_bytes;
   for (int k = 0; k < 3; ++k) {
     row += (counts[k] - 1) * strides[k];
@@ -78,8 +79,7 @@ bool CopyUnit::Execute(const isa::Load& i) {
   const std::size_t granule = static_cast<std::size_t>(m_.dram_granule_);
   std::size_t element = 0;  // behind the current run
   return ForEachRun(i, t.bytes, [&](std::size_t row, std::size_t byte, std::size_t count) {
-    if (written_by_store &&
-        !m_.Read(&m_.dram_log_[i.base], byte / granule, count * t.bytes / granule))
+    if (written_by_store && !m_.Read(&m_.dram_log_[i.base], byte / granule, count * t.bytes / granule))
       return false;
     if (!m_.Write(t.log, row, count)) return false;
     m_.stats_->dram_read_bytes += static_cast<std::int64_t>(count * t.bytes);
@@ -104,7 +104,8 @@ bool CopyUnit::Execute(const isa::Load& i) {
 }
 
 // Sorts an entry's lanes by displacement: MATRIX then reads a half word once for each distinct (dy, dx).
-bool CopyUnit::TakeDisplacements(const std::uint8_t* data, std::size_t first, std::size_t count, std::size_t element) {
+bool CopyUnit::TakeDisplacements(const std::uint8_t* data, std::size_t first, std::size_t count,
+                                 std::size_t element) {
   const Overlay& o = m_.o_;
   const std::size_t lanes = static_cast<std::size_t>(o.block_in);
   for (std::size_t e = 0; e < count; ++e) {
@@ -117,7 +118,8 @@ bool CopyUnit::TakeDisplacements(const std::uint8_t* data, std::size_t first, st
       for (const int& d : both)
         if (d < o.displacement_min || d > o.displacement_max)
           return m_.Fail(FaultKind::kOperand, "element %zu lane %zu has %s=%d, the overlay's range is %d..%d",
-                         element + e, l, &d == &both[0] ? "dy" : "dx", d, o.displacement_min, o.displacement_max);
+                         element + e, l, &d == &both[0] ? "dy" : "dx", d, o.displacement_min,
+                         o.displacement_max);
       auto same = [&](const Displacement& d) { return d.dy == dy && d.dx == dx; };
       auto at = std::find_if(entry.begin(), entry.end(), same);
       if (at == entry.end()) at = entry.insert(at, {dy, dx, std::vector<std::uint8_t>(lanes, 0)});
@@ -137,14 +139,14 @@ bool CopyUnit::Execute(const isa::Store& i) {
   const AccessLog& target = m_.dram_log_[i.base];
   const std::uint64_t bytes = std::uint64_t{i.n0} * i.n1 * i.n2 * half;
   if (bytes > target.rows() * target.label().scale)
-    return m_.Fail(FaultKind::kOverlap, "writes %llu bytes, but %s has %zu", static_cast<unsigned long long>(bytes),
-                   kSegmentNames[i.base], target.rows() * target.label().scale);
+    return m_.Fail(FaultKind::kOverlap, "writes %llu bytes, but %s has %zu",
+                   static_cast<unsigned long long>(bytes), kSegmentNames[i.base],
+                   target.rows() * target.label().scale);
   std::uint8_t* data = m_.segments_[i.base].data;
   const std::size_t per_half = half / static_cast<std::size_t>(m_.dram_granule_);
   return ForEachRun(i, half, [&](std::size_t row, std::size_t byte, std::size_t count) {
     if (!m_.Read(&m_.act_log_, row, count)) return false;
-    if (!m_.Write(&m_.dram_log_[i.base], byte / half * per_half, count * per_half))
-      return false;
+    if (!m_.Write(&m_.dram_log_[i.base], byte / half * per_half, count * per_half)) return false;
     m_.stats_->dram_write_bytes += static_cast<std::int64_t>(count * half);
     PackLanes(&m_.act_[row * lanes], data + byte, count * lanes, o.inp_bits, m_.bipolar_);
     return true;

@@ -24,7 +24,8 @@ void PlainKernel(const GemmArgs& a) {
       for (int o = 0; o < kSubBlock; ++o) sums[p][o] = static_cast<std::uint32_t>(a.init[s * kSubBlock + o]);
     const std::int32_t* values = a.panel;
     for (int step = 0; step < a.steps; ++step) {
-      const std::int32_t* w = a.tiles + a.tile_offset[step] + static_cast<std::ptrdiff_t>(s) * a.quads * 4 * kSubBlock;
+      const std::int32_t* w =
+          a.tiles + a.tile_offset[step] + static_cast<std::ptrdiff_t>(s) * a.quads * 4 * kSubBlock;
       for (int q = 0; q < a.quads; ++q, values += 4 * P, w += 4 * kSubBlock)
         for (int k = 0; k < 4; ++k)
           for (int p = 0; p < P; ++p) {
@@ -46,42 +47,42 @@ void PlainKernel(const GemmArgs& a) {
 
 // One body for every pair of register width and dot product. A target attribute cannot come from a template
 // parameter, so the body is a macro; `N` is sub-blocks that one pass over the panel serves.
-#define TW_X86_KERNEL(NAME, TARGET, REG, WIDTH, LOAD, STORE, SET1, ADD, SHIFT, DOT)                                \
-  template <int P, int N>                                                                                          \
-  __attribute__((target(TARGET))) void NAME(const GemmArgs& a) {                                                   \
-    constexpr int kRegs = N * kSubBlock / WIDTH; /* registers a pixel */                                           \
-    const std::ptrdiff_t sub_pitch = static_cast<std::ptrdiff_t>(a.quads) * 4 * kSubBlock;                         \
-    const __m128i shift = _mm_cvtsi32_si128(a.shift);                                                              \
-    for (int s = 0; s < a.sub_blocks; s += N) {                                                                    \
-      REG sums[P][kRegs];                                                                                          \
-      _Pragma("GCC unroll 16") for (int p = 0; p < P; ++p)                                                         \
-          _Pragma("GCC unroll 4") for (int r = 0; r < kRegs; ++r)                                                  \
-              sums[p][r] = LOAD(a.init + s * kSubBlock + r * WIDTH);                                               \
-      const std::int32_t* values = a.panel;                                                                        \
-      for (int step = 0; step < a.steps; ++step) {                                                                 \
-        const std::int32_t* w = a.tiles + a.tile_offset[step] + s * sub_pitch;                                     \
-        for (int q = 0; q < a.quads; ++q, values += 4 * P, w += 4 * kSubBlock) {                                   \
-          _Pragma("GCC unroll 4") for (int k = 0; k < 4; ++k) {                                                    \
-            REG weights[kRegs];                                                                                    \
-            _Pragma("GCC unroll 4") for (int r = 0; r < kRegs; ++r) weights[r] =                                   \
-                LOAD(w + r * WIDTH / kSubBlock * sub_pitch + k * kSubBlock + r * WIDTH % kSubBlock);               \
-            _Pragma("GCC unroll 16") for (int p = 0; p < P; ++p) {                                                 \
-              const REG value = SET1(values[4 * p + k]);                                                           \
-              _Pragma("GCC unroll 4") for (int r = 0; r < kRegs; ++r)                                              \
-                  sums[p][r] = DOT(sums[p][r], value, weights[r]);                                                 \
-            }                                                                                                      \
-          }                                                                                                        \
-        }                                                                                                          \
-      }                                                                                                            \
-      _Pragma("GCC unroll 16") for (int p = 0; p < P; ++p) {                                                       \
-        _Pragma("GCC unroll 4") for (int r = 0; r < kRegs; ++r) {                                                  \
-          std::int32_t* acc = a.acc[p] + s * kSubBlock + r * WIDTH;                                                \
-          REG sum = SHIFT(sums[p][r], shift);                                                                      \
-          if (a.add) sum = ADD(sum, LOAD(acc));                                                                    \
-          STORE(acc, sum);                                                                                         \
-        }                                                                                                          \
-      }                                                                                                            \
-    }                                                                                                              \
+#define TW_X86_KERNEL(NAME, TARGET, REG, WIDTH, LOAD, STORE, SET1, ADD, SHIFT, DOT)                  \
+  template <int P, int N>                                                                            \
+  __attribute__((target(TARGET))) void NAME(const GemmArgs& a) {                                     \
+    constexpr int kRegs = N * kSubBlock / WIDTH; /* registers a pixel */                             \
+    const std::ptrdiff_t sub_pitch = static_cast<std::ptrdiff_t>(a.quads) * 4 * kSubBlock;           \
+    const __m128i shift = _mm_cvtsi32_si128(a.shift);                                                \
+    for (int s = 0; s < a.sub_blocks; s += N) {                                                      \
+      REG sums[P][kRegs];                                                                            \
+      _Pragma("GCC unroll 16") for (int p = 0; p < P; ++p)                                           \
+          _Pragma("GCC unroll 4") for (int r = 0; r < kRegs; ++r) sums[p][r] =                       \
+              LOAD(a.init + s * kSubBlock + r * WIDTH);                                              \
+      const std::int32_t* values = a.panel;                                                          \
+      for (int step = 0; step < a.steps; ++step) {                                                   \
+        const std::int32_t* w = a.tiles + a.tile_offset[step] + s * sub_pitch;                       \
+        for (int q = 0; q < a.quads; ++q, values += 4 * P, w += 4 * kSubBlock) {                     \
+          _Pragma("GCC unroll 4") for (int k = 0; k < 4; ++k) {                                      \
+            REG weights[kRegs];                                                                      \
+            _Pragma("GCC unroll 4") for (int r = 0; r < kRegs; ++r) weights[r] =                     \
+                LOAD(w + r * WIDTH / kSubBlock * sub_pitch + k * kSubBlock + r * WIDTH % kSubBlock); \
+            _Pragma("GCC unroll 16") for (int p = 0; p < P; ++p) {                                   \
+              const REG value = SET1(values[4 * p + k]);                                             \
+              _Pragma("GCC unroll 4") for (int r = 0; r < kRegs; ++r) sums[p][r] =                   \
+                  DOT(sums[p][r], value, weights[r]);                                                \
+            }                                                                                        \
+          }                                                                                          \
+        }                                                                                            \
+      }                                                                                              \
+      _Pragma("GCC unroll 16") for (int p = 0; p < P; ++p) {                                         \
+        _Pragma("GCC unroll 4") for (int r = 0; r < kRegs; ++r) {                                    \
+          std::int32_t* acc = a.acc[p] + s * kSubBlock + r * WIDTH;                                  \
+          REG sum = SHIFT(sums[p][r], shift);                                                        \
+          if (a.add) sum = ADD(sum, LOAD(acc));                                                      \
+          STORE(acc, sum);                                                                           \
+        }                                                                                            \
+      }                                                                                              \
+    }                                                                                                \
   }
 
 #define TW_LOAD256(p) _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))
@@ -102,9 +103,9 @@ TW_X86_KERNEL(Avx512Dot4, "avx512f,avx512bw,avx512vnni", __m512i, 16, TW_LOAD512
               _mm512_set1_epi32, _mm512_add_epi32, _mm512_sll_epi32, _mm512_dpbusd_epi32)
 
 // Sums of P pixels fill the register file but for a value and the weights: 16 ymm, 32 zmm registers.
-constexpr int kPixels256 = 6;        // 2 registers a pixel
-constexpr int kPixels512 = 14;       // 1 register a pixel
-constexpr int kPixels512Two = 12;    // 2 registers a pixel
+constexpr int kPixels256 = 6;      // 2 registers a pixel
+constexpr int kPixels512 = 14;     // 1 register a pixel
+constexpr int kPixels512Two = 12;  // 2 registers a pixel
 
 #endif  // TW_X86
 
@@ -115,10 +116,10 @@ constexpr KernelSet PlainSet(std::integer_sequence<int, I...>) {
 constexpr KernelSet kPlainKernels = PlainSet(std::make_integer_sequence<int, kPlainPixels>());
 
 #if TW_X86
-#define TW_KERNEL_SET(NAME, KERNEL, N)                                     \
-  template <int... I>                                                      \
-  constexpr KernelSet NAME##Make(std::integer_sequence<int, I...>) {       \
-    return {sizeof...(I), {nullptr, KERNEL<I + 1, N>...}};                 \
+#define TW_KERNEL_SET(NAME, KERNEL, N)                               \
+  template <int... I>                                                \
+  constexpr KernelSet NAME##Make(std::integer_sequence<int, I...>) { \
+    return {sizeof...(I), {nullptr, KERNEL<I + 1, N>...}};           \
   }
 TW_KERNEL_SET(Avx2, Avx2Dot2, 1)
 TW_KERNEL_SET(AvxVnni, AvxVnniDot4, 1)

@@ -27,7 +27,8 @@ Machine::Machine(const Overlay& overlay)
       o_(overlay),
       bipolar_(overlay.inp_bits == 1 ? 1 : 0),
       out16_((overlay.block_out + 15) / 16 * 16),
-      dram_granule_(overlay.half_word_bytes() < isa::kRecordBytes ? overlay.half_word_bytes() : isa::kRecordBytes) {
+      dram_granule_(overlay.half_word_bytes() < isa::kRecordBytes ? overlay.half_word_bytes()
+                                                                  : isa::kRecordBytes) {
   auto size = [](std::int64_t a, std::int64_t b) { return static_cast<std::size_t>(a * b); };
   act_.resize(size(o_.act_half_words, o_.block_in));
   wgt_.resize(size(o_.wgt_tiles, o_.tile_bytes()));
@@ -52,7 +53,8 @@ void Machine::Reset(const Segments& segments) {
   for (std::size_t base = 0; base < segments.size(); ++base) {
     // Constants and inputs are never written: their logs only say how long they are.
     const unsigned writers = base % 2 == 1 ? Mask({kStore}) : 0, readers = base % 2 == 1 ? Mask({kLoad}) : 0;
-    dram_log_[base].Reset({"byte", kSegmentNames[base], granule}, segments[base].size / granule, writers, readers);
+    dram_log_[base].Reset({"byte", kSegmentNames[base], granule}, segments[base].size / granule, writers,
+                          readers);
   }
   tokens_.Reset();
   index_ = 0;
@@ -81,10 +83,11 @@ bool Machine::FailConflict(const Conflict& c, const AccessLog& log, const char* 
       return Fail(FaultKind::kOverlap, "writes %s %zu of %s more than once", label.row, row, label.memory);
     default:
       fault_->other = tokens_.IndexOf(c.unit, c.number);
-      return Fail(FaultKind::kRace,
-                  "%s %s %zu of %s, which instruction %lld %s, and no token orders the two; %s must wait for %s",
-                  verb, label.row, row, label.memory, static_cast<long long>(fault_->other),
-                  c.other_wrote ? "writes" : "reads", UnitName(unit_), UnitName(c.unit));
+      return Fail(
+          FaultKind::kRace,
+          "%s %s %zu of %s, which instruction %lld %s, and no token orders the two; %s must wait for %s",
+          verb, label.row, row, label.memory, static_cast<long long>(fault_->other),
+          c.other_wrote ? "writes" : "reads", UnitName(unit_), UnitName(c.unit));
   }
 }
 
@@ -116,14 +119,15 @@ bool Machine::Execute(int unit, const I& instruction) {
   unit_ = unit;
   const int missing = tokens_.Begin(unit, instruction.wait, index_, &clock_);
   if (missing >= 0)
-    return Fail(FaultKind::kToken, "waits for a token from %s, but none was given before; an earlier %s must give to %s",
+    return Fail(FaultKind::kToken,
+                "waits for a token from %s, but none was given before; an earlier %s must give to %s",
                 UnitName(missing), UnitName(missing), UnitName(unit));
   if (!UnitType(this).Execute(instruction)) return false;
   ++stats_->instructions[static_cast<std::size_t>(unit)];
   const int full = tokens_.End(unit, instruction.give, clock_);
   if (full < 0) return true;
-  return Fail(FaultKind::kToken, "token counter %s->%s reaches %d, it holds %d", UnitName(unit), UnitName(full),
-              isa::kTokenMax + 1, isa::kTokenMax);
+  return Fail(FaultKind::kToken, "token counter %s->%s reaches %d, it holds %d", UnitName(unit),
+              UnitName(full), isa::kTokenMax + 1, isa::kTokenMax);
 }
 
 bool Machine::Finish() {
@@ -133,7 +137,8 @@ bool Machine::Finish() {
       if (tokens_.count(from, to) != 0)
         left += std::string(left.empty() ? "" : ", ") + UnitName(from) + "->" + UnitName(to) + " " +
                 std::to_string(tokens_.count(from, to));
-  return left.empty() || Fail(FaultKind::kToken, "tokens are left: %s; each token given must be waited for", left.c_str());
+  return left.empty() ||
+         Fail(FaultKind::kToken, "tokens are left: %s; each token given must be waited for", left.c_str());
 }
 
 bool Machine::Step(const std::uint8_t* bytes) {

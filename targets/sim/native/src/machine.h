@@ -28,10 +28,13 @@ class Machine {
  public:
   explicit Machine(const Overlay& overlay);
 
-  bool Run(const std::uint8_t* stream, std::size_t size, const Segments& segments, Stats* stats, Fault* fault);
+  bool Run(const std::uint8_t* stream, std::size_t size, const Segments& segments, Stats* stats,
+           Fault* fault);
 
   // After a run: whether granule `row` of OUTPUT, of dram_granule() bytes, was written.
-  bool OutputWritten(std::size_t row) const { return row < dram_log_[3].rows() && dram_log_[3].Initialised(row); }
+  bool OutputWritten(std::size_t row) const {
+    return row < dram_log_[3].rows() && dram_log_[3].Initialised(row);
+  }
   int dram_granule() const { return dram_granule_; }
 
   SimdLevel level;
@@ -57,17 +60,18 @@ class Machine {
   bool FailConflict(const Conflict& conflict, const AccessLog& log, const char* verb);
 
   const Overlay o_;
-  // 1-bit values are bipolar for MATRIX. Held as 0 and 2, with 1 for "contributes nothing", they stay unsigned:
-  // value - 1 is the bipolar value. `bipolar_` is also the left shift from a stored value to a held one.
+  // 1-bit values are bipolar for MATRIX. Held as 0 and 2, with 1 for "contributes nothing", they stay
+  // unsigned: value - 1 is the bipolar value. `bipolar_` is also the left shift from a stored value to a held
+  // one.
   const int bipolar_;
-  const int out16_;             // block_out rounded up to 16, pitch of an ACC vector
-  const int dram_granule_;      // bytes; every DRAM access is a multiple of it
+  const int out16_;         // block_out rounded up to 16, pitch of an ACC vector
+  const int dram_granule_;  // bytes; every DRAM access is a multiple of it
 
   // Scratchpads. ACT has a byte for each lane, so that one kernel serves every width.
   std::vector<std::uint8_t> act_;
-  std::vector<std::uint8_t> wgt_;    // tiles as they lie in DRAM
+  std::vector<std::uint8_t> wgt_;  // tiles as they lie in DRAM
   std::vector<std::uint8_t> param_;
-  std::vector<std::int32_t> acc_;    // modulo 2^32
+  std::vector<std::int32_t> acc_;  // modulo 2^32
   std::vector<std::vector<Displacement>> disp_;
   AccessLog act_log_, wgt_log_, param_log_, disp_log_, acc_log_;  // acc_log_: rows are the halves
   std::vector<std::uint8_t> acc_written_;                         // by vector

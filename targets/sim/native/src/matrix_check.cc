@@ -7,9 +7,9 @@ namespace tilewright {
 namespace {
 
 // Map coordinates of a counter and a tap, as offsets of `pitch` each; `wrap` 0: never.
-std::vector<std::int64_t> Axis(std::uint32_t n, std::uint32_t taps, std::uint32_t stride, std::uint32_t dilation,
-                               std::int32_t offset, std::uint32_t size, int displacement, std::uint32_t wrap,
-                               std::uint32_t pitch) {
+std::vector<std::int64_t> Axis(std::uint32_t n, std::uint32_t taps, std::uint32_t stride,
+                               std::uint32_t dilation, std::int32_t offset, std::uint32_t size,
+                               int displacement, std::uint32_t wrap, std::uint32_t pitch) {
   std::vector<std::int64_t> result;
   result.reserve(std::size_t{n} * taps);
   for (std::uint32_t tap = 0; tap < taps; ++tap)
@@ -47,7 +47,8 @@ const std::vector<Displacement>& MatrixUnit::Lanes(std::int64_t block) const {
 
 bool MatrixUnit::CheckOperands() {
   const std::uint32_t pad_max = (1u << m_.o_.inp_bits) - 1;
-  if (i_.pad > pad_max) return m_.Fail(FaultKind::kOperand, "pad=%u does not fit the overlay's inp_bits=%d (0..%u)", i_.pad,
+  if (i_.pad > pad_max)
+    return m_.Fail(FaultKind::kOperand, "pad=%u does not fit the overlay's inp_bits=%d (0..%u)", i_.pad,
                    m_.o_.inp_bits, pad_max);
   return true;
 }
@@ -55,10 +56,11 @@ bool MatrixUnit::CheckOperands() {
 bool MatrixUnit::CheckAcc() {
   auto last = [](std::uint32_t n, std::uint32_t stride) { return std::int64_t{n - 1} * stride; };
   const std::int64_t vectors = m_.o_.acc_vectors;
-  const std::int64_t end = i_.acc_base + last(i_.n_oc, i_.acc_oc) + last(i_.n_y, i_.acc_y) + last(i_.n_x, i_.acc_x);
+  const std::int64_t end =
+      i_.acc_base + last(i_.n_oc, i_.acc_oc) + last(i_.n_y, i_.acc_y) + last(i_.n_x, i_.acc_x);
   if (end >= vectors)
-    return m_.Fail(FaultKind::kAddress, "writes vector %lld of ACC, but the last is %lld", static_cast<long long>(end),
-                   static_cast<long long>(vectors) - 1);
+    return m_.Fail(FaultKind::kAddress, "writes vector %lld of ACC, but the last is %lld",
+                   static_cast<long long>(end), static_cast<long long>(vectors) - 1);
   const std::int64_t sums = std::int64_t{i_.n_oc} * i_.n_y * i_.n_x;
   if (sums > vectors)
     return m_.Fail(FaultKind::kOverlap, "n_oc*n_y*n_x = %lld sums need a vector each, but ACC has %lld",
@@ -69,11 +71,12 @@ bool MatrixUnit::CheckAcc() {
   for (std::uint32_t oc = 0; oc < i_.n_oc; ++oc)
     for (std::uint32_t y = 0; y < i_.n_y; ++y)
       for (std::uint32_t x = 0; x < i_.n_x; ++x) {
-        const std::size_t v = i_.acc_base + std::size_t{oc} * i_.acc_oc + std::size_t{y} * i_.acc_y +
-                              std::size_t{x} * i_.acc_x;
+        const std::size_t v =
+            i_.acc_base + std::size_t{oc} * i_.acc_oc + std::size_t{y} * i_.acc_y + std::size_t{x} * i_.acc_x;
         if (seen[v]) {
           const std::uint32_t other = seen[v] - 1, in_map = i_.n_y * i_.n_x;
-          return m_.Fail(FaultKind::kOverlap, "(oc, y, x) = (%u, %u, %u) and (%u, %u, %u) meet at vector %zu of ACC",
+          return m_.Fail(FaultKind::kOverlap,
+                         "(oc, y, x) = (%u, %u, %u) and (%u, %u, %u) meet at vector %zu of ACC",
                          other / in_map, other % in_map / i_.n_x, other % i_.n_x, oc, y, x, v);
         }
         seen[v] = ++sum;
@@ -90,7 +93,8 @@ bool MatrixUnit::TakeAcc() {
     const std::vector<std::size_t>::iterator missing =
         std::find_if(sums_.begin(), sums_.end(), [&](std::size_t v) { return !m_.acc_written_[v]; });
     if (missing != sums_.end())
-      return m_.Fail(FaultKind::kUninitialised, "reads vector %zu of ACC, which nothing has written", *missing);
+      return m_.Fail(FaultKind::kUninitialised, "reads vector %zu of ACC, which nothing has written",
+                     *missing);
   }
   for (std::size_t half = 0; half < 2; ++half)
     if (halves[half] && !m_.Write(&m_.acc_log_, half, 1)) return false;
@@ -101,14 +105,15 @@ bool MatrixUnit::TakeAcc() {
 bool MatrixUnit::CheckWgtRange() {
   auto last = [](std::uint32_t n, std::uint32_t stride) { return std::int64_t{n - 1} * stride; };
   return m_.CheckLast(m_.wgt_log_, "reads",
-                      i_.wgt_base + last(i_.n_oc, i_.wgt_oc) + last(i_.n_ic, i_.wgt_ic) + last(i_.n_ky, i_.wgt_ky) +
-                          last(i_.n_kx, i_.wgt_kx));
+                      i_.wgt_base + last(i_.n_oc, i_.wgt_oc) + last(i_.n_ic, i_.wgt_ic) +
+                          last(i_.n_ky, i_.wgt_ky) + last(i_.n_kx, i_.wgt_kx));
 }
 
 bool MatrixUnit::CheckWgt() {
   auto offsets = [](std::uint32_t n, std::uint32_t stride) {
     RunSet::Offsets result;
-    for (std::uint32_t k = 0; k < n && (k == 0 || stride != 0); ++k) result.push_back(std::int64_t{k} * stride);
+    for (std::uint32_t k = 0; k < n && (k == 0 || stride != 0); ++k)
+      result.push_back(std::int64_t{k} * stride);
     return result;
   };
   // A run set takes three lists; the first is made of two.
@@ -116,10 +121,12 @@ bool MatrixUnit::CheckWgt() {
   for (std::int64_t oc : offsets(i_.n_oc, i_.wgt_oc))
     for (std::int64_t ic : offsets(i_.n_ic, i_.wgt_ic)) outer.push_back(oc + ic);
   const RunSet tiles(i_.wgt_base, std::move(outer), offsets(i_.n_ky, i_.wgt_ky), offsets(i_.n_kx, i_.wgt_kx));
-  return tiles.ForEach([&](std::size_t first, std::size_t count) { return m_.Read(&m_.wgt_log_, first, count); });
+  return tiles.ForEach(
+      [&](std::size_t first, std::size_t count) { return m_.Read(&m_.wgt_log_, first, count); });
 }
 
-bool MatrixUnit::CheckBox(const Offsets& rows, const Offsets& columns, const std::vector<std::int64_t>& blocks) {
+bool MatrixUnit::CheckBox(const Offsets& rows, const Offsets& columns,
+                          const std::vector<std::int64_t>& blocks) {
   Offsets r = Inside(rows), c = Inside(columns), b;
   if (r.empty() || c.empty()) return true;  // only padding is read
   for (std::int64_t block : blocks) b.push_back(block * i_.act_ic);
@@ -131,7 +138,8 @@ bool MatrixUnit::CheckBox(const Offsets& rows, const Offsets& columns, const std
 
 bool MatrixUnit::CheckAct() {
   for (std::uint32_t oc = 0; oc < i_.n_oc; ++oc)
-    for (std::uint32_t ic = 0; ic < i_.n_ic; ++ic) blocks_.push_back(i_.ic_first + std::int64_t{oc} * i_.ic_stride_o + ic);
+    for (std::uint32_t ic = 0; ic < i_.n_ic; ++ic)
+      blocks_.push_back(i_.ic_first + std::int64_t{oc} * i_.ic_stride_o + ic);
   std::sort(blocks_.begin(), blocks_.end());
   blocks_.erase(std::unique(blocks_.begin(), blocks_.end()), blocks_.end());
   if (!i_.displaced) {

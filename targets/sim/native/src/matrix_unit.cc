@@ -24,7 +24,8 @@ int QuarterShift(const isa::Matrix& i, int q, int wgt_bits) {
 bool MatrixUnit::Execute(const isa::Matrix& i) {
   i_ = i;
   pixels_ = std::int64_t{i.n_y} * i.n_x;
-  if (!CheckOperands() || !CheckAcc() || !CheckWgtRange() || !CheckAct() || !CheckWgt() || !TakeAcc()) return false;
+  if (!CheckOperands() || !CheckAcc() || !CheckWgtRange() || !CheckAct() || !CheckWgt() || !TakeAcc())
+    return false;
   ChooseDot();
   Compute();
   m_.stats_->matrix_steps += pixels_ * i.n_oc * i.n_ic * i.n_ky * i.n_kx;
@@ -54,8 +55,9 @@ void MatrixUnit::PackTiles(int oc) {
   for (std::uint32_t ic = 0; ic < i_.n_ic; ++ic)
     for (std::uint32_t ky = 0; ky < i_.n_ky; ++ky)
       for (std::uint32_t kx = 0; kx < i_.n_kx; ++kx) {
-        const std::size_t tile = i_.wgt_base + static_cast<std::size_t>(oc) * i_.wgt_oc + std::size_t{ic} * i_.wgt_ic +
-                                 std::size_t{ky} * i_.wgt_ky + std::size_t{kx} * i_.wgt_kx;
+        const std::size_t tile = i_.wgt_base + static_cast<std::size_t>(oc) * i_.wgt_oc +
+                                 std::size_t{ic} * i_.wgt_ic + std::size_t{ky} * i_.wgt_ky +
+                                 std::size_t{kx} * i_.wgt_kx;
         if (m_.pack_key_[tile] == key) continue;
         m_.pack_key_[tile] = key;
         std::int32_t* to = &packed[tile * tile_words];
@@ -77,11 +79,13 @@ void MatrixUnit::PackTiles(int oc) {
 template <typename T>
 void MatrixUnit::PackTile(std::size_t tile, std::int32_t* to) {
   const Overlay& o = m_.o_;
-  const std::size_t lanes = static_cast<std::size_t>(o.block_in), outputs = static_cast<std::size_t>(o.block_out);
+  const std::size_t lanes = static_cast<std::size_t>(o.block_in),
+                    outputs = static_cast<std::size_t>(o.block_out);
   const std::size_t words = lanes * sizeof(T) / 4;  // of a row
   raw_.resize(lanes * outputs);
   wide_.resize(words * outputs * 4);
-  UnpackLanes(&m_.wgt_[tile * static_cast<std::size_t>(o.tile_bytes())], raw_.data(), raw_.size(), o.wgt_bits, 0);
+  UnpackLanes(&m_.wgt_[tile * static_cast<std::size_t>(o.tile_bytes())], raw_.data(), raw_.size(), o.wgt_bits,
+              0);
   // Runs of lanes that are treated alike: a quarter of each row, or everything.
   const bool alike = m_.bipolar_ ? !i_.lane_shift : !i_.lane_shift && (i_.w_signed == 0 || i_.w_signed == 15);
   const std::size_t runs = alike ? 1 : 4 * outputs, length = raw_.size() / runs;
@@ -94,7 +98,8 @@ void MatrixUnit::PackTile(std::size_t tile, std::int32_t* to) {
     if (m_.bipolar_) {
       for (std::size_t l = 0; l < length; ++l) into[l] = static_cast<T>((2 * from[l] - 1) * (1 << shift));
     } else {
-      for (std::size_t l = 0; l < length; ++l) into[l] = static_cast<T>(((from[l] ^ sign) - sign) << shift);
+      for (std::size_t l = 0; l < length; ++l)
+        into[l] = static_cast<T>(static_cast<std::uint32_t>((from[l] ^ sign) - sign) << shift);
     }
   }
   if (m_.bipolar_) {
@@ -113,7 +118,8 @@ void MatrixUnit::PackTile(std::size_t tile, std::int32_t* to) {
     const std::uint8_t* rows = &wide_[sub * kSubBlock * words * 4];
     const std::size_t count = std::min<std::size_t>(kSubBlock, outputs - sub * kSubBlock);
     for (std::size_t w = 0; w < words; ++w)
-      for (std::size_t r = 0; r < count; ++r) std::memcpy(&to[w * kSubBlock + r], rows + 4 * (r * words + w), 4);
+      for (std::size_t r = 0; r < count; ++r)
+        std::memcpy(&to[w * kSubBlock + r], rows + 4 * (r * words + w), 4);
   }
 }
 
@@ -151,16 +157,19 @@ const std::uint8_t* MatrixUnit::Displaced(std::int64_t block, int row, int colum
   std::memset(mixed_.data(), 0, lanes);
   for (const Displacement& d : Lanes(block)) {
     const std::int64_t r = rows_[static_cast<std::size_t>(d.dy - least())][static_cast<std::size_t>(row)];
-    const std::int64_t c = columns_[static_cast<std::size_t>(d.dx - least())][static_cast<std::size_t>(column)];
+    const std::int64_t c =
+        columns_[static_cast<std::size_t>(d.dx - least())][static_cast<std::size_t>(column)];
     const std::uint8_t* from = pad_.data();
-    if (r >= 0 && c >= 0) from = &m_.act_[static_cast<std::size_t>(i_.act_base + r + c + block * i_.act_ic) * lanes];
+    if (r >= 0 && c >= 0)
+      from = &m_.act_[static_cast<std::size_t>(i_.act_base + r + c + block * i_.act_ic) * lanes];
     for (std::size_t l = 0; l < lanes; ++l) mixed_[l] |= from[l] & d.mask[l];
   }
   return mixed_.data();
 }
 
 // Steps are numbered (ky, kx, ic), ic fastest.
-void MatrixUnit::GatherPixel(int pixel, int first_step, int steps, int oc, std::uint8_t* to, std::size_t quad_pitch) {
+void MatrixUnit::GatherPixel(int pixel, int first_step, int steps, int oc, std::uint8_t* to,
+                             std::size_t quad_pitch) {
   const int n_x = static_cast<int>(i_.n_x), n_y = static_cast<int>(i_.n_y), n_ic = static_cast<int>(i_.n_ic);
   const int n_kx = static_cast<int>(i_.n_kx);
   const std::size_t lanes = static_cast<std::size_t>(m_.o_.block_in);
@@ -172,12 +181,15 @@ void MatrixUnit::GatherPixel(int pixel, int first_step, int steps, int oc, std::
     const int run = std::min(steps, n_ic - ic);
     const int row = tap / n_kx * n_y + y, column = tap % n_kx * n_x + x;
     if (i_.displaced) {
-      for (int k = 0; k < run; ++k, to += step_pitch) PutLanes(Displaced(block0 + ic + k, row, column), to, quad_pitch);
+      for (int k = 0; k < run; ++k, to += step_pitch)
+        PutLanes(Displaced(block0 + ic + k, row, column), to, quad_pitch);
     } else {
-      const std::int64_t r = rows_[0][static_cast<std::size_t>(row)], c = columns_[0][static_cast<std::size_t>(column)];
+      const std::int64_t r = rows_[0][static_cast<std::size_t>(row)],
+                         c = columns_[0][static_cast<std::size_t>(column)];
       const bool inside = r >= 0 && c >= 0;
       const std::uint8_t* from = pad_.data();
-      if (inside) from = &m_.act_[static_cast<std::size_t>(i_.act_base + r + c + (block0 + ic) * i_.act_ic) * lanes];
+      if (inside)
+        from = &m_.act_[static_cast<std::size_t>(i_.act_base + r + c + (block0 + ic) * i_.act_ic) * lanes];
       const std::size_t pitch = inside ? i_.act_ic * lanes : 0;
       if (dot_ == Dot::k4 && lanes == 16) {
         for (int k = 0; k < run; ++k, to += step_pitch, from += pitch) std::memcpy(to, from, 16);
@@ -216,13 +228,15 @@ void MatrixUnit::Compute() {
   // Groups of nearly equal size: 49 pixels are better four times 12 or 13 than 14, 14, 14 and 7.
   const int groups = static_cast<int>((pixels_ + set.max_pixels - 1) / set.max_pixels);
   const int most = static_cast<int>((pixels_ + groups - 1) / groups);
-  const int chunk = std::clamp(static_cast<int>(kPanelBytes / (step_bytes * static_cast<std::size_t>(most))), 1, steps);
+  const int chunk =
+      std::clamp(static_cast<int>(kPanelBytes / (step_bytes * static_cast<std::size_t>(most))), 1, steps);
   panel_.resize(static_cast<std::size_t>(chunk) * step_bytes / 4 * static_cast<std::size_t>(most));
 
   // A bipolar value is held as value + 1, so the sum of the weights has to be taken off again.
   std::vector<std::int32_t> init(out16 * i_.n_oc, 0);
   std::int32_t* acc[kMaxPixels];
-  const std::uint32_t shared = i_.ic_stride_o == 0 || i_.n_oc == 1 ? 1 : i_.n_oc;  // panels for each group and chunk
+  const std::uint32_t shared =
+      i_.ic_stride_o == 0 || i_.n_oc == 1 ? 1 : i_.n_oc;  // panels for each group and chunk
   for (int first = 0; first < steps; first += chunk) {
     const int count = std::min(chunk, steps - first);
     if (m_.bipolar_) {
@@ -243,7 +257,8 @@ void MatrixUnit::Compute() {
             GatherPixel(begin + p, first, count, static_cast<int>(oc),
                         reinterpret_cast<std::uint8_t*>(panel_.data()) + 16 * p, quad_pitch);
         for (int p = 0; p < in_group; ++p) {
-          const std::size_t y = static_cast<std::size_t>(begin + p) / i_.n_x, x = static_cast<std::size_t>(begin + p) % i_.n_x;
+          const std::size_t y = static_cast<std::size_t>(begin + p) / i_.n_x,
+                            x = static_cast<std::size_t>(begin + p) % i_.n_x;
           acc[p] = &m_.acc_[(i_.acc_base + oc * i_.acc_oc + y * i_.acc_y + x * i_.acc_x) * out16];
         }
         GemmArgs args;

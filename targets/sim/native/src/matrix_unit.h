@@ -1,9 +1,9 @@
 // MATRIX: an implicit convolution as a blocked matrix product.
 //
-// The order of the counters does not change the sums, so the instruction's own order is ignored: pixels are taken
-// in groups that fit a kernel's registers; for each group the activations of all steps are gathered into a panel
-// (padding, ring, stride, displacement and widening happen here, once), which then meets the tiles of every output
-// block.
+// The order of the counters does not change the sums, so the instruction's own order is ignored: pixels are
+// taken in groups that fit a kernel's registers; for each group the activations of all steps are gathered
+// into a panel (padding, ring, stride, displacement and widening happen here, once), which then meets the
+// tiles of every output block.
 #ifndef TILEWRIGHT_SRC_MATRIX_UNIT_H_
 #define TILEWRIGHT_SRC_MATRIX_UNIT_H_
 
@@ -47,16 +47,16 @@ class MatrixUnit {
 
   Machine& m_;
   isa::Matrix i_{};
-  std::vector<std::size_t> sums_;         // ACC vector of each (oc, y, x)
-  std::int64_t pixels_ = 0;               // n_y * n_x
-  std::vector<std::int64_t> blocks_;      // every input block read, each once
-  std::vector<Offsets> rows_, columns_;   // by displacement - least(); one each if not displaced
+  std::vector<std::size_t> sums_;        // ACC vector of each (oc, y, x)
+  std::int64_t pixels_ = 0;              // n_y * n_x
+  std::vector<std::int64_t> blocks_;     // every input block read, each once
+  std::vector<Offsets> rows_, columns_;  // by displacement - least(); one each if not displaced
   Dot dot_ = Dot::k4;
-  int quads_ = 0;                         // 16-byte quads of a half word in a panel
-  std::vector<std::uint8_t> pad_, mixed_; // half words, a byte a lane
+  int quads_ = 0;                          // 16-byte quads of a half word in a panel
+  std::vector<std::uint8_t> pad_, mixed_;  // half words, a byte a lane
   std::vector<std::int32_t> panel_;
-  std::vector<std::uint8_t> raw_;         // a tile, a byte a weight
-  std::vector<std::uint8_t> wide_;        // the same as operands of 1, 2 or 4 bytes, row-major
+  std::vector<std::uint8_t> raw_;   // a tile, a byte a weight
+  std::vector<std::uint8_t> wide_;  // the same as operands of 1, 2 or 4 bytes, row-major
 };
 
 }  // namespace tilewright

@@ -15,7 +15,8 @@ class Tokens {
  public:
   void Reset();
 
-  // Starts an instruction of `unit` that waits for the units in `wait`. Returns the unit without a token, or -1.
+  // Starts an instruction of `unit` that waits for the units in `wait`. Returns the unit without a token, or
+  // -1.
   int Begin(int unit, std::uint32_t wait, std::int64_t index, Clock* clock);
   // Gives `clock` to the units in `give`. Returns the unit whose counter would pass 255, or -1.
   int End(int unit, std::uint32_t give, const Clock& clock);

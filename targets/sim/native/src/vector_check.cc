@@ -39,13 +39,16 @@ bool VectorUnit::CheckOperands() {
   if (from_acc() && i_.in_planes)
     return m_.Fail(FaultKind::kOperand, "in_planes=1 with source ACC, which has no planes");
   if (two_operands()) {
-    const char* op = static_cast<isa::VectorOp>(i_.op) == isa::VectorOp::kMultiply ? "MULTIPLY" : "SCALED_ADD";
+    const char* op =
+        static_cast<isa::VectorOp>(i_.op) == isa::VectorOp::kMultiply ? "MULTIPLY" : "SCALED_ADD";
     if (from_acc())
       return m_.Fail(FaultKind::kOperand, "%s with source ACC, both operands must come from ACT", op);
     if (i_.kernel_y != 1 || i_.kernel_x != 1)
-      return m_.Fail(FaultKind::kOperand, "%s with a %ux%u window, it must be 1x1", op, i_.kernel_y, i_.kernel_x);
+      return m_.Fail(FaultKind::kOperand, "%s with a %ux%u window, it must be 1x1", op, i_.kernel_y,
+                     i_.kernel_x);
     if (i_.negative)
-      return m_.Fail(FaultKind::kOperand, "%s with negative=1, which needs the second set of parameters for itself", op);
+      return m_.Fail(FaultKind::kOperand,
+                     "%s with negative=1, which needs the second set of parameters for itself", op);
   }
   if (i_.lo > i_.hi) return m_.Fail(FaultKind::kOperand, "lo=%u is above hi=%u", i_.lo, i_.hi);
   if (i_.table && i_.out_planes)
@@ -82,7 +85,8 @@ RunSet::Offsets Scaled(const std::vector<std::int64_t>& values, std::uint32_t pi
 
 }  // namespace
 
-bool VectorUnit::ReadHalfWords(std::int64_t base, std::uint32_t row, std::uint32_t column, std::uint32_t channel) {
+bool VectorUnit::ReadHalfWords(std::int64_t base, std::uint32_t row, std::uint32_t column,
+                               std::uint32_t channel) {
   RunSet::Offsets rows;
   for (std::int64_t r : rows_.used) rows.push_back(WrapRow(r) * row);
   const RunSet half_words(base, std::move(rows), Scaled(columns_.used, column), Multiples(i_.n_c, channel));
@@ -97,8 +101,8 @@ bool VectorUnit::ReadAcc() {
                        Multiples(vectors_c, i_.src_c));
   const std::int64_t rows = m_.o_.acc_vectors;
   if (vectors.last() >= rows)
-    return m_.Fail(FaultKind::kAddress, "reads vector %lld of ACC, but the last is %lld", static_cast<long long>(vectors.last()),
-                   static_cast<long long>(rows) - 1);
+    return m_.Fail(FaultKind::kAddress, "reads vector %lld of ACC, but the last is %lld",
+                   static_cast<long long>(vectors.last()), static_cast<long long>(rows) - 1);
   bool halves[2] = {false, false};
   const bool written = vectors.ForEach([&](std::size_t first, std::size_t count) {
     for (std::size_t v = first; v < first + count; ++v) {
@@ -142,7 +146,8 @@ bool VectorUnit::CheckParams() {
       for (std::uint32_t kx = 0; kx < i_.kernel_x; ++kx) {
         if (!rows_.tap_used[ky] || !columns_.tap_used[kx]) continue;
         const std::int64_t tap = std::int64_t{ky} * i_.kernel_x + kx;
-        if (!ReadRecords(i_.depthwise_base + std::int64_t{c} * i_.depthwise_c + tap * tap_records, tap_records))
+        if (!ReadRecords(i_.depthwise_base + std::int64_t{c} * i_.depthwise_c + tap * tap_records,
+                         tap_records))
           return false;
       }
   }
@@ -161,9 +166,8 @@ bool VectorUnit::CheckWrites() {
     if (!m_.CheckLast(m_.act_log_, "writes", half_words.last())) return false;
     // Runs hold each row at most once, so fewer rows than results are results that meet.
     if (half_words.total() != results) return FailTwice();
-    if (!half_words.ForEach([&](std::size_t first, std::size_t count) {
-          return m_.Write(&m_.act_log_, first, count);
-        }))
+    if (!half_words.ForEach(
+            [&](std::size_t first, std::size_t count) { return m_.Write(&m_.act_log_, first, count); }))
       return m_.fault_->kind == FaultKind::kOverlap ? FailTwice() : false;
   }
   return true;
@@ -179,7 +183,8 @@ bool VectorUnit::FailTwice() {
   });
   std::sort(rows.begin(), rows.end());
   const auto twice = std::adjacent_find(rows.begin(), rows.end());
-  return m_.Fail(FaultKind::kOverlap, "writes half word %lld of ACT more than once", static_cast<long long>(*twice));
+  return m_.Fail(FaultKind::kOverlap, "writes half word %lld of ACT more than once",
+                 static_cast<long long>(*twice));
 }
 
 // Calls f(number of the result, half word of its low plane) in counter order until one returns false.
@@ -189,13 +194,15 @@ bool VectorUnit::ForEachResult(F f) const {
   for (std::uint32_t c = 0; c < i_.n_c; ++c)
     for (std::uint32_t y = 0; y < i_.n_y; ++y)
       for (std::uint32_t x = 0; x < i_.n_x; ++x, ++result)
-        if (!f(result, i_.dst_base + DestinationRow(y) + std::int64_t{x} * i_.dst_x + std::int64_t{c} * i_.dst_c))
+        if (!f(result,
+               i_.dst_base + DestinationRow(y) + std::int64_t{x} * i_.dst_x + std::int64_t{c} * i_.dst_c))
           return false;
   return true;
 }
 
-// A half word must not be read for a later result than the one that overwrites it. Two passes in counter order: the
-// last result that reads each half word, then who writes it. Runs only where the two regions meet at all.
+// A half word must not be read for a later result than the one that overwrites it. Two passes in counter
+// order: the last result that reads each half word, then who writes it. Runs only where the two regions meet
+// at all.
 bool VectorUnit::CheckOwnOverlap() {
   if (from_acc()) return true;
   struct Operand {
@@ -203,7 +210,8 @@ bool VectorUnit::CheckOwnOverlap() {
     std::uint32_t row, column, channel;
   };
   std::vector<Operand> operands = {{i_.src_base, i_.src_row, i_.src_x, i_.src_c}};
-  if (i_.in_planes) operands.push_back({std::int64_t{i_.src_base} + i_.src_plane, i_.src_row, i_.src_x, i_.src_c});
+  if (i_.in_planes)
+    operands.push_back({std::int64_t{i_.src_base} + i_.src_plane, i_.src_row, i_.src_x, i_.src_c});
   if (two_operands()) operands.push_back({i_.src2_base, i_.src2_row, i_.src2_x, i_.src2_c});
 
   std::int64_t row_first = DestinationRow(0), row_last = row_first;
@@ -213,8 +221,8 @@ bool VectorUnit::CheckOwnOverlap() {
   }
   const std::int64_t plane = i_.out_planes ? i_.dst_plane : 0;
   const std::int64_t first = i_.dst_base + row_first;
-  const std::int64_t last =
-      i_.dst_base + row_last + std::int64_t{i_.n_x - 1} * i_.dst_x + std::int64_t{i_.n_c - 1} * i_.dst_c + plane;
+  const std::int64_t last = i_.dst_base + row_last + std::int64_t{i_.n_x - 1} * i_.dst_x +
+                            std::int64_t{i_.n_c - 1} * i_.dst_c + plane;
   std::vector<std::int64_t> last_read;  // result by half word - first, -1 none
   for (const Operand& operand : operands) {
     std::int64_t low = WrapRow(rows_.used[0]), high = low;
@@ -252,11 +260,12 @@ bool VectorUnit::CheckOwnOverlap() {
       const std::int64_t read = last_read[static_cast<std::size_t>(row + shift - first)];
       return read <= result ||
              m_.Fail(FaultKind::kOverlap,
-                     "writes half word %lld of ACT at (c, y, x) = (%lld, %lld, %lld), but reads it at (%lld, %lld, %lld)",
+                     "writes half word %lld of ACT at (c, y, x) = (%lld, %lld, %lld), but reads it at (%lld, "
+                     "%lld, %lld)",
                      static_cast<long long>(row + shift), static_cast<long long>(result / per_channel),
                      static_cast<long long>(result % per_channel / n_x), static_cast<long long>(result % n_x),
-                     static_cast<long long>(read / per_channel), static_cast<long long>(read % per_channel / n_x),
-                     static_cast<long long>(read % n_x));
+                     static_cast<long long>(read / per_channel),
+                     static_cast<long long>(read % per_channel / n_x), static_cast<long long>(read % n_x));
     });
     if (!fine) return false;
   }

@@ -42,8 +42,10 @@ TW_INLINE void TapLanes(const TapArgs& a) {
       for (int l = 0; l < lanes; ++l) {
         const std::int32_t value =
             static_cast<std::int32_t>(static_cast<std::uint32_t>(from[l]) << a.acc_shift) >> a.acc_shift;
-        const std::uint32_t centred = static_cast<std::uint32_t>(value) - static_cast<std::uint32_t>(a.zero_point);
-        Apply<kMode>(v + l, static_cast<std::int32_t>(centred), kMode == TapMode::kDepthwise ? weights[l] : 1);
+        const std::uint32_t centred =
+            static_cast<std::uint32_t>(value) - static_cast<std::uint32_t>(a.zero_point);
+        Apply<kMode>(v + l, static_cast<std::int32_t>(centred),
+                     kMode == TapMode::kDepthwise ? weights[l] : 1);
       }
     } else if (a.high) {
       const std::uint8_t *from = a.act + p * a.pitch, *high = a.high + p * a.pitch;
@@ -54,7 +56,8 @@ TW_INLINE void TapLanes(const TapArgs& a) {
     } else {
       const std::uint8_t* from = a.act + p * a.pitch;
       for (int l = 0; l < lanes; ++l)
-        Apply<kMode>(v + l, (from[l] >> a.held_shift) - a.zero_point, kMode == TapMode::kDepthwise ? weights[l] : 1);
+        Apply<kMode>(v + l, (from[l] >> a.held_shift) - a.zero_point,
+                     kMode == TapMode::kDepthwise ? weights[l] : 1);
     }
   }
 }
@@ -87,14 +90,18 @@ TW_INLINE void Requantise(const RequantArgs& a) {
   }
 }
 
-#define TW_VECTOR_KERNELS(NAME, ATTRIBUTE)                                                                    \
-  template <TapMode kMode>                                                                                    \
-  ATTRIBUTE void Tap##NAME(const TapArgs& a) { Tap<kMode>(a); }                                               \
-  template <RequantMode kMode>                                                                                \
-  ATTRIBUTE void Requantise##NAME(const RequantArgs& a) { Requantise<kMode>(a); }                             \
-  constexpr VectorKernels k##NAME = {                                                                         \
-      {Tap##NAME<TapMode::kSum>, Tap##NAME<TapMode::kMax>, Tap##NAME<TapMode::kDepthwise>},                   \
-      {Requantise##NAME<RequantMode::kPlain>, Requantise##NAME<RequantMode::kScaledAdd>,                      \
+#define TW_VECTOR_KERNELS(NAME, ATTRIBUTE)                                                  \
+  template <TapMode kMode>                                                                  \
+  ATTRIBUTE void Tap##NAME(const TapArgs& a) {                                              \
+    Tap<kMode>(a);                                                                          \
+  }                                                                                         \
+  template <RequantMode kMode>                                                              \
+  ATTRIBUTE void Requantise##NAME(const RequantArgs& a) {                                   \
+    Requantise<kMode>(a);                                                                   \
+  }                                                                                         \
+  constexpr VectorKernels k##NAME = {                                                       \
+      {Tap##NAME<TapMode::kSum>, Tap##NAME<TapMode::kMax>, Tap##NAME<TapMode::kDepthwise>}, \
+      {Requantise##NAME<RequantMode::kPlain>, Requantise##NAME<RequantMode::kScaledAdd>,    \
        Requantise##NAME<RequantMode::kMultiply>, Requantise##NAME<RequantMode::kNegative>}};
 
 TW_VECTOR_KERNELS(Plain, )

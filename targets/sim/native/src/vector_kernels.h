@@ -17,12 +17,12 @@ struct TapArgs {
   const std::uint8_t* act;   // lanes of pixel 0; null: `acc` is read
   const std::uint8_t* high;  // second plane, or null
   const std::int32_t* acc;
-  std::ptrdiff_t pitch;      // lanes from one pixel to the next
+  std::ptrdiff_t pitch;  // lanes from one pixel to the next
   int n, lanes;
-  int held_shift;            // held values are shifted left by this
-  int inp_bits;              // of the low plane
-  int acc_shift;             // 32 - acc_bits, to extend the sign of a sum
-  std::int32_t zero_point;   // subtracted from each value; 0 for kMax
+  int held_shift;               // held values are shifted left by this
+  int inp_bits;                 // of the low plane
+  int acc_shift;                // 32 - acc_bits, to extend the sign of a sum
+  std::int32_t zero_point;      // subtracted from each value; 0 for kMax
   const std::int16_t* weights;  // [lanes], kDepthwise
 };
 
@@ -30,16 +30,16 @@ enum class RequantMode : int { kPlain = 0, kScaledAdd = 1, kMultiply = 2, kNegat
 
 // y[p][lane] = clamp(rne(p(v, w), s), lo, hi), see isa/spec.py.
 struct RequantArgs {
-  const std::int32_t *v, *w;     // [n][lanes]; w for kScaledAdd and kMultiply
-  const std::int32_t *m, *m2;    // [lanes]
+  const std::int32_t *v, *w;   // [n][lanes]; w for kScaledAdd and kMultiply
+  const std::int32_t *m, *m2;  // [lanes]
   const std::int64_t *b, *b2, *s;
-  std::int32_t* y;               // [n][lanes]
+  std::int32_t* y;  // [n][lanes]
   int n, lanes;
   std::int32_t lo, hi, out_zp;
 };
 
 struct VectorKernels {
-  void (*tap[3])(const TapArgs&);          // by TapMode
+  void (*tap[3])(const TapArgs&);             // by TapMode
   void (*requantise[4])(const RequantArgs&);  // by RequantMode
 };
 

@@ -28,7 +28,8 @@ bool VectorUnit::Execute(const isa::Vector& i) {
   const std::size_t lanes = static_cast<std::size_t>(lanes_);
   for (auto* array : {&m_first_, &m_second_}) array->resize(lanes);
   for (auto* array : {&s_, &b_first_, &b_second_}) array->resize(lanes);
-  if (!CheckOperands() || !CheckReads() || !CheckParams() || !CheckWrites() || !CheckOwnOverlap()) return false;
+  if (!CheckOperands() || !CheckReads() || !CheckParams() || !CheckWrites() || !CheckOwnOverlap())
+    return false;
   kernels_ = &VectorKernelsFor(m_.level);
   const std::size_t pixels = std::min<std::size_t>(kChunk, i_.n_x);
   for (auto* array : {&v_, &w_, &y_}) array->resize(pixels * lanes);
@@ -69,7 +70,8 @@ bool VectorUnit::TakeParams(std::uint32_t c) {
         return m_.Fail(FaultKind::kOperand, "m=%d in record %zu of PARAM is not within %lld..%lld", m, record,
                        static_cast<long long>(1 - kMLimit), static_cast<long long>(kMLimit - 1));
       if (set == 0 && (s < kSMin || s > kSMax))
-        return m_.Fail(FaultKind::kOperand, "s=%d in record %zu of PARAM is not within %d..%d", s, record, kSMin, kSMax);
+        return m_.Fail(FaultKind::kOperand, "s=%d in record %zu of PARAM is not within %d..%d", s, record,
+                       kSMin, kSMax);
       if (b < -kBLimit || b >= kBLimit)
         return m_.Fail(FaultKind::kOperand, "B=%lld in record %zu of PARAM is not within %lld..%lld",
                        static_cast<long long>(b), record, static_cast<long long>(-kBLimit),
@@ -136,7 +138,8 @@ void VectorUnit::Window(std::uint32_t c, std::uint32_t y, std::uint32_t x0, int 
       while (begin < n && px[begin] < 0) ++begin;
       while (end > begin && px[end - 1] < 0) --end;
       if (begin == end) continue;
-      const std::size_t at = i_.src_base + static_cast<std::size_t>(WrapRow(py) * i_.src_row + px[begin] * i_.src_x);
+      const std::size_t at =
+          i_.src_base + static_cast<std::size_t>(WrapRow(py) * i_.src_row + px[begin] * i_.src_x);
       args.v = v_.data() + static_cast<std::size_t>(begin) * lanes;
       args.n = end - begin;
       args.act = args.high = nullptr;
@@ -149,7 +152,8 @@ void VectorUnit::Window(std::uint32_t c, std::uint32_t y, std::uint32_t x0, int 
         args.act = &m_.act_[half_word * lanes];
         if (i_.in_planes) args.high = &m_.act_[(half_word + i_.src_plane) * lanes];
       }
-      args.weights = mode == TapMode::kDepthwise ? &weights_[(std::size_t{ky} * i_.kernel_x + kx) * lanes] : nullptr;
+      args.weights =
+          mode == TapMode::kDepthwise ? &weights_[(std::size_t{ky} * i_.kernel_x + kx) * lanes] : nullptr;
       kernels_->tap[static_cast<int>(mode)](args);
     }
   }
@@ -157,7 +161,8 @@ void VectorUnit::Window(std::uint32_t c, std::uint32_t y, std::uint32_t x0, int 
   const std::int32_t subtract = mode == TapMode::kMax ? zero_point : 0;
   if (unused == 0 && subtract == 0) return;
   for (std::size_t k = 0; k < count; ++k)
-    v_[k] = static_cast<std::int32_t>(static_cast<std::uint32_t>(WrapSub(v_[k], subtract)) << unused) >> unused;
+    v_[k] =
+        static_cast<std::int32_t>(static_cast<std::uint32_t>(WrapSub(v_[k], subtract)) << unused) >> unused;
 }
 
 void VectorUnit::Second(std::uint32_t c, std::uint32_t y, std::uint32_t x0, int n) {
@@ -182,18 +187,20 @@ void VectorUnit::Put(std::uint32_t c, std::uint32_t y, std::uint32_t x0, int n) 
   const int bits = m_.o_.inp_bits, mask = (1 << bits) - 1, held = m_.bipolar_;
   const std::uint8_t* table = i_.table ? &m_.param_[std::size_t{i_.table_base} * isa::kRecordBytes] : nullptr;
   for (int p = 0; p < n; ++p) {
-    const std::size_t at = i_.dst_base + static_cast<std::size_t>(DestinationRow(y)) + (x0 + static_cast<std::size_t>(p)) * i_.dst_x +
-                           std::size_t{c} * i_.dst_c;
+    const std::size_t at = i_.dst_base + static_cast<std::size_t>(DestinationRow(y)) +
+                           (x0 + static_cast<std::size_t>(p)) * i_.dst_x + std::size_t{c} * i_.dst_c;
     const std::int32_t* y_lanes = &y_[static_cast<std::size_t>(p) * lanes];
     std::uint8_t* to = &m_.act_[at * lanes];
     if (table) {
-      for (std::size_t l = 0; l < lanes; ++l) to[l] = static_cast<std::uint8_t>((table[y_lanes[l]] & mask) << held);
+      for (std::size_t l = 0; l < lanes; ++l)
+        to[l] = static_cast<std::uint8_t>((table[y_lanes[l]] & mask) << held);
       continue;
     }
     for (std::size_t l = 0; l < lanes; ++l) to[l] = static_cast<std::uint8_t>((y_lanes[l] & mask) << held);
     if (!i_.out_planes) continue;
     std::uint8_t* high = &m_.act_[(at + i_.dst_plane) * lanes];
-    for (std::size_t l = 0; l < lanes; ++l) high[l] = static_cast<std::uint8_t>((y_lanes[l] >> bits & mask) << held);
+    for (std::size_t l = 0; l < lanes; ++l)
+      high[l] = static_cast<std::uint8_t>((y_lanes[l] >> bits & mask) << held);
   }
 }
 

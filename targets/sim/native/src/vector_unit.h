@@ -17,10 +17,10 @@ class VectorUnit {
  private:
   // Coordinates of one direction by tap * n + counter, and which counters of each tap lie inside the map.
   struct Axis {
-    std::vector<std::int64_t> at;         // map coordinate, -1 outside
-    std::vector<std::int64_t> used;       // coordinates inside, each once
-    std::vector<std::uint8_t> tap_used;   // by tap: inside for some counter
-    std::int64_t empty = -1;              // a counter without any tap inside
+    std::vector<std::int64_t> at;        // map coordinate, -1 outside
+    std::vector<std::int64_t> used;      // coordinates inside, each once
+    std::vector<std::uint8_t> tap_used;  // by tap: inside for some counter
+    std::int64_t empty = -1;             // a counter without any tap inside
   };
   static Axis MakeAxis(std::uint32_t n, std::uint32_t taps, std::uint32_t stride, std::uint32_t dilation,
                        std::int32_t offset, std::uint32_t size);
@@ -59,7 +59,7 @@ class VectorUnit {
   // Parameters of the current channel half word.
   std::vector<std::int32_t> m_first_, m_second_;
   std::vector<std::int64_t> s_, b_first_, b_second_;
-  std::vector<std::int16_t> weights_;  // [tap][lane]
+  std::vector<std::int16_t> weights_;    // [tap][lane]
   std::vector<std::int32_t> v_, w_, y_;  // [pixel][lane]
 };
 

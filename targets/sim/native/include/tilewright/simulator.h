@@ -83,14 +83,16 @@ class Simulator {
   Simulator(const Simulator&) = delete;
   Simulator& operator=(const Simulator&) = delete;
 
-  // Runs a stream from empty scratchpads. Returns false and fills `fault` at the first fault; outputs are then
-  // unspecified. Throws only std::bad_alloc.
-  bool Run(const std::uint8_t* stream, std::size_t size, const Segments& segments, Stats* stats, Fault* fault);
+  // Runs a stream from empty scratchpads. Returns false and fills `fault` at the first fault; outputs are
+  // then unspecified. Throws only std::bad_alloc.
+  bool Run(const std::uint8_t* stream, std::size_t size, const Segments& segments, Stats* stats,
+           Fault* fault);
 
   // After a run: true for each byte of OUTPUT that a STORE wrote; `count` bytes from the first.
   void OutputWritten(bool* written, std::size_t count) const;
 
-  // Uses another instruction set; returns false where the processor lacks it. Results are equal at all levels.
+  // Uses another instruction set; returns false where the processor lacks it. Results are equal at all
+  // levels.
   bool SetSimdLevel(SimdLevel level);
   SimdLevel simd_level() const;
 

@@ -49,8 +49,8 @@ TW_SIM_API int32_t tw_sim_abi(void);
 TW_SIM_API tw_sim* tw_sim_create(const tw_sim_overlay* overlay, tw_sim_fault* fault);
 TW_SIM_API void tw_sim_destroy(tw_sim* sim);
 // `segments`: constants, workspace, inputs, outputs. Returns the kind of the fault, 0 for none.
-TW_SIM_API int32_t tw_sim_run(tw_sim* sim, const uint8_t* stream, uint64_t size, const tw_sim_segment segments[4],
-                              tw_sim_stats* stats, tw_sim_fault* fault);
+TW_SIM_API int32_t tw_sim_run(tw_sim* sim, const uint8_t* stream, uint64_t size,
+                              const tw_sim_segment segments[4], tw_sim_stats* stats, tw_sim_fault* fault);
 // After a run: 1 for each of the first `count` bytes of the outputs that a STORE wrote, else 0.
 TW_SIM_API void tw_sim_output_written(const tw_sim* sim, uint8_t* written, uint64_t count);
 TW_SIM_API int32_t tw_sim_simd_level(const tw_sim* sim);

@@ -1,0 +1,95 @@
+"""`tilewright compile`: from a network to a package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tilewright.cli.console import clean_stdout, progress, write_json, write_result
+from tilewright.cli.options import (
+    Batch,
+    Bits,
+    Calibration,
+    Channels,
+    Crop,
+    InputShape,
+    Json,
+    LabelOffset,
+    Layout,
+    Mean,
+    ModelOptions,
+    ModelPath,
+    Resize,
+    Std,
+    Target,
+    Weights,
+)
+from tilewright.cli.output import check_output
+from tilewright.cli.run import warn_random
+from tilewright.targets.config import overlay
+
+
+def compile_model(
+    model: ModelPath,
+    target: Target,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT.twp", help="Where the package is written.")
+    ],
+    weights: Weights = None,
+    calibration: Calibration = None,
+    bits: Bits = 8,
+    input_shape: InputShape = None,
+    batch: Batch = 1,
+    label_offset: LabelOffset = 0,
+    layout: Layout = None,
+    strip: Annotated[
+        bool, typer.Option("--strip", help="Leave the float and quantised models out of the package.")
+    ] = False,
+    resize: Resize = None,
+    crop: Crop = None,
+    channels: Channels = None,
+    mean: Mean = None,
+    std: Std = None,
+    as_json: Json = False,
+) -> None:
+    """Quantise a network (unless it is quantised already) and compile it to a package.
+
+    [bold]Examples[/bold]
+
+      tilewright compile net.prototxt --weights net.caffemodel --target ultra96-w8 --calibration images/
+      --resize 256 --crop 227 --channels bgr --mean 104,117,123 -o net.twp
+
+      tilewright compile model_qdq.onnx --target pynq-z1-w8 -o model.twp --json
+    """
+    chosen = overlay(target)
+    check_output(output)
+    options = ModelOptions(
+        model, weights, input_shape or (), batch, label_offset, resize, crop, channels, mean, std
+    )
+    with clean_stdout():
+        from tilewright import pipeline
+
+        loaded = options.load()
+        if not loaded.is_quantised or calibration is not None:
+            with progress("calibrating") as report:
+                loaded = pipeline.quantize(loaded, calibration, bits, layout=layout, progress=report)
+        package = pipeline.compile(loaded, chosen, strip=strip)
+        size = package.save(output)
+    warn_random(package)
+    totals = {
+        "accelerator_macs": package.report["accelerator_macs"],
+        "host_macs": package.report["host_macs"],
+        "regions": package.report["regions"],
+        "instructions": package.report["instructions"],
+        "package_bytes": size,
+    }
+    if as_json:
+        write_json(totals)
+        return
+    write_result(
+        f"{output}: {size:,} bytes for {chosen.name}, {totals['regions']} regions, "
+        f"{totals['instructions']:,} instructions\n"
+        f"MACs on the accelerator: {totals['accelerator_macs']:,}, on the host: {totals['host_macs']:,}"
+    )

@@ -1,0 +1,174 @@
+"""Options that several commands share, and what they make together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tilewright.errors import ConfigError, Fault, FaultList
+
+if TYPE_CHECKING:
+    from tilewright.frontend.model import Model
+
+_NETWORK = "Network"
+_IMAGES = "Preprocessing of images (kept in the package)"
+
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A Caffe prototxt or an ONNX file.")]
+PackagePath = Annotated[Path, typer.Argument(metavar="PKG", help="A package that `compile` wrote.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Target = Annotated[
+    str,
+    typer.Option("--target", metavar="T", help="Overlay to compile for; `tilewright targets` lists them."),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="W|random:SEED",
+        help="The caffemodel of a prototxt; or random weights, for studies of speed.",
+        rich_help_panel=_NETWORK,
+    ),
+]
+Calibration = Annotated[
+    str | None,
+    typer.Option(
+        "--calibration",
+        metavar="DIR|NPZ|random:SEED",
+        help="Images that show the ranges of a float model; about a hundred, without labels.",
+        rich_help_panel=_NETWORK,
+    ),
+]
+Bits = Annotated[
+    int, typer.Option("--bits", help="Width of weights and activations.", rich_help_panel=_NETWORK)
+]
+InputShape = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-shape",
+        metavar="NAME=1,3,120,96",
+        help="Shape of an input in place of the file's; can be repeated.",
+        rich_help_panel=_NETWORK,
+    ),
+]
+Batch = Annotated[
+    int,
+    typer.Option(
+        "--batch", help="In place of the batch in the file; only 1 is supported.", rich_help_panel=_NETWORK
+    ),
+]
+LabelOffset = Annotated[
+    int,
+    typer.Option(
+        "--label-offset",
+        metavar="N",
+        help="Added to the labels of data sets (1 for networks of 1001 classes).",
+        rich_help_panel=_NETWORK,
+    ),
+]
+Layout = Annotated[
+    str | None,
+    typer.Option("--layout", metavar="nhwc|nchw", help="Order of an array that could be either."),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        "--resize",
+        metavar="N|HxW",
+        help="Shorter side, or both, in pixels; default: the input's size.",
+        rich_help_panel=_IMAGES,
+    ),
+]
+Crop = Annotated[
+    str | None,
+    typer.Option(
+        "--crop", metavar="N", help="Side of the square cut out of the centre.", rich_help_panel=_IMAGES
+    ),
+]
+Channels = Annotated[
+    str | None,
+    typer.Option(
+        "--channels", metavar="bgr|rgb|gray", help="What the network takes.", rich_help_panel=_IMAGES
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        "--mean",
+        metavar="V,V,V|FILE.binaryproto",
+        help="Subtracted from the stored values, in the network's channel order.",
+        rich_help_panel=_IMAGES,
+    ),
+]
+Std = Annotated[
+    str | None,
+    typer.Option("--std", metavar="V,V,V", help="Divides, after the mean.", rich_help_panel=_IMAGES),
+]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What tells how to read a network; fields are the options' texts."""
+
+    path: Path
+    weights: str | None
+    input_shape: Sequence[str]
+    batch: int
+    label_offset: int
+    resize: str | None
+    crop: str | None
+    channels: str | None
+    mean: str | None
+    std: str | None
+
+    def load(self) -> Model:
+        """Read the network.
+
+        Raises:
+            ConfigError: options that are wrong, all at once.
+            ModelError, UnsupportedModel: see :func:`tilewright.frontend.model.load`.
+        """
+        from tilewright.frontend.model import load
+        from tilewright.frontend.preprocess import Preprocess
+
+        faults = FaultList()
+        preprocess = Preprocess()
+        try:
+            preprocess = Preprocess.parse(
+                resize=self.resize, crop=self.crop, channels=self.channels, mean=self.mean, std=self.std
+            )
+        except ConfigError as error:
+            faults.faults.extend(
+                Fault(f.message, f"--{f.where}" if f.where else "", f.remedy) for f in error.faults
+            )
+        shapes = parse_input_shapes(self.input_shape, faults)
+        faults.raise_if_any(ConfigError)
+        return load(
+            self.path,
+            self.weights,
+            preprocess=preprocess,
+            input_shapes=shapes or None,
+            batch=self.batch,
+            label_offset=self.label_offset,
+        )
+
+
+def parse_input_shapes(texts: Sequence[str], faults: FaultList) -> dict[str, tuple[int, ...]]:
+    """`NAME=1,3,120,96` -> shapes by name."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, _, dims = text.rpartition("=")
+        parts = [part.strip() for part in dims.split(",")]
+        if not name or not all(part.isdecimal() and int(part) > 0 for part in parts):
+            faults.add(
+                f"expected a name and sizes above 0 such as data=1,3,120,96, found {text!r}",
+                where="--input-shape",
+            )
+        elif name in shapes:
+            faults.add(f"{name!r} is given twice", where="--input-shape")
+        else:
+            shapes[name] = tuple(int(part) for part in parts)
+    return shapes

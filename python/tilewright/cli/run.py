@@ -1,0 +1,138 @@
+"""`tilewright run`: one input through a package."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from tilewright.cli.console import clean_stdout, plain_table, say, write_json, write_table
+from tilewright.cli.options import Json, PackagePath
+from tilewright.cli.output import check_output, write_file
+
+if TYPE_CHECKING:
+    from tilewright.runtime import Package
+
+Array = NDArray[np.generic]
+TOP = 5
+
+
+def run(
+    package: PackagePath,
+    source: Annotated[
+        str,
+        typer.Option(
+            "--input",
+            metavar="IMG|NPY|NPZ",
+            help="An image or uint8 array, which is preprocessed; a float32 array of the input's shape, which goes "
+            "in as it is; an NPZ with an array for each input; or random:SEED.",
+        ),
+    ],
+    backend: Annotated[
+        str, typer.Option("--backend", metavar="sim|reference", help="The fast or the reference simulator.")
+    ] = "sim",
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="F.npz", help="Where all outputs are written, by name.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a package on one input in the simulator.
+
+    [bold]Examples[/bold]
+
+      tilewright run squeezenet.twp --input cat.jpg
+
+      tilewright run net.twp --input x.npy --backend reference --output y.npz --json
+    """
+    if output is not None:
+        check_output(output)
+    with clean_stdout():
+        from tilewright.evaluation import input_shapes, package_feeds, package_preprocess
+        from tilewright.frontend.dataset import load_input
+        from tilewright.runtime import Backend, Package, Session
+
+        loaded = Package.load(package)
+        chosen: Backend = backend  # type: ignore[assignment]  # Session checks it
+        session = Session(loaded, chosen)
+        feeds = load_input(source, input_shapes=input_shapes(loaded), preprocess=package_preprocess(loaded))
+        result = session.run(package_feeds(loaded, feeds))
+    warn_random(loaded)
+    if output is not None:
+        write_file(output, _npz(result.outputs))
+    instructions = sum(
+        len(loaded.regions[index].layer_of)
+        for index in (step.attributes["index"] for step in loaded.program.steps if step.op == "region")
+        if isinstance(index, int)
+    )
+    top = top_classes(result.outputs, loaded.labels)
+    if as_json:
+        outputs = [_describe(name, array) for name, array in result.outputs.items()]
+        write_json({"backend": backend, "outputs": outputs, "top": top, "instructions": instructions})
+    elif top:
+        table = plain_table("class", "score", "label", right=("class", "score"))
+        for row in top:
+            table.add_row(str(row["index"]), f"{row['score']:.4g}", row["label"] or "")
+        write_table(table)
+    else:
+        table = plain_table("output", "shape", "type", "least", "greatest", right=("least", "greatest"))
+        for name, array in result.outputs.items():
+            ends = [f"{v:.6g}" for v in (array.min(), array.max())] if array.size else ["", ""]
+            table.add_row(name, "x".join(map(str, array.shape)), array.dtype.name, *ends)
+        write_table(table)
+
+
+def warn_random(package: Package) -> None:
+    """Say on stderr that the answers of a package for studies of speed mean nothing."""
+    what = [
+        word
+        for word, flag in (("weights", package.random_weights), ("calibration", package.random_calibration))
+        if flag
+    ]
+    if what:
+        say(f"note: {package.name} has random {' and '.join(what)}; its answers mean nothing")
+
+
+def top_classes(outputs: dict[str, Array], labels: tuple[str, ...] | None) -> list[dict[str, Any]]:
+    """The highest scores of a classifier's only output, of equal ones the lower index first; else nothing."""
+    from tilewright.frontend.model import count_classes
+
+    arrays = list(outputs.values())
+    if len(arrays) != 1 or count_classes(arrays[0].shape) is None:
+        return []
+    scores = arrays[0].reshape(-1)
+    order = np.argsort(-scores.astype(np.float64), kind="stable")[:TOP]
+    return [
+        {
+            "index": int(i),
+            "label": (labels[i] or None) if labels is not None and i < len(labels) else None,
+            "score": scores[i].item(),
+        }
+        for i in order
+    ]
+
+
+def _describe(name: str, array: Array) -> dict[str, Any]:
+    """SHA-256 is that of the elements in C order, little-endian."""
+    data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+    return {
+        "name": name,
+        "shape": list(array.shape),
+        "dtype": array.dtype.name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+
+
+def _npz(outputs: dict[str, Array]) -> bytes:
+    """As `numpy.savez` writes it, which takes no arrays that are called like its parameters."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in outputs.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+    return buffer.getvalue()

@@ -1,0 +1,235 @@
+"""From a network to a package in three calls: quantize, compile, and supported beside them."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tilewright.errors import ConfigError, DataError, Fault, UnsupportedModel
+from tilewright.evaluation import LABEL_OFFSET
+from tilewright.frontend.dataset import Dataset, open_dataset
+from tilewright.frontend.model import Model, fit_inputs, require_float
+from tilewright.quantize.options import Method, QuantizeOptions
+from tilewright.quantize.quantizer import quantize_onnx
+from tilewright.runtime import Package
+from tilewright.targets import config
+from tilewright.targets.config import Overlay
+
+if TYPE_CHECKING:
+    from tilewright.placement import Support
+
+Array = NDArray[np.generic]
+Progress = Callable[[int, int], None]
+Calibration: TypeAlias = "str | Path | Array | Dataset | Iterable[Mapping[str, Array] | Array]"
+
+_NEEDED = "give --calibration DIR or NPZ, or random:1 for studies of speed"
+
+
+def quantize(
+    model: Model,
+    calibration: Calibration | None,
+    bits: int = 8,
+    method: Method = "percentile",
+    *,
+    options: QuantizeOptions | None = None,
+    layout: str | None = None,
+    progress: Progress | None = None,
+) -> Model:
+    """Quantise a float model; the float one is kept beside it.
+
+    Args:
+        model: from :func:`tilewright.load`.
+        calibration: a folder of images, an NPZ, `random:SEED`, an array of images, a set that is open already,
+            or any iterable of inputs: mappings from input name to array, or arrays where there is one input.
+        bits: width of weights and activations.
+        method: how ranges are chosen: "minmax", "percentile" or "entropy".
+        options: all settings of the quantiser, in place of `bits` and `method`.
+        layout: "nhwc" or "nchw", needed where an array could be either.
+        progress: called with the samples done and those of all passes, 0 where their number is not known.
+
+    Raises:
+        UnsupportedModel: the model is quantised already, or holds nothing to quantise.
+        ConfigError: no calibration, or options out of range.
+        DataError: the set is empty, or its images do not fit.
+    """
+    require_float(model)
+    if calibration is None:
+        raise ConfigError(Fault(f"model {model.name} is float and needs a calibration set", remedy=_NEEDED))
+    chosen = options or QuantizeOptions(bits=bits, method=method)
+    samples = _Samples(model, calibration, layout)
+    proto = quantize_onnx(model.proto, samples, chosen, progress)
+    quantised = model.quantised(proto, random_calibration=samples.random)
+    if model.labels is None and samples.class_names:
+        last = max(samples.class_names)
+        quantised = replace(quantised, labels=tuple(samples.class_names.get(i, "") for i in range(last + 1)))
+    return quantised
+
+
+class _Samples:
+    """Calibration inputs in the types of the model's inputs; knows its length where the caller's set does."""
+
+    def __init__(self, model: Model, source: Calibration, layout: str | None) -> None:
+        self._model = model
+        self._source = source
+        self.random = False
+        self.class_names: Mapping[int, str] = {}
+        if isinstance(source, str | Path | np.ndarray | Dataset):
+            dataset = open_dataset(
+                source,
+                input_shapes=model.input_shapes,
+                preprocess=model.preprocess,
+                layout=layout,
+                label_offset=model.label_offset,
+                classes=model.classes,
+            )
+            self.random, self.class_names = dataset.random, dataset.class_names
+            self._source = dataset
+
+    def __length_hint__(self) -> int:
+        return operator.length_hint(self._source, 0)
+
+    def __iter__(self) -> Iterator[dict[str, Array]]:
+        graph = self._model.proto.graph
+        if isinstance(self._source, Dataset):
+            for feeds, _ in self._source:
+                yield fit_inputs(feeds, graph)
+            return
+        assert not isinstance(self._source, str | Path)  # these were opened
+        for number, sample in enumerate(self._source):
+            yield fit_inputs(self._inputs(sample, number), graph)
+
+    def _inputs(self, sample: object, number: int) -> dict[str, NDArray[np.float32]]:
+        """A caller's sample by input name; arrays that are no input yet are images."""
+        shapes = self._model.input_shapes
+        where = f"calibration sample {number}"
+        if isinstance(sample, Mapping):
+            unknown = [str(name) for name in sample if name not in shapes]
+            if unknown:
+                raise DataError(
+                    Fault(f"the model has no input {unknown[0]!r}: expected {', '.join(shapes)}", where)
+                )
+            return {name: np.asarray(array) for name, array in sample.items()}
+        if not isinstance(sample, np.ndarray) or len(shapes) != 1:
+            names = ", ".join(shapes)
+            raise DataError(
+                Fault(f"expected a mapping with arrays for {names}, found {type(sample).__name__}", where)
+            )
+        name, shape = next(iter(shapes.items()))
+        if sample.shape == shape and sample.dtype.kind == "f":
+            return {name: np.asarray(sample, np.float32)}
+        return {name: self._model.preprocess.apply(sample, shape)}
+
+
+def supported(
+    model: Model,
+    target: str | Overlay = "ultra96-w8",
+    *,
+    calibration: Calibration | None = None,
+    bits: int = 8,
+    layout: str | None = None,
+    progress: Progress | None = None,
+) -> Support:
+    """Tell of every operator where it runs, and why.
+
+    A float model is quantised for that; without `calibration` on one random image, since the ranges decide
+    nothing.
+
+    Raises:
+        UnsupportedModel: operators that neither the accelerator nor the host has, all at once.
+        ConfigError: there is no such overlay.
+    """
+    from tilewright.placement import find_support  # starts TVM
+
+    overlay = _overlay(target)
+    if not model.is_quantised:
+        if calibration is None:
+            options = QuantizeOptions(bits=bits, method="minmax", bias_correction=False)
+            calibration = open_dataset(
+                "random:1", input_shapes=model.input_shapes, preprocess=model.preprocess, count=1
+            )
+            model = quantize(model, calibration, options=options, progress=progress)
+        else:
+            model = quantize(model, calibration, bits, layout=layout, progress=progress)
+    return find_support(model, overlay)
+
+
+def compile(
+    model: Model,
+    target: str | Overlay = "ultra96-w8",
+    *,
+    strip: bool = False,
+) -> Package:
+    """Compile a quantised model to a package.
+
+    Args:
+        model: from :func:`quantize`, or one that came quantised.
+        target: an overlay or its name.
+        strip: leave the float and quantised models out, which `evaluate` needs.
+
+    Raises:
+        UnsupportedModel: the model is float, or its host part needs what the package's interpreter lacks.
+        ConfigError: there is no such overlay.
+        ScheduleError: a layer does not fit the overlay's memories.
+    """
+    overlay = _overlay(target)
+    if not model.is_quantised:
+        raise UnsupportedModel(
+            Fault(
+                "expected a quantised model, found a float one",
+                f"model {model.name}",
+                "quantise it first: tilewright.quantize(model, calibration=...)",
+            )
+        )
+    # TVM starts here and not when this module is imported.
+    from tilewright.codegen.compile import compile_region
+    from tilewright.codegen.host_program import host_program
+    from tilewright.codegen.lift import lift
+    from tilewright.codegen.macs import count_macs
+    from tilewright.placement import find_support
+    from tilewright.relay_passes.partition import Partition, is_region
+    from tilewright.relay_passes.supported import lowered
+
+    stages = lowered(model.relax(), overlay)
+    module = Partition(overlay)(stages[1])
+    # Named tilewright_0, tilewright_1, .. in the order in which they are called.
+    found = {symbol.name_hint: f for symbol, f in module.functions.items() if is_region(f)}
+    functions = {name: found[name] for name in sorted(found, key=lambda n: int(n.rpartition("_")[2]))}
+    program = host_program(module, list(functions), [value.name for value in model.proto.graph.output])
+    regions = tuple(compile_region(lift(f, name), overlay) for name, f in functions.items())
+    support = find_support(model, overlay, stages)
+    report = {
+        "layers": support.to_dict()["layers"],
+        "accelerator_macs": sum(count_macs(region, overlay) for region in regions),
+        "host_macs": support.host_macs,
+        "regions": len(regions),
+        "instructions": sum(len(region.layer_of) for region in regions),
+        LABEL_OFFSET: model.label_offset,
+    }
+    float_proto = model.float_proto
+    package = Package(
+        name=model.name,
+        overlay=overlay,
+        program=program,
+        regions=regions,
+        report=report,
+        preprocess=json.loads(model.preprocess.to_json()),
+        labels=model.labels,
+        float_model=None if float_proto is None else float_proto.SerializeToString(),
+        quantised_model=model.proto.SerializeToString(),
+        random_weights=model.random_weights,
+        random_calibration=model.random_calibration,
+        tool_version=metadata.version("tilewright"),
+    )
+    return package.strip() if strip else package
+
+
+def _overlay(target: str | Overlay) -> Overlay:
+    return target if isinstance(target, Overlay) else config.overlay(target)

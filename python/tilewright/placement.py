@@ -1,0 +1,118 @@
+"""Where each node of the imported graph runs: the rows that `supported` and the package's report hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from tilewright.frontend.graph import folded_nodes, node_origins
+from tilewright.frontend.model import Model, SourceNode
+from tilewright.relay_passes.supported import Stages, SupportedRow, supported_rows
+from tilewright.targets.config import Overlay
+
+Place = Literal["accelerator", "host"]
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """A node of the imported graph.
+
+    Attributes:
+        name, op: of the node, or of the Caffe layer that it was made from.
+        place: where it runs.
+        reason: why on the host, or `folded into X`; empty for a layer of its own.
+        remedy: what brings it to the accelerator; empty where there is nothing to do.
+        macs: multiply-accumulates; taps that fall into padding count.
+    """
+
+    name: str
+    op: str
+    place: Place
+    reason: str
+    remedy: str
+    macs: int
+
+
+@dataclass(frozen=True)
+class Support:
+    """What of a network runs where.
+
+    Attributes:
+        layers: one row for each node of the imported graph, in its order.
+        accelerator_macs, host_macs: sums over the layers.
+    """
+
+    layers: tuple[LayerRow, ...]
+    accelerator_macs: int
+    host_macs: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+        return asdict(self)
+
+
+def find_support(model: Model, overlay: Overlay, stages: Stages | None = None) -> Support:
+    """Tell for a quantised model what runs where; `stages` where its modules were made already.
+
+    Raises:
+        UnsupportedModel: it cannot be imported.
+    """
+    rows = {row.name: row for row in supported_rows(model.proto, overlay, stages)}
+    canonical = model.float_proto if model.float_proto is not None else model.proto
+    nodes = _Nodes(rows, folded_nodes(canonical), _parts(node_origins(canonical), rows))
+    layers = tuple(nodes.row(node) for node in model.nodes)
+    sums = {place: sum(row.macs for row in layers if row.place == place) for place in ("accelerator", "host")}
+    return Support(layers, sums["accelerator"], sums["host"])
+
+
+def _parts(origins: Mapping[str, str], rows: Mapping[str, SupportedRow]) -> dict[str, list[SupportedRow]]:
+    """Imported node -> rows of the nodes that rewrites made for it."""
+    parts: dict[str, list[SupportedRow]] = {}
+    for made, origin in origins.items():
+        if made in rows and made != origin:
+            parts.setdefault(origin, []).append(rows[made])
+    return parts
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    """Rows of the quantised graph, and what became of imported nodes that are not in it."""
+
+    rows: Mapping[str, SupportedRow]
+    folded: Mapping[str, str]
+    parts: Mapping[str, list[SupportedRow]]
+
+    def row(self, node: SourceNode) -> LayerRow:
+        """The row of an imported node."""
+        own = [self.rows[node.name]] if node.name in self.rows else []
+        found = [*own, *self.parts.get(node.name, [])]
+        if found:
+            return self._joined(node, found)
+        target = self._end(node.name)
+        if target not in self.rows:
+            return LayerRow(
+                node.name, node.op, "accelerator", "folded: nothing of it is left at run time", "", 0
+            )
+        row = self.rows[target]
+        return LayerRow(node.name, node.op, row.place, f"folded into {target}", row.remedy, 0)
+
+    def _joined(self, node: SourceNode, rows: list[SupportedRow]) -> LayerRow:
+        """One row for a node and its parts: on the host if one of them is."""
+        first = next((row for row in rows if row.place == "host"), rows[0])
+        return LayerRow(
+            node.name, node.op, first.place, first.reason, first.remedy, sum(row.macs for row in rows)
+        )
+
+    def _end(self, name: str) -> str:
+        """What a node was folded into in the end."""
+        for target in self._chain(name):
+            if target in self.rows:
+                return target
+        return ""
+
+    def _chain(self, name: str) -> Iterator[str]:
+        seen = {name}
+        while (name := self.folded.get(name, "")) and name not in seen:
+            seen.add(name)
+            yield name
