@@ -2,17 +2,17 @@
 
 The bound of a network is the largest of three numbers of cycles:
 
-* MATRIX: one step for each output block, input block, tap and output pixel. Channels are padded to blocks, except that a
-  layer which reads the region's input has its kernel columns packed into channels. Depthwise layers take none.
+* MATRIX: one step for each output block, input block, tap and output pixel. Channels are padded to blocks, but a
+  layer that reads the region's input has its kernel columns packed into channels. Depthwise layers take none.
 * VECTOR: one cycle for each read of `vector_lanes` lanes: a read for each output of a convolution, the reads of running
   windows for pooling and depthwise layers (`targets/timing.md`), one for each operand of an addition or product. Tables
   ride on the layer before; layouts cost nothing.
-* DRAM: the region's inputs and outputs, weights and channel parameters, each moved once, over the widths of DRAM.
+* DRAM: the region's inputs and outputs, weights and channel parameters, each moved once, over DRAM's widths.
 
-It is no promise that a plan exists; a ratio to it says how much there is left to look for. A window that VECTOR takes
-straight from ACC can beat the sum above by the convolution's own reads. *Unmerged* bytes are what a compiler moves that
-keeps no map on the chip: every layer reads its operands from DRAM and writes its result there once, and reads its weights
-and parameters once.
+It is no promise that a plan exists; a ratio to it says how much there is left to look for. A window that VECTOR
+takes straight from ACC can beat the sum above by the convolution's own reads. *Unmerged* bytes are what a compiler
+moves that keeps no map on the chip: every layer reads its operands from DRAM and writes its result there once, and
+reads its weights and parameters once.
 """
 
 from __future__ import annotations
@@ -258,7 +258,7 @@ def is_depthwise(operator: ops.Operator) -> bool:
     if not isinstance(operator, ops.Conv2d):
         return False
     outputs, inputs = operator.weight.shape[:2]
-    return inputs == 1 and operator.groups == outputs and outputs > 1
+    return bool(inputs == 1 and operator.groups == outputs and outputs > 1)
 
 
 def _macs(node: Node) -> int:
@@ -294,7 +294,7 @@ def matrix_cycles(node: Node, limits: Limits, packed: bool) -> int:
     if packed and op.groups == 1:
         wide = _ceil(outputs, limits.block_out) * _ceil(group_inputs * columns, limits.block_in) * rows
         steps = min(steps, wide)
-    return steps * height * width
+    return int(steps * height * width)
 
 
 def _blocks(outputs: int, group_inputs: int, groups: int, limits: Limits) -> int:
