@@ -36,11 +36,14 @@ class TimingMachine {
   // Returns false where `limit` cycles pass before FINISH.
   bool Run(std::int64_t limit, bool leap) {
     std::int64_t now = 0;
+    int pause = 0, longest = 0;  // where no leap was possible, the next cycles are stepped without looking for one
     while (!finished_) {
       if (now >= limit) return false;
       Step(now++);
-      if (!leap || !leaps_ || finished_) continue;
+      if (!leap || !leaps_ || finished_ || --pause >= 0) continue;
       const std::int64_t cycles = std::min(Look(now), limit - now);
+      longest = cycles > 0 ? 0 : std::min(2 * longest + 1, 7);
+      pause = longest;
       if (cycles > 0) Skip(now, cycles);
       now += cycles;
     }

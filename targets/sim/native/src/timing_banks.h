@@ -15,23 +15,26 @@ inline constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max() 
 
 class Banks {
  public:
-  explicit Banks(const TimingConfig& c) : pair_(2 * 2048 * 8 / c.inp_bits), half_words_(c.act_half_words) {}
+  explicit Banks(const TimingConfig& c) : half_words_(c.act_half_words) {
+    while ((std::int64_t{1} << pair_) < 2 * 2048 * 8 / c.inp_bits) ++pair_;
+  }
 
   // The bank of a half word; none for an address outside, which the functional simulators refuse.
   BankMask One(std::int64_t a) const {
     if (a < 0 || a >= half_words_) return 0;
-    return BankMask{1} << (2 * (a / pair_) + (a & 1));
+    return BankMask{1} << (2 * (a >> pair_) + (a & 1));
   }
   // Both banks of the pairs from that of `lo` to that of `hi`.
   BankMask Pairs(std::int64_t lo, std::int64_t hi) const {
     BankMask mask = 0;
     hi = std::min(hi, half_words_ - 1);
-    for (std::int64_t p = std::max<std::int64_t>(lo, 0) / pair_; p * pair_ <= hi; ++p) mask |= BankMask{3} << (2 * p);
+    for (std::int64_t p = std::max<std::int64_t>(lo, 0) >> pair_; p << pair_ <= hi; ++p) mask |= BankMask{3} << (2 * p);
     return mask;
   }
 
  private:
-  std::int64_t pair_, half_words_;
+  std::int64_t half_words_;
+  int pair_ = 0;  // half words of a pair of banks, log2
 };
 
 // What a unit will do until something changes: `cycles` of the same kind, kNever where only others can wake it.

@@ -10,15 +10,14 @@ void BurstFormer::Start(const Copy& copy, std::int64_t beat, std::int64_t most) 
   most_ = most;
   const bool together = copy.n[2] == 1 || copy.dram[2] == copy.element;
   run_bytes_ = together ? copy.n[2] * copy.element : copy.element;
-  runs_ = copy.n[0] * copy.n[1] * (together ? 1 : copy.n[2]);
-  run_ = done_ = 0;
+  runs_ = {copy.n[0], copy.n[1], together ? 1 : copy.n[2]};
+  run_ = {0, 0, 0};
+  done_ = 0;
   left_ = copy.elements() * copy.element;
 }
 
 std::int64_t BurstFormer::RunAddress() const {
-  const std::int64_t inner = copy_.n[2] * copy_.element / run_bytes_;  // runs of an inner row
-  return copy_.offset + run_ / inner / copy_.n[1] * copy_.dram[0] + run_ / inner % copy_.n[1] * copy_.dram[1] +
-         run_ % inner * copy_.dram[2];
+  return copy_.offset + run_[0] * copy_.dram[0] + run_[1] * copy_.dram[1] + run_[2] * copy_.dram[2];
 }
 
 Burst BurstFormer::Next() {
@@ -32,9 +31,12 @@ Burst BurstFormer::Next() {
     left_ -= piece;
     ++burst.pieces;
     if (done_ < run_bytes_) break;  // at the end of a burst
-    ++run_;
     done_ = 0;
-  } while (run_ < runs_ && at % most_ != 0 && RunAddress() == at);
+    for (std::size_t k = 3; k-- > 0;) {
+      if (++run_[k] < runs_[k]) break;
+      run_[k] = 0;
+    }
+  } while (left_ > 0 && at % most_ != 0 && RunAddress() == at);
   burst.bytes = at - first;
   burst.beats = (at - 1) / beat_ - first / beat_ + 1;
   return burst;
@@ -144,7 +146,7 @@ bool LoadTimer::Drain(BankMask taken) {
   if (!Writable()) return false;
   Flight& f = flight_.front();
   if (f.act) {
-    if (banks_.One(f.copy.AddressOf(f.written)) & taken) return true;
+    if (taken != 0 && banks_.One(f.copy.AddressOf(f.written)) & taken) return true;
     ++f.written;
     f.bytes -= f.copy.element;
     buffered_ -= f.copy.element;
@@ -186,7 +188,7 @@ std::int64_t StoreTimer::ReadsAt(std::int64_t now) const {
 bool StoreTimer::Read(std::int64_t now, BankMask taken, bool* held) {
   *held = false;
   if (ReadsAt(now) > now) return false;
-  if (banks_.One(copy_.AddressOf(element_)) & taken) {
+  if (taken != 0 && banks_.One(copy_.AddressOf(element_)) & taken) {
     *held = true;
     return false;
   }

@@ -2,6 +2,8 @@
 #ifndef TILEWRIGHT_SRC_TIMING_DMA_H_
 #define TILEWRIGHT_SRC_TIMING_DMA_H_
 
+#include <algorithm>
+#include <array>
 #include <deque>
 
 #include "isa.h"
@@ -48,8 +50,9 @@ class BurstFormer {
   std::int64_t RunAddress() const;
   Copy copy_{};
   std::int64_t beat_ = 1, most_ = 1;
-  std::int64_t run_bytes_ = 0, runs_ = 0;
-  std::int64_t run_ = 0, done_ = 0;  // the current run, and its bytes that are done
+  std::int64_t run_bytes_ = 0;
+  std::array<std::int64_t, 3> runs_{}, run_{};  // counts, and the current run
+  std::int64_t done_ = 0;                       // of its bytes
   std::int64_t left_ = 0;
 };
 
