@@ -22,14 +22,16 @@ __attribute__((format(printf, 3, 4))) bool Fail(Fault* fault, FaultKind kind, co
 }
 
 template <std::size_t N>
-bool CheckFields(Fault* fault, const std::uint8_t* bytes, const char* name, const isa::Field (&fields)[N], int bits,
-                          int own) {
+bool CheckFields(Fault* fault, const std::uint8_t* bytes, const char* name, const isa::Field (&fields)[N],
+                 int bits, int own) {
   for (const isa::Field& f : fields) {
-    const std::int64_t value = f.is_signed ? isa::GetSigned(bytes, f.offset, f.width)
-                                           : static_cast<std::int64_t>(isa::GetBits(bytes, f.offset, f.width));
+    const std::int64_t value = f.is_signed
+                                   ? isa::GetSigned(bytes, f.offset, f.width)
+                                   : static_cast<std::int64_t>(isa::GetBits(bytes, f.offset, f.width));
     if (value < f.lo || value > f.hi)
       return Fail(fault, FaultKind::kEncoding, "%s.%s: %lld is not in %lld..%lld; %s", name, f.name,
-                  static_cast<long long>(value), static_cast<long long>(f.lo), static_cast<long long>(f.hi), f.doc);
+                  static_cast<long long>(value), static_cast<long long>(f.lo), static_cast<long long>(f.hi),
+                  f.doc);
   }
   // The first two fields are `wait` and `give`.
   for (const isa::Field* f : {&fields[0], &fields[1]})
@@ -37,8 +39,8 @@ bool CheckFields(Fault* fault, const std::uint8_t* bytes, const char* name, cons
       return Fail(fault, FaultKind::kEncoding, "%s.%s: must not have a bit of %d", name, f->name, own);
   for (int bit = bits; bit < isa::kInstructionBits; bit = (bit / 8 + 1) * 8)
     if (bytes[bit / 8] >> (bit % 8))
-      return Fail(fault, FaultKind::kEncoding, "%s: bits from %d up must be 0, byte %d is %d", name, bits, bit / 8,
-                  bytes[bit / 8]);
+      return Fail(fault, FaultKind::kEncoding, "%s: bits from %d up must be 0, byte %d is %d", name, bits,
+                  bit / 8, bytes[bit / 8]);
   return true;
 }
 
@@ -47,12 +49,14 @@ bool CheckEncoding(Fault* fault, const std::uint8_t* bytes) {
     case isa::Opcode::kLoad:
       return CheckFields(fault, bytes, "LOAD", isa::kLoadFields, isa::kLoadBits, 1 << kLoad);
     case isa::Opcode::kMatrix: {
-      if (!CheckFields(fault, bytes, "MATRIX", isa::kMatrixFields, isa::kMatrixBits, 1 << kMatrix)) return false;
+      if (!CheckFields(fault, bytes, "MATRIX", isa::kMatrixFields, isa::kMatrixBits, 1 << kMatrix))
+        return false;
       const isa::Matrix i = isa::DecodeMatrix(bytes);
       unsigned seen = 0;
       for (std::uint32_t counter : {i.order_0, i.order_1, i.order_2, i.order_3, i.order_4, i.order_5})
         seen |= 1u << counter;
-      return seen == 0x3f || Fail(fault, FaultKind::kEncoding, "MATRIX.order_0..5 must hold each of 0..5 once");
+      return seen == 0x3f ||
+             Fail(fault, FaultKind::kEncoding, "MATRIX.order_0..5 must hold each of 0..5 once");
     }
     case isa::Opcode::kVector:
       return CheckFields(fault, bytes, "VECTOR", isa::kVectorFields, isa::kVectorBits, 1 << kVector);
@@ -70,8 +74,8 @@ bool CheckStream(const std::uint8_t* stream, std::size_t size, Fault* fault) {
   *fault = Fault{};
   constexpr std::size_t kBytes = isa::kInstructionBytes;
   if (size % kBytes != 0 || (stream == nullptr && size != 0))
-    return Fail(fault, FaultKind::kEncoding, "a stream is a multiple of %zu bytes, found %zu; is it cut off?", kBytes,
-                size);
+    return Fail(fault, FaultKind::kEncoding, "a stream is a multiple of %zu bytes, found %zu; is it cut off?",
+                kBytes, size);
   const std::size_t count = size / kBytes;
   if (count > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()))
     return Fail(fault, FaultKind::kArgument, "a stream has at most 2^31-1 instructions, found %zu", count);
@@ -79,10 +83,12 @@ bool CheckStream(const std::uint8_t* stream, std::size_t size, Fault* fault) {
   for (std::size_t n = 0; n < count; ++n) {
     fault->instruction = static_cast<std::int64_t>(n);
     if (!CheckEncoding(fault, stream + n * kBytes)) return false;
-    if (finish == count && isa::GetOpcode(stream + n * kBytes) == static_cast<int>(isa::Opcode::kFinish)) finish = n;
+    if (finish == count && isa::GetOpcode(stream + n * kBytes) == static_cast<int>(isa::Opcode::kFinish))
+      finish = n;
   }
   fault->instruction = -1;
-  if (finish == count) return Fail(fault, FaultKind::kFinish, "the stream of %zu instructions has no FINISH", count);
+  if (finish == count)
+    return Fail(fault, FaultKind::kFinish, "the stream of %zu instructions has no FINISH", count);
   if (finish + 1 < count) {
     fault->instruction = static_cast<std::int64_t>(finish) + 1;
     return Fail(fault, FaultKind::kFinish, "comes after the FINISH at %zu", finish);

@@ -26,17 +26,26 @@ struct Retiring {
 class TimingMachine {
  public:
   TimingMachine(const TimingConfig& config, const std::uint8_t* stream, std::size_t size, Timing* timing)
-      : c_(config), stream_(stream), count_(static_cast<std::int64_t>(size / isa::kInstructionBytes)), out_(*timing),
-        banks_(config), matrix_(config, banks_), vector_(config, banks_), load_(config, banks_),
-        store_(config, banks_), dram_(config) {
-    // Results that a leap passes over are not noted; a LOAD that starts behind it writes when they are long written.
+      : c_(config),
+        stream_(stream),
+        count_(static_cast<std::int64_t>(size / isa::kInstructionBytes)),
+        out_(*timing),
+        banks_(config),
+        matrix_(config, banks_),
+        vector_(config, banks_),
+        load_(config, banks_),
+        store_(config, banks_),
+        dram_(config) {
+    // Results that a leap passes over are not noted; a LOAD that starts behind it writes when they are long
+    // written.
     leaps_ = c_.dram_latency_cycles + c_.start_cycles > c_.vector_depth + 4;
   }
 
   // Returns false where `limit` cycles pass before FINISH.
   bool Run(std::int64_t limit, bool leap) {
     std::int64_t now = 0;
-    int pause = 0, longest = 0;  // where no leap was possible, the next cycles are stepped without looking for one
+    int pause = 0,
+        longest = 0;  // where no leap was possible, the next cycles are stepped without looking for one
     while (!finished_) {
       if (now >= limit) return false;
       Step(now++);
@@ -63,10 +72,12 @@ class TimingMachine {
     }
   }
   static std::uint32_t Give(const std::uint8_t* bytes) {
-    return static_cast<std::uint32_t>(isa::GetBits(bytes, isa::kLoadFields[1].offset, isa::kLoadFields[1].width));
+    return static_cast<std::uint32_t>(
+        isa::GetBits(bytes, isa::kLoadFields[1].offset, isa::kLoadFields[1].width));
   }
   static std::uint32_t Wait(const std::uint8_t* bytes) {
-    return static_cast<std::uint32_t>(isa::GetBits(bytes, isa::kLoadFields[0].offset, isa::kLoadFields[0].width));
+    return static_cast<std::uint32_t>(
+        isa::GetBits(bytes, isa::kLoadFields[0].offset, isa::kLoadFields[0].width));
   }
 
   // The unit whose token the unit's next instruction lacks, or -1.
@@ -88,8 +99,7 @@ class TimingMachine {
   Activity Idle(int unit) const {
     if (queues_[unit].empty()) return Activity::kEmpty;
     const int from = Lacks(unit);
-    return from < 0 ? Activity::kStart
-                    : static_cast<Activity>(static_cast<int>(Activity::kTokenLoad) + from);
+    return from < 0 ? Activity::kStart : static_cast<Activity>(static_cast<int>(Activity::kTokenLoad) + from);
   }
   void Count(int unit, Activity activity, std::int64_t cycles) {
     out_.activity[static_cast<std::size_t>(unit)][static_cast<std::size_t>(activity)] += cycles;
@@ -101,7 +111,8 @@ class TimingMachine {
       if (queue.empty() || !Accepts(unit, now) || Lacks(unit) >= 0) continue;
       const Queued next = queue.front();
       queue.pop_front();
-      for (int from = 0; from < kUnits; ++from) tokens_[from][unit] -= static_cast<int>(next.wait >> from & 1);
+      for (int from = 0; from < kUnits; ++from)
+        tokens_[from][unit] -= static_cast<int>(next.wait >> from & 1);
       out_.instructions[static_cast<std::size_t>(next.index)].start = now;
       const std::uint8_t* bytes = At(next.index);
       switch (unit) {
@@ -217,9 +228,7 @@ class TimingMachine {
     Count(kMatrix, matrix, 1);
     Count(kVector, vector, 1);
     Count(kLoad, moved.load_beat ? Activity::kBusy : load_held ? Activity::kPort : load, 1);
-    Count(kStore, store_read || moved.write_beat ? Activity::kBusy
-                  : store_held                   ? Activity::kPort
-                                                 : store, 1);
+    Count(kStore, store_read || moved.write_beat ? Activity::kBusy : store_held ? Activity::kPort : store, 1);
     for (int unit : {kMatrix, kVector}) {
       auto& queue = retiring_[unit];
       if (!queue.empty() && queue.front().time <= now) {
@@ -271,16 +280,19 @@ class TimingMachine {
 
   // A table is loaded when VECTOR's last result is written.
   std::int64_t WaitForTable(std::int64_t now) const {
-    return next_vector_.table && Lacks(kVector) < 0 ? std::max<std::int64_t>(vector_.written() + 1 - now, 0) : kNever;
+    return next_vector_.table && Lacks(kVector) < 0 ? std::max<std::int64_t>(vector_.written() + 1 - now, 0)
+                                                    : kNever;
   }
 
   void Skip(std::int64_t now, std::int64_t cycles) {
     Count(kMatrix, matrix_.active() ? matrix_look_.activity : Idle(kMatrix), cycles);
     Count(kVector, vector_.active() ? vector_look_.activity : Idle(kVector), cycles);
     Count(kLoad, dram_reads_ ? Activity::kBusy : load_.active() ? Activity::kDram : Idle(kLoad), cycles);
-    Count(kStore, store_reads_ || dram_writes_ ? Activity::kBusy
-                  : store_.active()            ? Activity::kDram
-                                               : Idle(kStore), cycles);
+    Count(kStore,
+          store_reads_ || dram_writes_ ? Activity::kBusy
+          : store_.active()            ? Activity::kDram
+                                       : Idle(kStore),
+          cycles);
     if (matrix_.active()) matrix_.Skip(now, matrix_look_, cycles);
     vector_.Skip(now, cycles);
     bool held;
@@ -333,8 +345,9 @@ bool CheckTokens(const std::uint8_t* stream, std::int64_t count, Fault* fault) {
     for (int other = 0; other < kUnits; ++other) {
       if (isa::GetBits(bytes, isa::kLoadFields[0].offset + other, 1) && --tokens[other][unit] < 0)
         return Fail(fault, FaultKind::kToken, n,
-                    std::string("waits for a token from ") + isa::kUnitNames[other] + ", but none was given before; an earlier " +
-                        isa::kUnitNames[other] + " must give to " + isa::kUnitNames[unit]);
+                    std::string("waits for a token from ") + isa::kUnitNames[other] +
+                        ", but none was given before; an earlier " + isa::kUnitNames[other] +
+                        " must give to " + isa::kUnitNames[unit]);
       if (isa::GetBits(bytes, isa::kLoadFields[1].offset + other, 1)) ++tokens[unit][other];
     }
   }
@@ -342,25 +355,42 @@ bool CheckTokens(const std::uint8_t* stream, std::int64_t count, Fault* fault) {
     for (int to = 0; to < kUnits; ++to)
       if (tokens[from][to] != 0)
         return Fail(fault, FaultKind::kToken, count - 1,
-                    std::string("tokens are left: ") + isa::kUnitNames[from] + "->" + isa::kUnitNames[to] + " " +
-                        std::to_string(tokens[from][to]) + "; each token given must be waited for");
+                    std::string("tokens are left: ") + isa::kUnitNames[from] + "->" + isa::kUnitNames[to] +
+                        " " + std::to_string(tokens[from][to]) + "; each token given must be waited for");
   return true;
 }
 
 const char* ConfigFault(const TimingConfig& c) {
-  const std::int32_t positive[] = {
-      c.block_in, c.block_out, c.inp_bits, c.wgt_bits, c.act_half_words, c.vector_lanes, c.dram_read_bytes_per_cycle,
-      c.dram_write_bytes_per_cycle, c.dram_burst_bytes, c.dram_outstanding, c.dram_latency_cycles, c.queue_depth,
-      c.tile_cycles, c.acc_cycles, c.matrix_depth, c.vector_depth, c.window_reuse, c.param_records,
-      c.load_instructions, c.store_instructions};
+  const std::int32_t positive[] = {c.block_in,
+                                   c.block_out,
+                                   c.inp_bits,
+                                   c.wgt_bits,
+                                   c.act_half_words,
+                                   c.vector_lanes,
+                                   c.dram_read_bytes_per_cycle,
+                                   c.dram_write_bytes_per_cycle,
+                                   c.dram_burst_bytes,
+                                   c.dram_outstanding,
+                                   c.dram_latency_cycles,
+                                   c.queue_depth,
+                                   c.tile_cycles,
+                                   c.acc_cycles,
+                                   c.matrix_depth,
+                                   c.vector_depth,
+                                   c.window_reuse,
+                                   c.param_records,
+                                   c.load_instructions,
+                                   c.store_instructions};
   for (std::int32_t v : positive)
     if (v <= 0) return "figures of the machine must be positive";
-  if (c.inp_bits > 8 || c.start_cycles < 0 || c.table_cycles < 0) return "figures of the machine are out of range";
+  if (c.inp_bits > 8 || c.start_cycles < 0 || c.table_cycles < 0)
+    return "figures of the machine are out of range";
   if (c.act_half_words > 65536 || c.block_in > 256) return "ACT must have at most 65536 half words";
   const std::int32_t half = c.block_in * c.inp_bits / 8;
   if (c.dram_bytes_per_cycle < std::max(c.dram_read_bytes_per_cycle, c.dram_write_bytes_per_cycle))
     return "dram_bytes_per_cycle must be at least that of either way";
-  if (c.dram_burst_bytes < isa::kInstructionBytes || c.fetch_instructions < c.dram_burst_bytes / isa::kInstructionBytes)
+  if (c.dram_burst_bytes < isa::kInstructionBytes ||
+      c.fetch_instructions < c.dram_burst_bytes / isa::kInstructionBytes)
     return "a burst must hold an instruction, and the fetch buffer a burst";
   if (half <= 0 || c.dram_burst_bytes % half || c.load_buffer_bytes < half + c.dram_read_bytes_per_cycle ||
       c.store_buffer_bytes < c.dram_burst_bytes + half)
@@ -370,8 +400,8 @@ const char* ConfigFault(const TimingConfig& c) {
 
 }  // namespace
 
-bool RunTiming(const TimingConfig& config, const std::uint8_t* stream, std::size_t size, std::int64_t limit, bool leap,
-               Timing* timing, Fault* fault) {
+bool RunTiming(const TimingConfig& config, const std::uint8_t* stream, std::size_t size, std::int64_t limit,
+               bool leap, Timing* timing, Fault* fault) {
   *timing = Timing{};
   *fault = Fault{};
   if (const char* wrong = ConfigFault(config)) return Fail(fault, FaultKind::kArgument, -1, wrong);

@@ -28,7 +28,8 @@ class Banks {
   BankMask Pairs(std::int64_t lo, std::int64_t hi) const {
     BankMask mask = 0;
     hi = std::min(hi, half_words_ - 1);
-    for (std::int64_t p = std::max<std::int64_t>(lo, 0) >> pair_; p << pair_ <= hi; ++p) mask |= BankMask{3} << (2 * p);
+    for (std::int64_t p = std::max<std::int64_t>(lo, 0) >> pair_; p << pair_ <= hi; ++p)
+      mask |= BankMask{3} << (2 * p);
     return mask;
   }
 
@@ -37,7 +38,8 @@ class Banks {
   int pair_ = 0;  // half words of a pair of banks, log2
 };
 
-// What a unit will do until something changes: `cycles` of the same kind, kNever where only others can wake it.
+// What a unit will do until something changes: `cycles` of the same kind, kNever where only others can wake
+// it.
 struct Quiet {
   std::int64_t cycles;
   Activity activity;

@@ -111,7 +111,8 @@ BankMask LoadTimer::writes() const {
 }
 
 void LoadTimer::Start(const isa::Load& i, std::int64_t index, std::int64_t now) {
-  const std::int64_t sizes[] = {std::int64_t{c_.block_in} * c_.inp_bits / 8, 0, isa::kRecordBytes, c_.block_in};
+  const std::int64_t sizes[] = {std::int64_t{c_.block_in} * c_.inp_bits / 8, 0, isa::kRecordBytes,
+                                c_.block_in};
   const auto memory = static_cast<isa::Memory>(i.memory);
   const bool act = memory == isa::Memory::kAct;
   const std::int64_t element = memory == isa::Memory::kWgt
@@ -122,8 +123,8 @@ void LoadTimer::Start(const isa::Load& i, std::int64_t index, std::int64_t now) 
   burst_ = former_.Next();
   forming_ = true;
   formed_ = now + c_.start_cycles + burst_.pieces - 1;
-  flight_.push_back({index, copy.elements() * element, act, copy, 0,
-                     act ? banks_.Pairs(copy.address, copy.last()) : 0});
+  flight_.push_back(
+      {index, copy.elements() * element, act, copy, 0, act ? banks_.Pairs(copy.address, copy.last()) : 0});
   act_ += act;
 }
 
@@ -139,7 +140,8 @@ Burst LoadTimer::Request(std::int64_t now) {
 }
 
 bool LoadTimer::Writable() const {
-  return !flight_.empty() && (flight_.front().act ? buffered_ >= flight_.front().copy.element : buffered_ > 0);
+  return !flight_.empty() &&
+         (flight_.front().act ? buffered_ >= flight_.front().copy.element : buffered_ > 0);
 }
 
 bool LoadTimer::Drain(BankMask taken) {

@@ -15,8 +15,9 @@ namespace tilewright {
 struct Copy {
   template <typename I>
   static Copy Of(const I& i, std::int64_t element) {
-    return {i.dram_offset, {i.dram_stride0, i.dram_stride1, i.dram_stride2}, i.address,
-            {i.stride0, i.stride1, i.stride2}, {i.n0, i.n1, i.n2}, element};
+    return {i.dram_offset,      {i.dram_stride0, i.dram_stride1, i.dram_stride2},
+            i.address,          {i.stride0, i.stride1, i.stride2},
+            {i.n0, i.n1, i.n2}, element};
   }
   std::int64_t offset;
   std::int64_t dram[3];
@@ -64,14 +65,18 @@ class Dram {
   explicit Dram(const TimingConfig& c) : c_(c), credit_(0) {}
 
   bool CanRead() const { return reading_.size() < static_cast<std::size_t>(c_.dram_outstanding); }
-  bool CanWrite() const { return writing_.size() + answers_.size() < static_cast<std::size_t>(c_.dram_outstanding); }
+  bool CanWrite() const {
+    return writing_.size() + answers_.size() < static_cast<std::size_t>(c_.dram_outstanding);
+  }
   void Read(Reader who, const Burst& burst, std::int64_t now) {
     reading_.push_back({who, burst.bytes, burst.beats, now + c_.dram_latency_cycles});
   }
-  void Write(const Burst& burst, std::int64_t now) { writing_.push_back({Reader::kLoad, burst.bytes, burst.beats, now + 1}); }
+  void Write(const Burst& burst, std::int64_t now) {
+    writing_.push_back({Reader::kLoad, burst.bytes, burst.beats, now + 1});
+  }
 
-  // One cycle of data. `room` is what LOAD's buffer has; the results are bytes delivered to each reader, bytes
-  // taken from STORE's buffer, whether LOAD got and STORE sent a beat, and bursts answered.
+  // One cycle of data. `room` is what LOAD's buffer has; the results are bytes delivered to each reader,
+  // bytes taken from STORE's buffer, whether LOAD got and STORE sent a beat, and bursts answered.
   struct Moved {
     std::int64_t read[2] = {0, 0};
     std::int64_t written = 0;
@@ -80,8 +85,8 @@ class Dram {
   };
   Moved Step(std::int64_t now, std::int64_t room);
 
-  // Cycles in which neither a burst ends nor an answer comes nor a way starts, if nothing is requested; `reads` and
-  // `writes` say which way moves.
+  // Cycles in which neither a burst ends nor an answer comes nor a way starts, if nothing is requested;
+  // `reads` and `writes` say which way moves.
   std::int64_t Look(std::int64_t now, bool* reads, bool* writes) const;
   Reader reader() const { return reading_.front().who; }
   void SkipIdle(std::int64_t cycles);
@@ -102,7 +107,9 @@ class LoadTimer {
  public:
   LoadTimer(const TimingConfig& config, const Banks& banks) : c_(config), banks_(banks) {}
 
-  bool Accepts() const { return !forming_ && flight_.size() < static_cast<std::size_t>(c_.load_instructions); }
+  bool Accepts() const {
+    return !forming_ && flight_.size() < static_cast<std::size_t>(c_.load_instructions);
+  }
   bool active() const { return forming_ || !flight_.empty(); }
   bool writes_act() const { return act_ > 0; }
   BankMask writes() const;
@@ -112,7 +119,8 @@ class LoadTimer {
   // Whether a burst is requested in this cycle, if DRAM takes one.
   bool Wants(std::int64_t now) const { return forming_ && now >= formed_; }
   Burst Request(std::int64_t now);
-  // A cycle of the scratchpad side; `taken` are banks that VECTOR writes. Returns whether it was held up by them.
+  // A cycle of the scratchpad side; `taken` are banks that VECTOR writes. Returns whether it was held up by
+  // them.
   bool Drain(BankMask taken);
   void Receive(std::int64_t bytes) { buffered_ += bytes; }
   // The instruction whose last element Drain wrote, or -1; asked for once a cycle.
@@ -129,7 +137,7 @@ class LoadTimer {
     std::int64_t index, bytes;  // bytes not yet written
     bool act;
     Copy copy;
-    std::int64_t written;       // elements
+    std::int64_t written;  // elements
     BankMask reach;
   };
   const TimingConfig& c_;
@@ -147,7 +155,9 @@ class StoreTimer {
  public:
   StoreTimer(const TimingConfig& config, const Banks& banks) : c_(config), banks_(banks) {}
 
-  bool Accepts() const { return !reading_ && flight_.size() < static_cast<std::size_t>(c_.store_instructions); }
+  bool Accepts() const {
+    return !reading_ && flight_.size() < static_cast<std::size_t>(c_.store_instructions);
+  }
   bool active() const { return reading_ || !flight_.empty(); }
   BankMask reads() const { return reading_ ? reach_ : 0; }
   void Start(const isa::Store& i, std::int64_t index, std::int64_t now);

@@ -28,7 +28,8 @@ void MatrixTimer::Start(const isa::Matrix& i, std::int64_t now) {
   Place();
   const std::int64_t first = std::max(i.offset_y, 0);
   const std::int64_t bottom = std::min<std::int64_t>(
-      std::int64_t{i.height} - 1, std::int64_t{i.n_y - 1} * i.stride_y + std::int64_t{i.n_ky - 1} * i.dilation_y + i.offset_y);
+      std::int64_t{i.height} - 1,
+      std::int64_t{i.n_y - 1} * i.stride_y + std::int64_t{i.n_ky - 1} * i.dilation_y + i.offset_y);
   const std::int64_t block = std::int64_t{i.ic_first} + std::int64_t{i.n_oc - 1} * i.ic_stride_o + i.n_ic - 1;
   std::int64_t lo = i.ring ? 0 : first * i.act_row;
   std::int64_t hi = (i.ring ? i.ring - 1 : std::max<std::int64_t>(bottom, 0)) * i.act_row;
@@ -104,8 +105,10 @@ Activity MatrixTimer::Step(std::int64_t now, bool* stepped, bool* last) {
 BankMask MatrixTimer::Reads() const {
   const std::int64_t block =
       std::int64_t{i_.ic_first} + std::int64_t{read_[kOc]} * i_.ic_stride_o + read_[kIc];
-  const std::int64_t py = std::int64_t{read_[kY]} * i_.stride_y + std::int64_t{read_[kKy]} * i_.dilation_y + i_.offset_y;
-  const std::int64_t px = std::int64_t{read_[kX]} * i_.stride_x + std::int64_t{read_[kKx]} * i_.dilation_x + i_.offset_x;
+  const std::int64_t py =
+      std::int64_t{read_[kY]} * i_.stride_y + std::int64_t{read_[kKy]} * i_.dilation_y + i_.offset_y;
+  const std::int64_t px =
+      std::int64_t{read_[kX]} * i_.stride_x + std::int64_t{read_[kKx]} * i_.dilation_x + i_.offset_x;
   if (py < 0 || py >= std::int64_t{i_.height} || px < 0 || px >= std::int64_t{i_.width}) return 0;
   auto row = [&](std::int64_t y) { return i_.ring ? (y % i_.ring + i_.ring) % i_.ring : y; };
   const std::int64_t base = i_.act_base + block * i_.act_ic;
@@ -113,7 +116,8 @@ BankMask MatrixTimer::Reads() const {
   BankMask mask = 0;
   for (std::int64_t dy = c_.displacement_min; dy <= c_.displacement_max; ++dy) {
     const std::int64_t at = base + row(py + dy) * i_.act_row;
-    mask |= banks_.Pairs(at + (px + c_.displacement_min) * i_.act_x, at + (px + c_.displacement_max) * i_.act_x);
+    mask |=
+        banks_.Pairs(at + (px + c_.displacement_min) * i_.act_x, at + (px + c_.displacement_max) * i_.act_x);
   }
   return mask;
 }
@@ -122,7 +126,8 @@ Quiet MatrixTimer::Look(std::int64_t now) const {
   Activity why;
   const std::int64_t time = Earliest(&why);
   if (time > now) return {time - now, why};
-  // Within a run neither the tile nor a vector repeats; its first three steps may meet vectors of the run before.
+  // Within a run neither the tile nor a vector repeats; its first three steps may meet vectors of the run
+  // before.
   if (tile_ != held_ || position_ == 0) return {0, Activity::kBusy};
   return {position_ >= 3 || Clear() ? run_ - 1 - position_ : 0, Activity::kBusy};
 }

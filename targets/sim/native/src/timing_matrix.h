@@ -20,7 +20,8 @@ class MatrixTimer {
   // Banks that the step just made has read.
   BankMask StepBanks() const { return step_banks_wanted_ ? Reads() : 0; }
   Quiet Look(std::int64_t now) const;
-  void Skip(std::int64_t now, const Quiet& what, std::int64_t cycles);  // at most what Look said, from `now` on
+  void Skip(std::int64_t now, const Quiet& what,
+            std::int64_t cycles);  // at most what Look said, from `now` on
 
  private:
   struct Issue {
@@ -40,11 +41,11 @@ class MatrixTimer {
   BankMask reach_ = 0;
   std::uint32_t n_[6], count_[6], read_[6];  // counters of the next step, and of the step just made
   int order_[6];
-  int outer_ = 0;            // order_[outer_ ..] are y and x only (or count to 1): one tile, vectors that differ
-  std::int64_t run_ = 1;     // steps of those
+  int outer_ = 0;         // order_[outer_ ..] are y and x only (or count to 1): one tile, vectors that differ
+  std::int64_t run_ = 1;  // steps of those
   std::int64_t position_ = 0;
   std::int64_t tile_ = 0, held_ = -1, tile_ready_ = 0, acc_ = 0;
-  Issue issued_[3];          // the last steps, the newest first
+  Issue issued_[3];  // the last steps, the newest first
 };
 
 }  // namespace tilewright

@@ -22,11 +22,12 @@ void VectorTimer::Start(const isa::Vector& i, std::int64_t now) {
     if (c.results * result_cycles_ > reads) flows_ = false;
 
   const std::int64_t channels = i.n_c - 1, rows = i.ring ? i.ring - 1 : i.height - 1;
-  const std::int64_t source = i.src_base + rows * i.src_row + std::int64_t{i.width - 1} * i.src_x + channels * i.src_c;
+  const std::int64_t source =
+      i.src_base + rows * i.src_row + std::int64_t{i.width - 1} * i.src_x + channels * i.src_c;
   reads_ = acc ? 0 : banks_.Pairs(i.src_base, source + (i.in_planes ? i.src_plane : 0));
   if (two_)
-    reads_ |= banks_.Pairs(i.src2_base, i.src2_base + rows * i.src2_row + std::int64_t{i.width - 1} * i.src2_x +
-                                            channels * i.src2_c);
+    reads_ |= banks_.Pairs(i.src2_base, i.src2_base + rows * i.src2_row +
+                                            std::int64_t{i.width - 1} * i.src2_x + channels * i.src2_c);
   const std::int64_t down = i.dst_ring ? i.dst_ring - 1 : std::int64_t{i.dst_y} + i.n_y - 1;
   writes_ = banks_.Pairs(i.dst_base, i.dst_base + down * i.dst_row + std::int64_t{i.n_x - 1} * i.dst_x +
                                          channels * i.dst_c + (i.out_planes ? i.dst_plane : 0));
@@ -64,8 +65,8 @@ std::int64_t VectorTimer::LoadCycles(std::uint32_t first, int size) const {
   return (records + c_.param_records - 1) / c_.param_records;
 }
 
-// Source columns in the order read. With running windows each is read once (for every `window_reuse` windows that it
-// belongs to), without, once for each tap.
+// Source columns in the order read. With running windows each is read once (for every `window_reuse` windows
+// that it belongs to), without, once for each tap.
 void VectorTimer::MakeColumns() {
   columns_.clear();
   const std::int64_t stride = i_.stride_x, taps = i_.kernel_x, width = i_.width, n = i_.n_x;
@@ -131,7 +132,8 @@ BankMask VectorTimer::Address() const {
   const std::int64_t py = is_second ? rows_[0] : rows_[static_cast<std::size_t>(read_ / (passes_ * planes))];
   if (x < 0 || py < 0) return 0;
   const std::int64_t row = i_.ring ? py % i_.ring : py;
-  if (is_second) return Halves(i_.src2_base + row * i_.src2_row + x * i_.src2_x + std::int64_t{c_first_} * i_.src2_c);
+  if (is_second)
+    return Halves(i_.src2_base + row * i_.src2_row + x * i_.src2_x + std::int64_t{c_first_} * i_.src2_c);
   if (static_cast<isa::Source>(i_.source) == isa::Source::kAcc) return 0;
   return Halves(i_.src_base + row * i_.src_row + x * i_.src_x + std::int64_t{c_first_} * i_.src_c +
                 (read_ % planes) * i_.src_plane);

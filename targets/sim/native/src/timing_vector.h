@@ -15,11 +15,13 @@ class VectorTimer {
   VectorTimer(const TimingConfig& config, const Banks& banks) : c_(config), banks_(banks) {}
 
   bool active() const { return active_; }
-  BankMask reads() const { return active_ ? reads_ : 0; }    // every bank that the instruction may read
+  BankMask reads() const { return active_ ? reads_ : 0; }  // every bank that the instruction may read
   BankMask writes() const { return active_ ? writes_ : 0; }
   // When the last result so far is written.
   std::int64_t written() const { return written_; }
-  bool Starts(const isa::Vector& i, std::int64_t now) const { return !active_ && (!i.table || now > written_); }
+  bool Starts(const isa::Vector& i, std::int64_t now) const {
+    return !active_ && (!i.table || now > written_);
+  }
   void Start(const isa::Vector& i, std::int64_t now);
 
   // One cycle; `taken` are banks that MATRIX reads in it. `read` gets the banks that VECTOR reads.
@@ -31,10 +33,10 @@ class VectorTimer {
   void Skip(std::int64_t now, std::int64_t cycles);  // at most what Look said, from `now` on
 
  private:
-  struct Column {         // of a source row
-    std::int64_t x;       // its coordinate
-    std::int64_t result;  // first result that it completes
-    std::int64_t results; // how many
+  struct Column {          // of a source row
+    std::int64_t x;        // its coordinate
+    std::int64_t result;   // first result that it completes
+    std::int64_t results;  // how many
   };
   struct Write {
     std::int64_t time;
@@ -60,9 +62,9 @@ class VectorTimer {
   std::vector<std::int64_t> rows_;  // coordinates that the current row of results reads
   std::int64_t passes_ = 1, narrow_ = 1, result_cycles_ = 1;
   std::uint32_t c_first_ = 0, y_ = 0;
-  int size_ = 1;                    // half words of channels at once
+  int size_ = 1;  // half words of channels at once
   std::size_t column_ = 0;
-  std::int64_t read_ = 0;           // within the column
+  std::int64_t read_ = 0;  // within the column
   std::int64_t ready_ = 0, params_ready_ = 0, result_free_ = 0, written_ = -1;
   Activity waiting_ = Activity::kStart;
   std::deque<Write> pending_;

@@ -1,9 +1,10 @@
 // The timing simulator: how long a stream takes, by the rules of targets/timing.md.
 //
 // It reads the stream alone. Time depends on no value in any memory, so it runs apart from the functional
-// simulation: a tuner asks for time a thousand times and for results never, and a result needs no clock. What it
-// shares with the fast simulator is the decoder and the check of the encoding; a stream that breaks another rule
-// of the machine (races, addresses) has a time here, and is the functional simulators' to refuse.
+// simulation: a tuner asks for time a thousand times and for results never, and a result needs no clock. What
+// it shares with the fast simulator is the decoder and the check of the encoding; a stream that breaks
+// another rule of the machine (races, addresses) has a time here, and is the functional simulators' to
+// refuse.
 #ifndef TILEWRIGHT_TIMING_H_
 #define TILEWRIGHT_TIMING_H_
 
@@ -30,18 +31,18 @@ struct TimingConfig {
 // What a unit does in a cycle; each cycle of each unit counts as exactly one.
 enum class Activity : int {
   kBusy = 0,
-  kEmpty,        // no instruction in the queue
-  kTokenLoad,    // the next instruction waits for a token from LOAD, and so on
+  kEmpty,      // no instruction in the queue
+  kTokenLoad,  // the next instruction waits for a token from LOAD, and so on
   kTokenMatrix,
   kTokenVector,
   kTokenStore,
-  kStart,        // start-up of an instruction
-  kTile,         // MATRIX: the shadow tile is not loaded
-  kAcc,          // MATRIX: read-modify-write of ACC
-  kParam,        // VECTOR: channel parameters are not loaded
-  kPort,         // a bank's port has gone to a unit of higher priority
-  kResult,       // VECTOR: the write port is busy with an earlier result
-  kDram,         // waits for DRAM: latency, bandwidth, outstanding bursts
+  kStart,   // start-up of an instruction
+  kTile,    // MATRIX: the shadow tile is not loaded
+  kAcc,     // MATRIX: read-modify-write of ACC
+  kParam,   // VECTOR: channel parameters are not loaded
+  kPort,    // a bank's port has gone to a unit of higher priority
+  kResult,  // VECTOR: the write port is busy with an earlier result
+  kDram,    // waits for DRAM: latency, bandwidth, outstanding bursts
 };
 inline constexpr int kActivities = 13;
 
@@ -58,10 +59,10 @@ struct Timing {
   std::vector<InstructionTime> instructions;
 };
 
-// Returns false and fills `fault` where the stream is malformed, its tokens do not match, or `limit` cycles pass.
-// `leap` off steps every cycle; the result is the same.
-bool RunTiming(const TimingConfig& config, const std::uint8_t* stream, std::size_t size, std::int64_t limit, bool leap,
-               Timing* timing, Fault* fault);
+// Returns false and fills `fault` where the stream is malformed, its tokens do not match, or `limit` cycles
+// pass. `leap` off steps every cycle; the result is the same.
+bool RunTiming(const TimingConfig& config, const std::uint8_t* stream, std::size_t size, std::int64_t limit,
+               bool leap, Timing* timing, Fault* fault);
 
 }  // namespace tilewright
 

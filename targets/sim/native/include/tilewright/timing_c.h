@@ -25,8 +25,9 @@ typedef struct {
 TW_SIM_API int32_t tw_timing_abi(void);
 // `times`: for each instruction of the stream when it was dispatched, started and retired; or null.
 // Returns the kind of the fault, 0 for none.
-TW_SIM_API int32_t tw_timing_run(const tw_timing_config* config, const uint8_t* stream, uint64_t size, int64_t limit,
-                                 int32_t leap, tw_timing* timing, int64_t* times, tw_sim_fault* fault);
+TW_SIM_API int32_t tw_timing_run(const tw_timing_config* config, const uint8_t* stream, uint64_t size,
+                                 int64_t limit, int32_t leap, tw_timing* timing, int64_t* times,
+                                 tw_sim_fault* fault);
 
 #ifdef __cplusplus
 }
