@@ -87,6 +87,17 @@ def _dilations(node: Node, _: Overlay) -> Iterator[str]:
         yield f"dilations {dilation}"
 
 
+_WIDE = (*_MATRIX, ops.Dense, ops.SumPool2d, ops.Add, ops.Multiply)
+
+
+def _narrow(node: Node, overlay: Overlay) -> Iterator[str]:
+    for t in node.inputs:
+        if ops.planes(t.dtype) > 1:
+            yield f"{t.dtype} of {t.name}"
+    if ops.planes(node.output.dtype) > 1 and (not isinstance(node.operator, _WIDE) or overlay.inp_bits != 8):
+        yield f"a {node.operator.kind} of {node.output.dtype}"
+
+
 def _operands(node: Node, _: Overlay) -> Iterator[str]:
     if isinstance(node.operator, ops.Add | ops.Multiply):
         a, b = (t.shape for t in node.inputs)
@@ -128,6 +139,7 @@ def _window_fits(node: Node, overlay: Overlay) -> Iterator[str]:
 
 RULES: tuple[Rule, ...] = (
     Rule("tensors have the shape (1, C, H, W) or (1, K)", _ranks),
+    Rule("operands have 8 bits; 16 bits only a result of sums or products that the host reads", _narrow),
     Rule("maps are at most {results} rows and columns", _sizes),
     Rule("kernels of convolutions are at most {matrix_kernel} rows and columns", _matrix_kernels),
     Rule("pooling windows are at most {vector_kernel} rows and columns", _vector_kernels),

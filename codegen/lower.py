@@ -110,15 +110,25 @@ class _Lowering:
         self.values[node.output.name] = value
         return True
 
-    def new_map(self, name: str, shape: tuple[int, ...], segment: Base = Base.WORKSPACE) -> Map:
+    def new_map(
+        self, name: str, shape: tuple[int, ...], segment: Base = Base.WORKSPACE, planes: int = 1
+    ) -> Map:
         height, width = shape[1:] if len(shape) == 3 else (1, 1)
-        m = Map(name, height, width, _blocks(shape[0], self.overlay.block_in), segment)
+        blocks = _blocks(shape[0], self.overlay.block_in) * planes
+        m = Map(name, height, width, blocks, segment, planes=planes)
         self.maps.append(m)
         return m
 
+    def result_map(self, node: Node) -> Map:
+        """A map for a node's result with the channels in order."""
+        return self.new_map(node.name, node.output.shape[1:], planes=ops.planes(node.output.dtype))
+
     def lanes_of(self, value: Value) -> tuple[int, ...]:
-        _, lane = value.channel_places()
-        lanes = np.full(value.maps[0].blocks * self.overlay.block_in, -1, np.int64)
+        """Channel of each lane of a pixel, of its low plane where there are two; the value lies in one map."""
+        number, lane = value.channel_places()
+        m = value.maps[int(number[0])]
+        blocks = m.blocks // m.planes
+        lanes = np.full(blocks * self.overlay.block_in, -1, np.int64)
         lanes[lane] = np.arange(len(lane))
         return tuple(int(c) for c in lanes)
 
@@ -133,10 +143,7 @@ class _Lowering:
             number = np.array([0])
         m = value.maps[int(number[0])]
         m.segment = Base.OUTPUT
-        _, lane = value.channel_places()
-        lanes = np.full(m.blocks * self.overlay.block_in, -1, np.int64)
-        lanes[lane] = np.arange(len(lane))
-        return tensor, m, tuple(int(c) for c in lanes)
+        return tensor, m, self.lanes_of(value)
 
     def fail(self, name: str, message: str) -> ScheduleError:
         return ScheduleError(Fault(message, f"layer {name}", "keep this operator on the host"))
@@ -212,7 +219,7 @@ class _Lowering:
             )
             output = layer.output
         else:
-            output = self.new_map(node.name, node.output.shape[1:])
+            output = self.result_map(node)
             layer = self.matrix_layer(
                 node.name,
                 self.source(node.name, operands[0]),
@@ -314,7 +321,7 @@ class _Lowering:
                     layer = self.matrix_layer(
                         node.name,
                         self.source(node.name, operands[0]),
-                        output or self.new_map(node.name, node.output.shape[1:]),
+                        output or self.result_map(node),
                         geometry,
                         *ungrouped(cut, op.groups),
                         zero_point=op.zero_point + ops.storage_offset(tensor.dtype),
@@ -331,7 +338,7 @@ class _Lowering:
         layer = self.matrix_layer(
             node.name,
             source,
-            self.new_map(node.name, node.output.shape[1:]),
+            self.result_map(node),
             Geometry(),
             op.weight[:, :, None, None],  # type: ignore[arg-type]
             None,
@@ -457,7 +464,8 @@ class _Lowering:
 
     def vector_map(self, node: Node, source: Source) -> Map:
         height, width = node.output.shape[2:] if len(node.output.shape) == 4 else (1, 1)
-        m = Map(node.name, height, width, len(source.blocks))
+        planes = ops.planes(node.output.dtype)
+        m = Map(node.name, height, width, len(source.blocks) * planes, planes=planes)
         self.maps.append(m)
         return m
 

@@ -243,7 +243,7 @@ class _MatrixEmitter:
     def cuts(self, chunks: list[Chunk]) -> Iterator[Cut]:
         """Every cut worth trying."""
         g, source = self.geometry, self.layer.source
-        half_words = max(c.half_words for c in chunks)
+        half_words = max(c.half_words for c in chunks) * self.layer.output.planes
         heights = [(rows, g.extent(0, rows, source.height)) for rows in sizes(g.count[0], g.count[0])]
         for columns in sizes(g.count[1], self.overlay.acc_half_vectors):
             across = g.extent(1, columns, source.width)
@@ -291,7 +291,13 @@ class _MatrixEmitter:
                         )
                 self.vector(chunk, (o, vectors), stripe, (y, count_y), acc, records, result)
         self.transfer.store_result(
-            name, self.layer.output, geometry, stripe, result, chunk.first * self.ratio, chunk.half_words
+            name,
+            self.layer.output,
+            geometry,
+            stripe,
+            result,
+            chunk.first * self.ratio,
+            chunk.half_words,
         )
 
     def matrix(
@@ -365,6 +371,7 @@ class _MatrixEmitter:
         first = outputs[0] * self.ratio
         half_words = min(outputs[1] * self.ratio, chunk.half_words - first)
         per = self.overlay.block_in * parameters.sets
+        pixel = chunk.half_words * self.layer.output.planes
         instruction = Vector(
             op=VectorOp.SUM,
             source=Source.ACC,
@@ -377,22 +384,24 @@ class _MatrixEmitter:
             src_row=stripe.columns if rows[1] > 1 else 0,
             src_x=1 if stripe.columns > 1 else 0,
             src_c=rows[1] * stripe.columns if outputs[1] > 1 else 0,
-            dst_base=result + rows[0] * stripe.columns * chunk.half_words + first,
-            dst_row=stripe.columns * chunk.half_words if rows[1] > 1 else 0,
-            dst_x=chunk.half_words if stripe.columns > 1 else 0,
+            dst_base=result + rows[0] * stripe.columns * pixel + first,
+            dst_row=stripe.columns * pixel if rows[1] > 1 else 0,
+            dst_x=pixel if stripe.columns > 1 else 0,
             dst_c=1,
             param_base=records + first * per,
             param_c=per,
             lo=parameters.lo,
             hi=parameters.hi,
             negative=int(parameters.negative),
+            out_planes=self.layer.output.planes - 1,
+            dst_plane=chunk.half_words if self.layer.output.planes > 1 else 0,
             out_zp=parameters.out_zero_point,
             table=int(self.layer.table is not None),
             table_base=records + chunk.records - self.transfer.table_records
             if self.layer.table is not None
             else 0,
         )
-        size = stripe.rows * stripe.columns * chunk.half_words
+        size = stripe.rows * stripe.columns * pixel
         self.transfer.program.add(
             self.layer.name,
             instruction,

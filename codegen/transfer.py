@@ -176,7 +176,26 @@ class Transfer:
         first: int,
         count: int,
     ) -> None:
-        """Store a stripe of results, `count` half words a pixel, to half words `first` .. of the output's pixels."""
+        """Store a stripe of results, `count` half words a pixel, to half words `first` .. of the output's pixels.
+
+        Of several planes each has its half words side by side, in ACT and in the output's pixels.
+        """
+        for plane in range(output.planes):
+            at = first + plane * (output.blocks // output.planes)
+            start = address + plane * count
+            self._store_plane(layer, output, geometry, stripe, start, at, count, count * output.planes)
+
+    def _store_plane(
+        self,
+        layer: str,
+        output: Map,
+        geometry: Geometry,
+        stripe: Rectangle,
+        address: int,
+        first: int,
+        count: int,
+        pixel: int,
+    ) -> None:
         unit = self.overlay.half_word_bytes
         pitch = (output.width * output.blocks, output.blocks)
         along = pitch[::-1] if geometry.swapped else pitch
@@ -190,12 +209,12 @@ class Transfer:
             base=output.segment,
             dram_offset=output.offset + start * unit,
             address=address,
-            **self.steps(stripe, count, stride, count),
+            **self.steps(stripe, count, stride, pixel),
         )
         pixels = stripe.rows * stripe.columns
         self.program.add(
             layer,
             store,
-            Access(Space.ACT, address, address + pixels * count, False),
+            Access(Space.ACT, address, address + (pixels - 1) * pixel + count, False),
             self.dram(output, start, last, True),
         )

@@ -21,7 +21,10 @@ I32 = NDArray[np.int32]
 
 @dataclass(eq=False)
 class Map:
-    """A stored map: `height x width` pixels of `blocks` half words. `offset` (bytes) is set by the allocator."""
+    """A stored map: `height x width` pixels of `blocks` half words. `offset` (bytes) is set by the allocator.
+
+    With two `planes` (16 bits) the first half of a pixel's half words holds the low bytes, the other the high ones.
+    """
 
     name: str
     height: int
@@ -29,6 +32,7 @@ class Map:
     blocks: int
     segment: Base = Base.WORKSPACE
     offset: int = -1
+    planes: int = 1
 
     @property
     def half_words(self) -> int:

@@ -166,7 +166,7 @@ class _VectorEmitter:
                         down.pieces * across.pieces * -(-self.blocks // half_words),
                         down.total * across.total,
                         down.largest * across.largest * half_words,
-                        rows * columns * half_words,
+                        rows * columns * half_words * self.layer.output.planes,
                         self.layer.source2 is not None,
                     )
 
@@ -213,7 +213,8 @@ class _VectorEmitter:
         taps = 0 if layer.weight is None else layer.weight.shape[1]
         per = 0 if parameters.by_position else self.overlay.block_in * parameters.sets
         n = chunk.count
-        first = ((part.y - stripe.y) * stripe.columns + part.x - stripe.x) * n
+        pixel = n * layer.output.planes
+        first = ((part.y - stripe.y) * stripe.columns + part.x - stripe.x) * pixel
         instruction = Vector(
             op=layer.op,
             source=Source.ACT,
@@ -235,9 +236,11 @@ class _VectorEmitter:
             src_x=n if held.columns > 1 else 0,
             src_c=1,
             dst_base=result + first,
-            dst_row=stripe.columns * n if part.rows > 1 else 0,
-            dst_x=n if part.columns > 1 else 0,
+            dst_row=stripe.columns * pixel if part.rows > 1 else 0,
+            dst_x=pixel if part.columns > 1 else 0,
             dst_c=1,
+            out_planes=layer.output.planes - 1,
+            dst_plane=n if layer.output.planes > 1 else 0,
             param_base=records + (area * self.overlay.block_in if parameters.by_position else 0),
             param_c=per,
             depthwise_base=records + chunk.taps if layer.op is VectorOp.DEPTHWISE else 0,
@@ -253,7 +256,7 @@ class _VectorEmitter:
         accesses = [
             Access(Space.ACT, held.address, held.address + held.rows * held.columns * n, False),
             Access(Space.PARAM, records, records + chunk.records, False),
-            Access(Space.ACT, result, result + stripe.rows * stripe.columns * n, True),
+            Access(Space.ACT, result, result + stripe.rows * stripe.columns * pixel, True),
         ]
         if held2 is not None:
             instruction = replace(

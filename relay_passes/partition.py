@@ -31,6 +31,7 @@ from tilewright.relay_passes.rewrite import (
     with_same_blocks,
     with_unique_names,
 )
+from tilewright.relay_passes.values import RESULT_TYPES
 from tilewright.targets.config import Overlay
 
 CODEGEN = "tilewright"
@@ -84,7 +85,8 @@ def find_evictions(module: IRModule, verdict: Check) -> dict[str, Reject]:
             if name in evicted or node.operator.kind != "layout":
                 continue
             readers = [nodes[u] for u in uses.get(name, []) if u in nodes and u not in evicted]
-            reason = _layout_reason(node, readers, len(readers) == len(uses.get(name, [])))
+            fed = all(t.name in nodes and t.name not in evicted for t in node.inputs)
+            reason = _layout_reason(node, readers, len(readers) == len(uses.get(name, [])), fed)
             if reason is not None:
                 evicted[name] = reason
                 changed = True
@@ -97,11 +99,12 @@ def _is_flatten(node: Node) -> bool:
     return len(node.output.shape) == 2 and any(max(t.shape[2:], default=1) > 1 for t in (first, *others))
 
 
-def _layout_reason(node: Node, readers: list[Node], all_accelerated: bool) -> Reject | None:
-    if not readers:
+def _layout_reason(node: Node, readers: list[Node], all_accelerated: bool, fed: bool) -> Reject | None:
+    """`fed`: whether all its operands come from layers on the accelerator."""
+    if not readers and not fed:
         return Reject(
-            "a layout runs on the accelerator if a layer there reads it",
-            "only the host reads it",
+            "a layout runs on the accelerator if a layer there makes what it reads, or reads what it makes",
+            "only the host does",
             node.name,
             "nothing needs to be done",
         )
@@ -206,9 +209,7 @@ def assert_integer(module: IRModule) -> None:
         result = function.ret_ty
         fields += list(result.fields) if isinstance(result, relax.TupleType) else [result]
         for ty in fields:
-            assert str(ty.dtype) in ("int8", "uint8"), (
-                f"{symbol.name_hint} has a {ty.dtype} operand or result"
-            )
+            assert str(ty.dtype) in RESULT_TYPES, f"{symbol.name_hint} has a {ty.dtype} operand or result"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from tvm.ir import GlobalVar, IRModule
 
 from tilewright.codegen.legal import check
 from tilewright.frontend.relax_import import Sources, to_relax
-from tilewright.relay_passes.partition import find_evictions
+from tilewright.relay_passes.match.lowering import ON_HOST
+from tilewright.relay_passes.match.table import KNOWN_OPERATORS
+from tilewright.relay_passes.partition import composite_calls, find_evictions
 from tilewright.relay_passes.pipeline import integer_passes
 from tilewright.relay_passes.placement import Placement
 from tilewright.relay_passes.predicate import Reject
@@ -25,6 +27,8 @@ _NOT_QUANTISED = Reject(
     "no QuantizeLinear behind it",
     remedy="quantise the model, or put a QuantizeLinear/DequantizeLinear pair behind it",
 )
+_FOLDED = "folded into "
+_NOTHING = "folded: it does nothing"
 _EDGES = {
     "QuantizeLinear": "converts float values for the accelerator",
     "DequantizeLinear": "converts the accelerator's results to float",
@@ -97,6 +101,11 @@ class _Report:
 
     def __init__(self, model: onnx.ModelProto, overlay: Overlay, stages: Stages | None) -> None:
         imported, module = stages or lowered(to_relax(model), overlay)
+        self.operators = {
+            b.var.name: str(b.value.op.name).removeprefix("relax.")
+            for b in bindings_of(imported["main"])
+            if isinstance(b.value, relax.Call) and hasattr(b.value.op, "name")
+        }
         self.macs = count_macs(imported)
         self.evicted = find_evictions(module, lambda node: check(node, overlay))
         main = module["main"]
@@ -108,6 +117,7 @@ class _Report:
             if not (isinstance(b.value, relax.Call) and isinstance(b.value.op, GlobalVar))
             and not isinstance(b.value, relax.Var)
         }
+        self.present = {b.var.name for b, _ in composite_calls(module)}
         self.variables: dict[int, list[str]] = {}
         for variable, node in self.sources.node_of.items():
             self.variables.setdefault(node, []).append(variable)
@@ -140,9 +150,28 @@ class _Report:
                 stack.extend(self.readers.get(i, []))
         return ", ".join(sorted(set(layers)))
 
+    def layers_behind(self, node: int) -> list[int]:
+        """The next nodes behind that are layers of other cones, or float operators."""
+        own = set(self.cones(node))
+        stack, seen, found = list(self.readers.get(node, [])), set(), []
+        while stack:
+            i = stack.pop()
+            if i in seen:
+                continue
+            seen.add(i)
+            if self.sources.nodes[i].op not in _EDGES and not own & set(self.cones(i)):
+                found.append(i)
+            else:
+                stack.extend(self.readers.get(i, []))
+        return sorted(found)
+
     def refusal(self, node: int) -> Reject:
         """Why a live float node is on the host."""
         op = self.sources.nodes[node].op
+        for variable in self.variables.get(node, []):
+            if self.operators.get(variable, "add") not in KNOWN_OPERATORS:
+                name = self.sources.nodes[node].name
+                return Reject("an operator must be one that the integer level has", op, name, ON_HOST)
         stack, seen = [node], set()
         while stack:
             i = stack.pop(0)
@@ -170,12 +199,19 @@ class _Report:
             if cone in self.evicted:
                 no = self.evicted[cone]
                 return SupportedRow(name, op, "host", str(no), no.remedy, macs)
+        if cones and not any(c in self.present for c in cones):
+            readers = [self.row(r) for r in self.layers_behind(node)]
+            if readers and all(r.place == "host" for r in readers):
+                return SupportedRow(name, op, "host", readers[0].reason, readers[0].remedy, macs)
+            taken = [r for r in readers if r.place == "accelerator"]
+            layers = ", ".join(
+                sorted({r.reason.removeprefix(_FOLDED) if r.reason else r.name for r in taken})
+            )
+            return SupportedRow(name, op, "accelerator", _FOLDED + layers if layers else _NOTHING, "", 0)
         if any(self.placement.accelerated[c].layer == name for c in cones):
             return SupportedRow(name, op, "accelerator", "", "", macs)
         layers = self.folded_into(node)
-        return SupportedRow(
-            name, op, "accelerator", f"folded into {layers}" if layers else "folded: it does nothing", "", 0
-        )
+        return SupportedRow(name, op, "accelerator", _FOLDED + layers if layers else _NOTHING, "", 0)
 
 
 def supported_rows(

@@ -21,6 +21,8 @@ from tilewright.relay_passes.float_ops import ELEMENTWISE, Attrs, elementwise
 RelaxExpr: TypeAlias = relax.Expr
 Shape: TypeAlias = tuple[int, ...]
 ACTIVATION_TYPES = ("int8", "uint8")
+RESULT_TYPES = (*ACTIVATION_TYPES, "int16", "uint16")
+"""What a layer may give: 16 bits for those results that only the host reads."""
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,7 @@ class _Reader:
     def quantise(self, call: RelaxExpr, var: relax.Var, shape: Shape) -> None:
         x, scale, zero = call.args
         dtype = dtype_of(var)
-        if dtype not in ACTIVATION_TYPES:
+        if dtype not in RESULT_TYPES:
             return
         if not isinstance(scale, GenericConst) or not isinstance(zero, GenericConst):
             return

@@ -5,8 +5,8 @@ A package's host part is a list of these, run by the C++ interpreter in `targets
 holds it equal), so an operator without a C++ kernel does not link. Layers that do real work (convolution, dense,
 pooling) are not here on purpose: they belong to the accelerator.
 
-All attributes are required. Tensors are float32, int8, uint8, int32 or int64; an operator that takes "any" type gives
-the same type. Result types and shapes are declared by the program and checked by the interpreter.
+All attributes are required. Tensors are float32 or integers of 8, 16, 32 or 64 bits; an operator that takes "any" type
+gives the same type. Result types and shapes are declared by the program and checked by the interpreter.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ AttributeType = Literal["int", "ints", "float"]
 ATTRIBUTE_TYPES: tuple[AttributeType, ...] = ("int", "ints", "float")
 """Position in this tuple + 1 is the type's number in the program's bytes."""
 
-HostDType = Literal["float32", "int8", "uint8", "int32", "int64"]
-HOST_DTYPES: tuple[HostDType, ...] = ("float32", "int8", "uint8", "int32", "int64")
+HostDType = Literal["float32", "int8", "uint8", "int32", "int64", "int16", "uint16"]
+HOST_DTYPES: tuple[HostDType, ...] = ("float32", "int8", "uint8", "int32", "int64", "int16", "uint16")
 """Position in this tuple + 1 is the type's number in the program's bytes and in the C ABI."""
 
 MANY = 255
@@ -101,7 +101,8 @@ HOST_OPS: tuple[HostOp, ...] = (
     HostOp(
         "region",
         (1, MANY),
-        "Runs an accelerator region; operands and results are int8 or uint8, as its memory map says.",
+        "Runs an accelerator region; operands are int8 or uint8, results these or int16 or uint16, as "
+        "its memory map says.",
         (Attribute("index", "int", "which region of the package"),),
         (1, MANY),
         types=("int8", "uint8"),
@@ -110,18 +111,18 @@ HOST_OPS: tuple[HostOp, ...] = (
         "quantize",
         (3, 3),
         "clip(round_half_even(x / scale) + zero_point), division in float32: ONNX QuantizeLinear. Operands x float32, "
-        "scale float32 and zero_point int8 or uint8 (both scalar, or one per index of `axis`). NaN gives the lowest "
-        "value.",
+        "scale float32 and zero_point int8, uint8, int16 or uint16 (both scalar, or one per index of `axis`). NaN "
+        "gives the lowest value.",
         (_AXIS,),
         types=_FLOAT,
     ),
     HostOp(
         "dequantize",
         (3, 3),
-        "(x - zero_point) * scale: ONNX DequantizeLinear. x and zero_point int8, uint8 or int32, scale as for "
-        "quantize.",
+        "(x - zero_point) * scale: ONNX DequantizeLinear. x and zero_point int8, uint8, int16, uint16 or int32, scale "
+        "as for quantize.",
         (_AXIS,),
-        types=("int8", "uint8", "int32"),
+        types=("int8", "uint8", "int32", "int16", "uint16"),
     ),
     HostOp("softmax", (1, 1), "exp(x - max) / sum of it, along `axis`; float32.", (_AXIS,), types=_FLOAT),
     HostOp(

@@ -41,7 +41,7 @@ from tilewright.errors import FaultList, PackageError
 from tilewright.targets.binary import Reader, Writer
 from tilewright.targets.config import Overlay
 from tilewright.targets.host_ops import ATTRIBUTE_TYPES, BY_NAME, HOST_DTYPES, HostDType
-from tilewright.targets.region import CompiledRegion, MapLayout, RegionDType
+from tilewright.targets.region import REGION_DTYPES, CompiledRegion, MapLayout
 
 PROGRAM_MAGIC = b"TWHP\x01\x00"
 REGION_MAGIC = b"TWRG\x01\x00"
@@ -303,10 +303,11 @@ def decode_region(data: bytes, stream: bytes, constants: bytes, overlay: Overlay
         for _ in range(r.u32()):
             tensor = r.text()
             dtype = r.choice(HOST_DTYPES, "tensor type")
-            if dtype not in ("int8", "uint8"):
-                raise PackageError(f"region {name}: expected int8 or uint8 for {tensor}, found {dtype}")
+            if dtype not in REGION_DTYPES:
+                expected = ", ".join(REGION_DTYPES)
+                raise PackageError(f"region {name}: expected one of {expected} for {tensor}, found {dtype}")
             shape = _shape(r, 1)
-            items.append(MapLayout(tensor, shape, cast(RegionDType, dtype), r.u64(), r.array("i")))
+            items.append(MapLayout(tensor, shape, dtype, r.u64(), r.array("i")))
         maps.append(tuple(items))
     r.end()
     if any(number >= len(layers) for number in layer_of):

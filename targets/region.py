@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-RegionDType = Literal["int8", "uint8"]
+RegionDType = Literal["int8", "uint8", "int16", "uint16"]
+REGION_DTYPES: tuple[RegionDType, ...] = ("int8", "uint8", "int16", "uint16")
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class MapLayout:
     Element (c, y, x) is the lane l with `lanes[l] == c` of pixel (y, x): with P = len(lanes) lanes a pixel, value
     number (y*W + x)*P + l after `offset` bytes, of the overlay's `inp_bits`, little-endian within a byte. Stored is
     the value + 128 for int8, the value for uint8. Lanes with -1 hold nothing (an input's may have any content).
+    Results of 16 bits (stored + 32768 for int16) have two planes of 8: a pixel's low bytes, then its high bytes.
 
     Attributes:
         name: tensor name.

@@ -58,6 +58,10 @@ DLDataType DLType(DType type) {
       return {kDLUInt, 8, 1};
     case DType::kInt32:
       return {kDLInt, 32, 1};
+    case DType::kInt16:
+      return {kDLInt, 16, 1};
+    case DType::kUint16:
+      return {kDLUInt, 16, 1};
     case DType::kInt64:
       break;
   }

@@ -7,7 +7,7 @@
     print(tw.evaluate(package, "test.npz"))
 
 Importing this is fast: each name is loaded when it is first used, and TVM only where it compiles. What TVM needs to
-load an exported library that holds accelerator regions is registered at once.
+load an exported library that holds accelerator regions is registered once TVM is there.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import importlib
 import sys
 import types
 from typing import TYPE_CHECKING, Any
+
+from tilewright import tvm_hook
 
 if TYPE_CHECKING:
     from tilewright.errors import TilewrightError
@@ -104,15 +106,4 @@ class _Package(types.ModuleType):
 
 sys.modules[__name__].__class__ = _Package
 
-
-def _register_with_tvm() -> None:
-    """Let `tvm.runtime.load_module` find our module kind in this process."""
-    from tilewright.runtime import tvm_module
-
-    try:
-        tvm_module.load()
-    except ImportError:
-        return  # without tvm_ffi there is nothing to register with; an incomplete build is reported on first use
-
-
-_register_with_tvm()
+tvm_hook.install()

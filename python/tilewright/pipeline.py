@@ -36,8 +36,8 @@ _NEEDED = "give --calibration DIR or NPZ, or random:1 for studies of speed"
 def quantize(
     model: Model,
     calibration: Calibration | None,
-    bits: int = 8,
-    method: Method = "percentile",
+    bits: int = QuantizeOptions.bits,
+    method: Method = QuantizeOptions.method,
     *,
     options: QuantizeOptions | None = None,
     layout: str | None = None,
@@ -133,7 +133,7 @@ def supported(
     target: str | Overlay = "ultra96-w8",
     *,
     calibration: Calibration | None = None,
-    bits: int = 8,
+    bits: int = QuantizeOptions.bits,
     layout: str | None = None,
     progress: Progress | None = None,
 ) -> Support:
@@ -151,7 +151,7 @@ def supported(
     overlay = _overlay(target)
     if not model.is_quantised:
         if calibration is None:
-            options = QuantizeOptions(bits=bits, method="minmax", bias_correction=False)
+            options = QuantizeOptions(bits=bits, bias_correction=False)
             calibration = open_dataset(
                 "random:1", input_shapes=model.input_shapes, preprocess=model.preprocess, count=1
             )

@@ -2,7 +2,7 @@
 
 An accelerator region holds only these. Each is one composite function `tilewright.<kind>` whose body is plain Relax
 integer operators; `emit` writes that body and `parse` reads it back, so the body is the only truth. Tensors hold
-the quantised model's own int8 or uint8 values, NCHW with N = 1, or (1, K).
+the quantised model's own int8 or uint8 values, NCHW with N = 1, or (1, K); results for the host may have 16 bits.
 
 Every arithmetic operator ends in one requantisation (`targets/arithmetic.py`); its parameters count the operands as
 `q - zero_point`, so zero padding is padding with the zero point.
@@ -19,15 +19,21 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.generic]
 I64 = NDArray[np.int64]
-DType = Literal["int8", "uint8"]
+DType = Literal["int8", "uint8", "int16", "uint16"]
+"""Operands have 8 bits; results that only the host reads (scores) may have 16."""
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
 """Top, left, bottom, right; rows and columns of padding."""
 
 
 def storage_offset(dtype: str) -> int:
-    """What the machine adds to a value of this type: it stores int8 as unsigned with +128."""
-    return 128 if dtype == "int8" else 0
+    """What the machine adds to a value of this type: it stores int8 as unsigned with +128, int16 with +32768."""
+    return -int(np.iinfo(dtype).min)
+
+
+def planes(dtype: str) -> int:
+    """Planes of 8 bits in which the machine stores a value of this type."""
+    return np.dtype(dtype).itemsize
 
 
 @dataclass(frozen=True)

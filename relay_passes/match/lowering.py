@@ -12,7 +12,17 @@ from tvm import relax
 from tilewright.relay_passes.float_ops import ELEMENTWISE, F32, elementwise, quantise
 from tilewright.relay_passes.integer.ops import DType, Layout, LayoutStep, MaxPool2d, Operator, Table
 from tilewright.relay_passes.predicate import Reject, Rejected
-from tilewright.relay_passes.values import Apply, Cone, Const, Foreign, Leaf, Quant, Shape, Value
+from tilewright.relay_passes.values import (
+    ACTIVATION_TYPES,
+    Apply,
+    Cone,
+    Const,
+    Foreign,
+    Leaf,
+    Quant,
+    Shape,
+    Value,
+)
 
 Ref: TypeAlias = relax.Var | int
 """An operand: a variable of the function, or the number of an operator of the same cone."""
@@ -142,6 +152,10 @@ class Lowering:
             )
         if target.dtype == leaf.quant.dtype and np.array_equal(y, q):
             return leaf.var
+        if target.dtype not in ACTIVATION_TYPES:
+            self.reject(
+                "a function of one element gives 8 bits", target.dtype, "quantise its result to 8 bits"
+            )
         dtype: DType = "int8" if target.dtype == "int8" else "uint8"
         return self.add(Table(y.astype(dtype), dtype), [leaf.var], leaf.shape, dtype)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def _pair(values: Sequence[int]) -> Pair:
 
 def dtype_of(low: Lowering) -> DType:
     """Type of the cone's result."""
-    return "int8" if low.cone.quant.dtype == "int8" else "uint8"
+    return cast(DType, low.cone.quant.dtype)
 
 
 def rescale(

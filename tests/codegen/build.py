@@ -47,22 +47,29 @@ class Builder:
         prelu: bool = False,
     ) -> ops.Rescale:
         """Parameters chosen as the passes choose them: so that the machine's own B fits."""
-        zero = int(self.rng.integers(0, 256)) + (-128 if dtype == "int8" else 0)
+        limits = np.iinfo(dtype)
+        zero = int(self.rng.integers(limits.min, limits.max + 1))
         offset = ops.storage_offset(dtype)
+        ratio *= 1 << (limits.bits - 8)
         ratios = ratio * self.rng.uniform(0.5, 1.5, channels)
-        limit = int(20 / ratio)
+        limit = int((20 << (limits.bits - 8)) / ratio)
         bias = self.rng.integers(-limit, limit + 1, channels)
         q = requantisation(ratios, bias - zero_in * np.asarray(sums), zero + offset)
         b = q.b + q.m * zero_in * np.asarray(sums) - (np.int64(offset) << q.s)
         shape = (-1, 1, 1)[:dims] if channels > 1 or dims == 1 else (1, 1, 1)
-        low, high = (0, 255) if dtype == "uint8" else (-128, 127)
         negative = {}
         if prelu:
             m2 = np.rint(q.m * self.rng.uniform(0, 0.5, channels)).astype(np.int64)
             b2 = (q.b - (np.int64(zero + offset) << q.s)) * 0 + (np.int64(zero) << q.s) + m2 * bias
             negative = {"m_neg": m2.reshape(shape), "b_neg": b2.reshape(shape), "zero_point": zero}
         return ops.Rescale(
-            q.m.reshape(shape), q.s.reshape(shape), b.reshape(shape), low, high, dtype, **negative
+            q.m.reshape(shape),
+            q.s.reshape(shape),
+            b.reshape(shape),
+            limits.min,
+            limits.max,
+            dtype,
+            **negative,
         )
 
     def conv(
@@ -158,13 +165,14 @@ class Builder:
         strides: ops.Pair,
         padding: ops.Pads = (0, 0, 0, 0),
         clipped: bool = False,
+        dtype: ops.DType | None = None,
     ) -> Tensor:
         """Average pooling; with `clipped` each window is divided by its part inside the map."""
         _, c, h, w = x.shape
         oh = (h + padding[0] + padding[2] - kernel[0]) // strides[0] + 1
         ow = (w + padding[1] + padding[3] - kernel[1]) // strides[1] + 1
         zero = int(self.rng.integers(0, 256)) - ops.storage_offset(x.dtype)
-        r = self.rescale(1 / (kernel[0] * kernel[1]), 1, x.dtype)
+        r = self.rescale(1 / (kernel[0] * kernel[1]), 1, dtype or x.dtype)
         if clipped:
             inside = [
                 [min(j * s - p + k, n) - max(j * s - p, 0) for j in range(o)]
@@ -178,13 +186,13 @@ class Builder:
             q = requantisation(1 / (rows[:, None] * columns).reshape(-1), 0, int(offset))
             m, s, b = (a.reshape(1, oh, ow) for a in (q.m, q.s, q.b - (offset << q.s)))
             r = ops.Rescale(m, s, b, r.lo, r.hi, x.dtype)
-        return self.node(ops.SumPool2d(kernel, zero, r, strides, padding), (c, oh, ow), x.dtype, x)
+        return self.node(ops.SumPool2d(kernel, zero, r, strides, padding), (c, oh, ow), r.dtype, x)
 
-    def add(self, a: Tensor, b: Tensor) -> Tensor:
-        r = self.rescale(0.3, 1, a.dtype, dims=1)
+    def add(self, a: Tensor, b: Tensor, dtype: ops.DType | None = None) -> Tensor:
+        r = self.rescale(0.3, 1, dtype or a.dtype, dims=1)
         m2 = int(r.m[0] * self.rng.uniform(-1, 1))
         za, zb = (int(self.rng.integers(0, 256)) - ops.storage_offset(t.dtype) for t in (a, b))
-        return self.node(ops.Add(za, zb, m2, r), a.shape[1:], a.dtype, a, b)
+        return self.node(ops.Add(za, zb, m2, r), a.shape[1:], r.dtype, a, b)
 
     def multiply(self, a: Tensor, b: Tensor) -> Tensor:
         r = self.rescale(0.01, 1, a.dtype, dims=1)

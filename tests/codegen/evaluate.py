@@ -157,9 +157,11 @@ def unpack(layout: MapLayout, segment: NDArray[np.uint8]) -> Array:
     """Read a tensor from the output segment (8-bit overlays)."""
     c, h, w = (*layout.shape[1:], 1, 1)[:3]
     lanes = np.array(layout.lanes)
-    pixels = segment[layout.offset : layout.offset + h * w * len(lanes)].reshape(h * w, len(lanes))
+    planes = ops.planes(layout.dtype)
+    size = h * w * planes * len(lanes)
+    pixels = segment[layout.offset : layout.offset + size].reshape(h * w, planes, len(lanes)).astype(np.int64)
     x = np.zeros((c, h * w), np.int64)
-    x[lanes[lanes >= 0]] = pixels[:, lanes >= 0].T
+    x[lanes[lanes >= 0]] = sum(pixels[:, p, lanes >= 0].T << (8 * p) for p in range(planes))
     return (x - ops.storage_offset(layout.dtype)).astype(layout.dtype).reshape(layout.shape)
 
 

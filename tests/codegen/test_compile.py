@@ -171,3 +171,19 @@ def test_wide_dense(machine: Overlay) -> None:
     x = b.input(256, 9, 9)
     flat = b.layout([LayoutStep("reshape", ((1, 256 * 81),))], x)
     check(b, b.graph(b.dense(flat, 40)), machine)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint16"])
+def test_results_of_sixteen_bits(dtype: DType, machine: Overlay) -> None:
+    """Scores for the host, from every unit and cut into stripes and chunks."""
+    b = Builder(10)
+    x = b.input(40, 30, 31)
+    y = b.conv(x, 600, (1, 1))
+    outputs = [
+        b.conv(x, 70, (3, 3), padding=(1, 1, 1, 1), dtype=dtype),
+        b.conv(x, 40, (3, 3), strides=(2, 2), groups=40, dtype=dtype),
+        b.sum_pool(y, (30, 31), (1, 1), dtype=dtype),
+        b.add(x, x, dtype),
+        b.dense(b.layout([LayoutStep("reshape", ((1, 600),))], b.sum_pool(y, (30, 31), (1, 1))), 1000, dtype),
+    ]
+    check(b, b.graph(*outputs), machine)

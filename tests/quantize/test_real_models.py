@@ -6,26 +6,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.quantize.real_models import NAMES, load_case, predictions
+from tests.quantize.real_models import load_case, predictions
 
 from tilewright.quantize import quantize_onnx
 
+JUDGED = ("squeezenet", "m4", "m7", "resnet20", "resnet8", "kws", "vww", "lenet")
+# One image of a small set weighs more: 300 of them resolve a third of a point.
+SMALL_SET = 300
+
 
 @pytest.mark.slow
-def test_top1_loss_is_within_half_a_point_on_average(shared_data: Path) -> None:
-    """A network may lose one point and the noise of the images that flip, 100 * sqrt(flips) / images.
-
-    The noise averages out over the networks: all of them together may lose half a point.
-    """
+def test_top1_loss_is_within_a_point_and_half_a_point_on_average(shared_data: Path) -> None:
+    """Float minus quantised top-1, in points: at most 1.0 (2.0 on small sets), 0.5 over the networks."""
     losses, over = {}, {}
-    for name in NAMES:
+    for name in JUDGED:
         case = load_case(name, shared_data)
         quantised = quantize_onnx(case.model, case.samples(100))
         exact = predictions(case.model, case.images) == case.labels
         rounded = predictions(quantised, case.images) == case.labels
-        losses[name] = 100 * float(np.mean(exact) - np.mean(rounded))
-        noise = 100 * np.sqrt(np.count_nonzero(exact != rounded)) / len(exact)
-        if losses[name] > 1.0 + noise:
+        images = len(exact)
+        # In images, so that a loss of exactly one point is not one more by rounding.
+        lost = int(np.count_nonzero(exact)) - int(np.count_nonzero(rounded))
+        limit = 2 if images <= SMALL_SET else 1
+        losses[name] = 100 * lost / images
+        if 100 * lost > limit * images:
             over[name] = losses[name]
     assert over == {}
-    assert np.mean(list(losses.values())) <= 0.5
+    assert np.mean(list(losses.values())) <= 0.5, losses

@@ -30,9 +30,10 @@ class Quantised:
     scale: float
     zero_point: int
     names: tuple[str, str]
+    bits: int
 
     def saturate(self, values: NDArray[Any]) -> NDArray[Any]:
-        low, high = (np.array([0, 255]) - self.zero_point) * self.scale
+        low, high = (np.array([0, 2**self.bits - 1]) - self.zero_point) * self.scale
         return np.asarray(np.clip(values, low, high))
 
 
@@ -48,8 +49,10 @@ def parameters(model: onnx.ModelProto) -> dict[str, Quantised]:
             name = back if back in outputs else item.input[0]
             assert name not in result, "every quantised tensor has one QuantizeLinear"
             scale, zero_point = constants[item.input[1]], constants[item.input[2]]
-            assert zero_point.dtype == np.uint8 and scale.shape == zero_point.shape == ()
-            result[name] = Quantised(float(scale), int(zero_point), (item.input[1], item.input[2]))
+            assert zero_point.dtype in (np.uint8, np.uint16) and scale.shape == zero_point.shape == ()
+            result[name] = Quantised(
+                float(scale), int(zero_point), (item.input[1], item.input[2]), 8 * zero_point.itemsize
+            )
     return result
 
 

@@ -155,8 +155,27 @@ def test_trailing_layout_goes_to_the_host() -> None:
     assert [n.operator.kind for n in lift(region).nodes] == ["conv2d"]
     assert host_operators(module) == ["quantize", "reshape", "dequantize"]
     (no,) = Placement.of(module["main"]).evicted.values()
+    assert str(no) == "a flattened map may be read by dense layers only, found a reader of kind the host"
+
+
+def test_trailing_layout_of_whole_channels_stays() -> None:
+    g = QdqGraph()
+    a = q(g, conv(g, g.x))
+    cut = g.op("Slice", a, g.const([1], "int64"), g.const([3], "int64"), g.const([1], "int64"))
+    module = partitioned(to_relax(g.model(g.q(cut, 0.0613, 101))), OVERLAY)
+    (region,) = regions(module)
+    assert [n.operator.kind for n in lift(region).nodes] == ["conv2d", "layout"]
+    assert host_operators(module) == ["quantize", "dequantize"]
+
+
+def test_layout_between_host_operators_stays_on_the_host() -> None:
+    g = QdqGraph()
+    a = g.q(g.op("Transpose", g.x, perm=[0, 1, 3, 2]), 0.0517, 117)
+    module = partitioned(to_relax(g.model(a)), OVERLAY)
+    (no,) = Placement.of(module["main"]).evicted.values()
     assert (
-        str(no) == "a layout runs on the accelerator if a layer there reads it, found only the host reads it"
+        str(no) == "a layout runs on the accelerator if a layer there makes what it reads, or reads what it makes, "
+        "found only the host does"
     )
 
 

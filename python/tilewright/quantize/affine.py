@@ -47,6 +47,11 @@ class Affine:
         return (1 << self.bits) - 1
 
     @property
+    def dtype(self) -> type[np.unsignedinteger]:
+        """The type that holds the integers."""
+        return np.uint8 if self.bits <= 8 else np.uint16
+
+    @property
     def amax(self) -> int:
         """The largest magnitude of `q - zero_point`."""
         largest: int = self.largest

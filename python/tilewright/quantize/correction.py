@@ -69,7 +69,7 @@ def _add_rounded(model: onnx.ModelProto, unit: Unit, scheme: Scheme, integers: I
     weight, bias = integers.dequantised()
     constants: dict[str, NDArray[np.generic]] = {
         "scale": np.asarray(parameters.scale, np.float32),
-        "zero": np.asarray(parameters.zero_point, np.uint8),
+        "zero": np.asarray(parameters.zero_point, parameters.dtype),
         "weight": weight,
         "bias": bias,
     }

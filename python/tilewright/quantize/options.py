@@ -11,6 +11,7 @@ from tilewright.errors import ConfigError, FaultList, UnsupportedModel
 Method = Literal["minmax", "percentile", "entropy"]
 
 SUPPORTED_BITS = (8,)
+SCORE_BITS = (8, 16)
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class QuantizeOptions:
 
     Attributes:
         bits: width of activations and weights.
+        score_bits: width of activations that only float operators of the host read or that are graph outputs,
+            where a sum makes them (`scores.py`).
         method: ONNX Runtime's calibrator that chooses activation ranges.
         percentile: share of the values, in percent, that the range keeps; only for `percentile`.
         bias_correction: add the mean error of each output channel of convolutions and dense layers on the
@@ -37,6 +40,7 @@ class QuantizeOptions:
     """
 
     bits: int = 8
+    score_bits: Literal[8, 16] = 16
     method: Method = "minmax"
     percentile: float = 99.999
     bias_correction: bool = True
@@ -51,6 +55,9 @@ class QuantizeOptions:
             widths = ", ".join(map(str, SUPPORTED_BITS))
             raise UnsupportedModel(f"bits={self.bits}: post-training quantisation supports {widths} bit")
         faults = FaultList()
+        if self.score_bits not in SCORE_BITS:
+            widths = " or ".join(map(str, SCORE_BITS))
+            faults.add(f"score_bits={self.score_bits}: expected {widths}")
         if self.method not in get_args(Method):
             faults.add(f"method={self.method!r}: expected one of {', '.join(get_args(Method))}")
         if not 50.0 < self.percentile <= 100.0:

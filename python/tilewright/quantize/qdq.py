@@ -96,7 +96,7 @@ class _Writer:
         if first not in self.written_parameters:
             affine = self.scheme.parameters[first]
             scale = self._constant(f"{first}_scale", np.asarray(affine.scale, np.float32))
-            zero_point = self._constant(f"{first}_zero_point", np.asarray(affine.zero_point, np.uint8))
+            zero_point = self._constant(f"{first}_zero_point", np.asarray(affine.zero_point, affine.dtype))
             self.written_parameters[first] = [scale, zero_point]
         return self.written_parameters[first]
 

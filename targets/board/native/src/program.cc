@@ -13,7 +13,7 @@ constexpr char kMagic[] = {'T', 'W', 'H', 'P', 1, 0};
 
 DType ParseType(Reader* r, const std::string& tensor) {
   const int type = r->Number<std::uint8_t>();
-  Require(type >= 1 && type <= static_cast<int>(DType::kInt64), "tensor ", tensor, ": unknown type ", type);
+  Require(type >= 1 && type <= static_cast<int>(DType::kUint16), "tensor ", tensor, ": unknown type ", type);
   return static_cast<DType>(type);
 }
 

@@ -1,6 +1,7 @@
 #include "tilewright/region.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "reader.h"
 
@@ -15,9 +16,11 @@ std::vector<MapLayout> ParseMaps(Reader* r, const Region& region, std::uint64_t 
     map.name = r->Text();
     const int type = r->Number<std::uint8_t>();
     const std::string where = "region " + region.name + ", tensor " + map.name;
-    Require(type == static_cast<int>(DType::kInt8) || type == static_cast<int>(DType::kUint8), where,
-            ": expected int8 or uint8, found type ", type);
     map.type = static_cast<DType>(type);
+    const bool narrow = map.type == DType::kInt8 || map.type == DType::kUint8;
+    const bool wide = output && region.machine.inp_bits == 8 && (map.type == DType::kInt16 || map.type == DType::kUint16);
+    Require(narrow || wide, where, ": expected int8 or uint8, for results of an 8-bit overlay int16 or uint16 too, found type ",
+            type);
     map.shape.resize(r->Number<std::uint8_t>());
     Require(map.shape.size() == 2 || map.shape.size() == 4, where, ": expected rank 2 or 4, found ", map.shape.size());
     for (std::int64_t& dim : map.shape) dim = r->Number<std::int64_t>();
@@ -110,7 +113,29 @@ void Pack(const MapLayout& map, int inp_bits, const std::uint8_t* data, std::uin
   }
 }
 
+namespace {
+
+// 16-bit elements of an 8-bit overlay: a pixel's low bytes, then its high bytes.
+void UnpackWide(const MapLayout& map, const std::uint8_t* segment, std::uint8_t* data) {
+  const std::int64_t pixels = map.pixels();
+  const auto lanes = static_cast<std::int64_t>(map.lanes.size());
+  const std::uint16_t flip = map.type == DType::kInt16 ? 0x8000 : 0;
+  const std::uint8_t* in = segment + map.offset;
+  for (std::int64_t l = 0; l < lanes; ++l) {
+    const std::int64_t channel = map.lanes[static_cast<std::size_t>(l)];
+    if (channel < 0) continue;
+    for (std::int64_t p = 0; p < pixels; ++p) {
+      const std::uint8_t* low = in + p * 2 * lanes + l;
+      const auto value = static_cast<std::uint16_t>((low[0] | low[lanes] << 8) ^ flip);
+      std::memcpy(data + 2 * (channel * pixels + p), &value, sizeof value);
+    }
+  }
+}
+
+}  // namespace
+
 void Unpack(const MapLayout& map, int inp_bits, const std::uint8_t* segment, std::uint8_t* data) {
+  if (map.planes(inp_bits) == 2) return UnpackWide(map, segment, data);
   const std::int64_t pixels = map.pixels();
   const auto lanes = static_cast<std::int64_t>(map.lanes.size());
   const std::uint8_t flip = map.type == DType::kInt8 ? 128 : 0;

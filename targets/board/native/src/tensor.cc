@@ -12,6 +12,10 @@ const char* DTypeName(DType type) {
       return "uint8";
     case DType::kInt32:
       return "int32";
+    case DType::kInt16:
+      return "int16";
+    case DType::kUint16:
+      return "uint16";
     case DType::kInt64:
       break;
   }
@@ -23,6 +27,9 @@ std::size_t DTypeBytes(DType type) {
     case DType::kInt8:
     case DType::kUint8:
       return 1;
+    case DType::kInt16:
+    case DType::kUint16:
+      return 2;
     case DType::kInt64:
       return 8;
     default:

@@ -22,8 +22,12 @@ struct MapLayout {
 
   std::int64_t channels() const { return shape[1]; }
   std::int64_t pixels() const { return shape.size() == 4 ? shape[2] * shape[3] : 1; }
+  // Planes of inp_bits in which an element is stored: two for a 16-bit result on an 8-bit overlay.
+  int planes(int inp_bits) const {
+    return static_cast<int>(DTypeBytes(type)) == 1 ? 1 : (static_cast<int>(DTypeBytes(type)) * 8 + inp_bits - 1) / inp_bits;
+  }
   std::uint64_t bytes(int inp_bits) const {
-    return (static_cast<std::uint64_t>(pixels()) * lanes.size() * static_cast<unsigned>(inp_bits) + 7) / 8;
+    return (static_cast<std::uint64_t>(pixels()) * lanes.size() * static_cast<unsigned>(inp_bits * planes(inp_bits)) + 7) / 8;
   }
 };
 

@@ -32,7 +32,7 @@ typedef struct {
   char text[1024];  // UTF-8, ends with 0
 } tw_rt_error;
 
-// Row-major, packed. dtype: 1 float32, 2 int8, 3 uint8, 4 int32, 5 int64.
+// Row-major, packed. dtype: 1 float32, 2 int8, 3 uint8, 4 int32, 5 int64, 6 int16, 7 uint16.
 typedef struct {
   int32_t dtype;
   int32_t rank;

@@ -1,4 +1,4 @@
-// Tensors of the host part: five element types, row-major, packed.
+// Tensors of the host part: seven element types, row-major, packed.
 #ifndef TILEWRIGHT_TENSOR_H_
 #define TILEWRIGHT_TENSOR_H_
 
@@ -12,7 +12,7 @@
 
 namespace tilewright::runtime {
 
-enum class DType : std::uint8_t { kFloat32 = 1, kInt8 = 2, kUint8 = 3, kInt32 = 4, kInt64 = 5 };
+enum class DType : std::uint8_t { kFloat32 = 1, kInt8 = 2, kUint8 = 3, kInt32 = 4, kInt64 = 5, kInt16 = 6, kUint16 = 7 };
 
 const char* DTypeName(DType type);
 std::size_t DTypeBytes(DType type);
@@ -48,6 +48,14 @@ struct TypeOf<std::int32_t> {
 template <>
 struct TypeOf<std::int64_t> {
   static constexpr DType value = DType::kInt64;
+};
+template <>
+struct TypeOf<std::int16_t> {
+  static constexpr DType value = DType::kInt16;
+};
+template <>
+struct TypeOf<std::uint16_t> {
+  static constexpr DType value = DType::kUint16;
 };
 
 class Tensor {
@@ -107,6 +115,10 @@ decltype(auto) Dispatch(DType type, F&& f) {
       return f(static_cast<std::uint8_t*>(nullptr));
     case DType::kInt32:
       return f(static_cast<std::int32_t*>(nullptr));
+    case DType::kInt16:
+      return f(static_cast<std::int16_t*>(nullptr));
+    case DType::kUint16:
+      return f(static_cast<std::uint16_t*>(nullptr));
     case DType::kInt64:
       break;
   }

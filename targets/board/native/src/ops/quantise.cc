@@ -88,8 +88,12 @@ void op_quantize(Call& call) {
       return Quantize<std::int8_t>(call);
     case DType::kUint8:
       return Quantize<std::uint8_t>(call);
+    case DType::kInt16:
+      return Quantize<std::int16_t>(call);
+    case DType::kUint16:
+      return Quantize<std::uint16_t>(call);
     default:
-      Fail(TW_RT_PACKAGE, "expected a zero point of int8 or uint8, found ", DTypeName(call.in[2]->type()));
+      Fail(TW_RT_PACKAGE, "expected a zero point of 8 or 16 bits, found ", DTypeName(call.in[2]->type()));
   }
 }
 
@@ -99,10 +103,14 @@ void op_dequantize(Call& call) {
       return Dequantize<std::int8_t>(call);
     case DType::kUint8:
       return Dequantize<std::uint8_t>(call);
+    case DType::kInt16:
+      return Dequantize<std::int16_t>(call);
+    case DType::kUint16:
+      return Dequantize<std::uint16_t>(call);
     case DType::kInt32:
       return Dequantize<std::int32_t>(call);
     default:
-      Fail(TW_RT_PACKAGE, "expected int8, uint8 or int32, found ", DTypeName(call.in[0]->type()));
+      Fail(TW_RT_PACKAGE, "expected integers of 8, 16 or 32 bits, found ", DTypeName(call.in[0]->type()));
   }
 }
 
