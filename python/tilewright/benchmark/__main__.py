@@ -9,6 +9,7 @@ from tilewright.errors import TilewrightError
 
 BENCHMARKS = {
     "simulator": "tilewright.benchmark.simulator",
+    "zoo": "tilewright.benchmark.zoo",
 }
 """Modules by name; each has `main(arguments) -> exit code`, its docstring's first line says what it does."""
 
