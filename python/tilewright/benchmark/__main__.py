@@ -8,6 +8,9 @@ import sys
 from tilewright.errors import TilewrightError
 
 BENCHMARKS = {
+    "accuracy": "tilewright.benchmark.accuracy",
+    "compile": "tilewright.benchmark.compile_time",
+    "equality": "tilewright.benchmark.equality",
     "simulator": "tilewright.benchmark.simulator",
     "zoo": "tilewright.benchmark.zoo",
 }

@@ -77,9 +77,17 @@ def test_ceil_mode_and_pads_given_stay() -> None:
     assert pool.attrs == {
         "kernel_shape": [3, 3],
         "strides": [2, 2],
-        "dilations": [1, 1],
         "pads": [0, 0, 0, 0],
         "ceil_mode": 1,
         "count_include_pad": 0,
     }
     assert np.all(rewrite(model, ExplicitWindows()).shape("y") == (1, 2, 3, 3))
+
+
+def test_dilations_of_average_pooling_are_named_only_where_there_are_some() -> None:
+    """ONNX Runtime, optimising, refuses a quantised average pooling that names them."""
+    model = build(
+        """g (float[1,2,6,6] x) => (float[1,2,2,2] y) {
+            y = AveragePool <kernel_shape = [3,3], dilations = [2,2]> (x) }"""
+    )
+    assert only(rewrite(model, ExplicitWindows()), "AveragePool").attrs["dilations"] == [2, 2]

@@ -78,6 +78,9 @@ def _window(node: Node, size: Shape, out: Shape, weight: Shape) -> dict[str, Any
     attrs["ceil_mode"] = node.int("ceil_mode", 0) if auto == "NOTSET" else 0
     if node.op == "AveragePool":
         attrs["count_include_pad"] = node.int("count_include_pad", 0)
+        if set(dilations) == {1}:
+            # ONNX Runtime's fused QLinearAveragePool knows no dilations and refuses the model that names them.
+            del attrs["dilations"]
     elif len(node.outputs) > 1:
         attrs["storage_order"] = node.int("storage_order", 0)
     return attrs

@@ -1,0 +1,47 @@
+"""Random QDQ networks: ONNX Runtime, integer level, reference and fast simulator agree as on real ones."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.networks.random_graphs import NetworkPlan, plans, write
+
+import tilewright as tw
+from tilewright.benchmark.levels import compare_package
+from tilewright.frontend import canonicalise, load_onnx
+from tilewright.integer_level import layerwise_compare
+from tilewright.pipeline import compile
+
+OVERLAYS = st.sampled_from(("ultra96-w8", "pynq-z1-w8"))
+COMMON = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
+
+
+def check(plan: NetworkPlan, target: str) -> None:
+    """All levels, and every layer on ONNX Runtime's integers."""
+    model = tw.Model(canonicalise(load_onnx(write(plan))))
+    package = compile(model, target)
+    assert package.regions
+    import numpy as np
+
+    feeds = {
+        t.name: np.random.default_rng(plan.seed).uniform(-6.5, 7.5, t.shape).astype(np.float32)
+        for t in package.inputs
+    }
+    found = compare_package(package, model, feeds)
+    assert [c for c in found if not c.equal] == []
+    rows = layerwise_compare(model.proto, feeds, engine="numpy")
+    assert [row for row in rows if row.largest > 1] == []
+
+
+@settings(max_examples=8, **COMMON)
+@given(plans(4), OVERLAYS)
+def test_small_networks(plan: NetworkPlan, target: str) -> None:
+    check(plan, target)
+
+
+@pytest.mark.slow
+@settings(max_examples=80, **COMMON)
+@given(plans(9), OVERLAYS)
+def test_networks(plan: NetworkPlan, target: str) -> None:
+    check(plan, target)
