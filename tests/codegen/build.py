@@ -8,7 +8,7 @@ import numpy as np
 
 from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.relay_passes.integer import ops
-from tilewright.targets.arithmetic import requantisation
+from tilewright.targets.arithmetic import Requant, requantisation
 
 
 @dataclass
@@ -55,6 +55,10 @@ class Builder:
         limit = int((20 << (limits.bits - 8)) / ratio)
         bias = self.rng.integers(-limit, limit + 1, channels)
         q = requantisation(ratios, bias - zero_in * np.asarray(sums), zero + offset)
+        if prelu:  # the negative side's own B, of the zero point and a small product, must fit as well
+            s = np.minimum(q.s, 38)
+            m = q.m >> (q.s - s)
+            q = Requant(m, s, (bias - zero_in * np.asarray(sums)) * m + (np.int64(zero + offset) << s))
         b = q.b + q.m * zero_in * np.asarray(sums) - (np.int64(offset) << q.s)
         shape = (-1, 1, 1)[:dims] if channels > 1 or dims == 1 else (1, 1, 1)
         negative = {}

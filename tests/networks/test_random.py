@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,7 +17,7 @@ from tilewright.integer_level import layerwise_compare
 from tilewright.pipeline import compile
 
 OVERLAYS = st.sampled_from(("ultra96-w8", "pynq-z1-w8"))
-COMMON = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
+COMMON: dict[str, Any] = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
 
 
 def check(plan: NetworkPlan, target: str) -> None:
@@ -22,8 +25,6 @@ def check(plan: NetworkPlan, target: str) -> None:
     model = tw.Model(canonicalise(load_onnx(write(plan))))
     package = compile(model, target)
     assert package.regions
-    import numpy as np
-
     feeds = {
         t.name: np.random.default_rng(plan.seed).uniform(-6.5, 7.5, t.shape).astype(np.float32)
         for t in package.inputs

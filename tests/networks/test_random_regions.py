@@ -5,6 +5,8 @@ Cheaper than whole networks, for nothing is compiled by llvm: many more shapes c
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,7 +22,7 @@ from tilewright.targets.config import overlay
 from tilewright.targets.sim import fast, reference
 
 OVERLAYS = st.sampled_from(("ultra96-w8", "pynq-z1-w8"))
-COMMON = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
+COMMON: dict[str, Any] = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
 PLAIN = ("", "PRelu")
 
 

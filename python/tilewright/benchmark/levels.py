@@ -21,7 +21,7 @@ from tilewright.codegen.graph import Graph, Node
 from tilewright.codegen.lift import lift
 from tilewright.frontend.model import Model
 from tilewright.relay_passes.integer.emit import emit
-from tilewright.relay_passes.integer.ops import storage_offset
+from tilewright.relay_passes.integer.ops import planes, storage_offset
 from tilewright.relay_passes.integer.parse import kind_of
 from tilewright.relay_passes.partition import is_region
 from tilewright.relay_passes.pipeline import partitioned
@@ -64,7 +64,7 @@ class Comparison:
 
 
 def pack(layout: MapLayout, x: Array, segment: Bytes) -> None:
-    """Write a tensor to its place in a segment; of overlays with 8-bit operands."""
+    """Write an 8-bit tensor to its place in a segment; of overlays with 8-bit operands."""
     pixels = int(np.prod(layout.shape[2:], dtype=np.int64))
     stored = (x.astype(np.int64) + storage_offset(layout.dtype)).reshape(layout.shape[1], pixels)
     lanes = np.array(layout.lanes)
@@ -74,12 +74,14 @@ def pack(layout: MapLayout, x: Array, segment: Bytes) -> None:
 
 
 def unpack(layout: MapLayout, segment: Bytes) -> Array:
-    """Read a tensor from its place in a segment; of overlays with 8-bit operands."""
+    """Read a tensor from its place in a segment; of overlays with 8-bit operands, 16 bits in two planes."""
     pixels = int(np.prod(layout.shape[2:], dtype=np.int64))
-    lanes = np.array(layout.lanes)
-    values = segment[layout.offset : layout.offset + pixels * len(lanes)].reshape(pixels, len(lanes))
+    lanes, count = np.array(layout.lanes), planes(layout.dtype)
+    size = pixels * count * len(lanes)
+    values = segment[layout.offset : layout.offset + size].reshape(pixels, count, len(lanes)).astype(np.int64)
+    joined = sum(values[:, p] << (8 * p) for p in range(count))
     x = np.zeros((layout.shape[1], pixels), np.int64)
-    x[lanes[lanes >= 0]] = values[:, lanes >= 0].T
+    x[lanes[lanes >= 0]] = np.asarray(joined)[:, lanes >= 0].T
     return (x - storage_offset(layout.dtype)).astype(layout.dtype).reshape(layout.shape)
 
 
