@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+
+from tilewright.codegen.layers import Geometry
+from tilewright.relay_passes.integer import ops
 
 
 def ungrouped(
@@ -40,3 +45,25 @@ def phase_taps(phase: int, padding: int, stride: int, kernel: int) -> tuple[list
     """
     taps = [k for k in range(kernel) if (phase + padding - k) % stride == 0][::-1]
     return taps, (phase + padding - taps[0]) // stride if taps else 0
+
+
+def transposed_phases(
+    op: ops.ConvTranspose2d, kernel: Sequence[int], size: Sequence[int]
+) -> Iterator[tuple[Geometry, list[int], list[int]]]:
+    """The convolutions that a transposed one amounts to: geometry, tap rows and tap columns of each.
+
+    `kernel` is the dilated filter's size, `size` the result's. There is one for each phase of the result's rows and
+    columns by the stride, with every stride-th tap.
+    """
+    for ay in range(min(op.strides[0], size[0])):
+        for ax in range(min(op.strides[1], size[1])):
+            taps_y, offset_y = phase_taps(ay, op.padding[0], op.strides[0], kernel[0])
+            taps_x, offset_x = phase_taps(ax, op.padding[1], op.strides[1], kernel[1])
+            geometry = Geometry(
+                kernel=(max(len(taps_y), 1), max(len(taps_x), 1)),
+                offset=(offset_y, offset_x),
+                count=(-(-(size[0] - ay) // op.strides[0]), -(-(size[1] - ax) // op.strides[1])),
+                first=(ay, ax),
+                step=op.strides,
+            )
+            yield geometry, taps_y, taps_x

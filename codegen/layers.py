@@ -115,6 +115,12 @@ class Geometry:
         low, high = min(max(low, 0), size - 1), max(min(high, size - 1), 0)
         return low, max(high - low + 1, 1)
 
+    def reads(self, axis: int, size: int) -> bool:
+        """Whether every result has a tap inside a source of `size`; VECTOR has nothing to give for one without."""
+        starts = np.arange(self.count[axis]) * self.stride[axis] + self.offset[axis]
+        taps = starts[:, None] + np.arange(self.kernel[axis]) * self.dilation[axis]
+        return bool(((taps >= 0) & (taps < size)).any(axis=1).all())
+
     def extent(self, axis: int, cut: int, size: int) -> Extent:
         """What pieces of `cut` results read along an axis of a source of `size`."""
         total = self.count[axis]

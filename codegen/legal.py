@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tilewright.codegen.graph import Node
+from tilewright.codegen.layers import Geometry
 from tilewright.codegen.layouts import gathers, place_layout
 from tilewright.codegen.values import CONSTANT, Map, Value
 from tilewright.relay_passes.integer import ops
@@ -123,6 +124,16 @@ def _moves(node: Node, overlay: Overlay) -> Iterator[str]:
         yield f"{' then '.join(step.kind for step in node.operator.steps)} of {[t.shape for t in node.inputs]}"
 
 
+def _pools_read(node: Node, _: Overlay) -> Iterator[str]:
+    op = node.operator
+    if isinstance(op, ops.MaxPool2d | ops.SumPool2d):
+        dilation = op.dilation if isinstance(op, ops.MaxPool2d) else (1, 1)
+        count = (node.output.shape[2], node.output.shape[3])
+        g = Geometry(op.kernel, op.strides, dilation, (-op.padding[0], -op.padding[1]), count)
+        if not all(g.reads(axis, node.inputs[0].shape[2 + axis]) for axis in (0, 1)):
+            yield f"kernel {op.kernel}, padding {op.padding} on {node.inputs[0].shape[2:]}"
+
+
 def _window_fits(node: Node, overlay: Overlay) -> Iterator[str]:
     if not isinstance(node.operator, _WINDOW):
         return
@@ -143,6 +154,7 @@ RULES: tuple[Rule, ...] = (
     Rule("maps are at most {results} rows and columns", _sizes),
     Rule("kernels of convolutions are at most {matrix_kernel} rows and columns", _matrix_kernels),
     Rule("pooling windows are at most {vector_kernel} rows and columns", _vector_kernels),
+    Rule("a pooling window holds a part of the map", _pools_read),
     Rule("strides are at most {stride}", _strides),
     Rule("dilations are at most {dilation}", _dilations),
     Rule("the second operand has the first one's channels, and its height and width or 1", _operands),

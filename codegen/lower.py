@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tilewright.codegen.filters import dilated, phase_taps, ungrouped
+from tilewright.codegen.filters import dilated, transposed_phases, ungrouped
 from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.codegen.layers import (
     Geometry,
@@ -213,11 +213,10 @@ class _Lowering:
             (-op.padding[0], -op.padding[1]),
             node.output.shape[2:],  # type: ignore[arg-type]
         )
-        if self.depthwise(op.weight, op.groups, tensor.shape[1]):
+        if self.depthwise(op.weight, op.groups, tensor, [geometry]):
             layer: Layer = self.depthwise_layer(
                 node, operands[0], geometry, op.weight, op.zero_point, op.rescale
             )
-            output = layer.output
         else:
             output = self.result_map(node)
             layer = self.matrix_layer(
@@ -232,14 +231,17 @@ class _Lowering:
         self.layers.append(layer)
         return self.result(node, layer)
 
-    def depthwise(self, weight: NDArray[np.generic], groups: int, channels: int) -> bool:
-        """Whether VECTOR does it: one filter a channel, whose taps fit PARAM twice."""
+    def depthwise(
+        self, weight: NDArray[np.generic], groups: int, tensor: Tensor, geometries: Sequence[Geometry]
+    ) -> bool:
+        """Whether VECTOR does it: one filter a channel, whose taps fit PARAM twice and always meet the map."""
         taps = int(np.prod(weight.shape[2:]))
         records = self.overlay.block_in * (1 + 1) + taps * self.overlay.block_in // 8 + 16
         return (
-            groups == channels == weight.shape[0]
+            groups == tensor.shape[1] == weight.shape[0]
             and weight.shape[1] == 1
             and 2 * records <= self.overlay.param_records
+            and all(g.reads(0, tensor.shape[2]) and g.reads(1, tensor.shape[3]) for g in geometries)
         )
 
     def depthwise_layer(
@@ -250,6 +252,7 @@ class _Lowering:
         weight: NDArray[np.generic],
         zero_point: int,
         rescale: ops.Rescale,
+        output: Map | None = None,
     ) -> VectorLayer:
         source = self.source(node.name, value)
         channels = weight.shape[0]
@@ -257,7 +260,7 @@ class _Lowering:
             node.name,
             VectorOp.DEPTHWISE,
             source,
-            self.vector_map(node, source),
+            output or self.vector_map(node, source),
             geometry,
             machine_parameters(rescale, channels),
             zero_point + ops.storage_offset(node.inputs[0].dtype),
@@ -287,48 +290,33 @@ class _Lowering:
         op = node.operator
         assert isinstance(op, ops.ConvTranspose2d)
         (tensor,) = node.inputs
-        in_channels = tensor.shape[1]
         weight = dilated(op.weight, op.dilation)
-        depthwise = self.depthwise(weight, op.groups, in_channels)
-        if not depthwise:
-            per_group = weight.shape[0] // op.groups
-            parts = [weight[g * per_group : (g + 1) * per_group].swapaxes(0, 1) for g in range(op.groups)]
-            weight = np.concatenate(parts, axis=0)  # (O, I/groups, KH, KW)
+        per_group = weight.shape[0] // op.groups
+        parts = [weight[g * per_group : (g + 1) * per_group].swapaxes(0, 1) for g in range(op.groups)]
+        weight = np.concatenate(parts, axis=0)  # (O, I/groups, KH, KW)
+        phases = list(transposed_phases(op, weight.shape[2:], node.output.shape[2:]))
+        depthwise = self.depthwise(weight, op.groups, tensor, [geometry for geometry, _, _ in phases])
         output: Map | None = None
-        _, _, height, width = node.output.shape
-        for ay in range(min(op.strides[0], height)):
-            for ax in range(min(op.strides[1], width)):
-                taps_y, offset_y = phase_taps(ay, op.padding[0], op.strides[0], weight.shape[2])
-                taps_x, offset_x = phase_taps(ax, op.padding[1], op.strides[1], weight.shape[3])
-                geometry = Geometry(
-                    kernel=(max(len(taps_y), 1), max(len(taps_x), 1)),
-                    offset=(offset_y, offset_x),
-                    count=(-(-(height - ay) // op.strides[0]), -(-(width - ax) // op.strides[1])),
-                    first=(ay, ax),
-                    step=op.strides,
+        for geometry, taps_y, taps_x in phases:
+            cut = weight[:, :, taps_y][:, :, :, taps_x]
+            if cut.size == 0:  # no tap falls on this phase: the result is the bias
+                cut = np.zeros((*weight.shape[:2], *geometry.kernel), weight.dtype)
+            if depthwise:
+                layer: Layer = self.depthwise_layer(
+                    node, operands[0], geometry, cut, op.zero_point, op.rescale, output
                 )
-                cut = weight[:, :, taps_y][:, :, :, taps_x]
-                if cut.size == 0:  # no tap falls on this phase: the result is the bias
-                    cut = np.zeros((*weight.shape[:2], *geometry.kernel), weight.dtype)
-                if depthwise:
-                    layer: Layer = self.depthwise_layer(
-                        node, operands[0], geometry, cut, op.zero_point, op.rescale
-                    )
-                    if output is not None:
-                        self.maps.pop()
-                        layer = replace(layer, output=output)
-                else:
-                    layer = self.matrix_layer(
-                        node.name,
-                        self.source(node.name, operands[0]),
-                        output or self.result_map(node),
-                        geometry,
-                        *ungrouped(cut, op.groups),
-                        zero_point=op.zero_point + ops.storage_offset(tensor.dtype),
-                        rescale=op.rescale,
-                    )
-                output = layer.output
-                self.layers.append(layer)
+            else:
+                layer = self.matrix_layer(
+                    node.name,
+                    self.source(node.name, operands[0]),
+                    output or self.result_map(node),
+                    geometry,
+                    *ungrouped(cut, op.groups),
+                    zero_point=op.zero_point + ops.storage_offset(tensor.dtype),
+                    rescale=op.rescale,
+                )
+            output = layer.output
+            self.layers.append(layer)
         return self.result(node, layer)
 
     def dense(self, node: Node, operands: Sequence[Value]) -> Value:

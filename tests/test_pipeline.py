@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 import tilewright as tw
 from tests.cli.commands import DEMO, node, small_model, write_model
+from tilewright.quantize import QuantizeOptions
 
 IMAGES = np.random.default_rng(2).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
 
@@ -187,3 +189,12 @@ packaged = tw.compile(qmodel, target="ultra96-w8").run({{"data": x}})["prob"]
 assert np.abs(native - packaged).max() < 1e-6 and native.max() > 0.1
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=200, cwd=tmp_path)
+
+
+def test_the_quantisers_options_are_the_only_source_of_defaults() -> None:
+    options = QuantizeOptions()
+    for function, names in ((tw.quantize, ("bits", "method")), (tw.supported, ("bits",))):
+        defaults = inspect.signature(function).parameters
+        assert {name: defaults[name].default for name in names} == {
+            name: getattr(options, name) for name in names
+        }

@@ -49,6 +49,7 @@ CONVOLUTIONS: list[dict[str, Any]] = [
         "dtype": "int8",
     },
     {"outputs": 40, "kernel": (3, 3), "groups": 20, "padding": (1, 1, 1, 1)},
+    {"outputs": 20, "kernel": (3, 3), "groups": 20, "padding": (3, 1, 3, 1)},  # windows in the padding alone
     {"outputs": 20, "kernel": (11, 11), "padding": (5, 5, 5, 5), "prelu": True},
     {"outputs": 70, "kernel": (1, 1), "padding": (1, 1, 1, 1)},
 ]
@@ -77,6 +78,7 @@ def test_stripes_and_chunks(machine: Overlay) -> None:
         ((4, 4), (2, 2), (1, 1, 1, 1), (0, 0), (1, 1), 1),
         ((3, 3), (2, 2), (1, 1, 1, 1), (1, 1), (1, 1), 18),
         ((3, 2), (3, 1), (0, 0, 1, 0), (0, 0), (2, 1), 2),
+        ((2, 2), (3, 3), (0, 0, 0, 0), (2, 2), (1, 1), 18),  # results without a tap
         ((1, 1), (2, 2), (0, 0, 0, 0), (1, 0), (1, 1), 1),
     ],
 )

@@ -22,6 +22,10 @@ REFUSED: dict[str, tuple[Callable[[Builder], Tensor], str]] = {
         lambda b: b.sum_pool(b.input(3, 130, 2), (130, 2), (1, 1)),
         "pooling windows are at most 127 rows and columns, found a kernel of (130, 2)",
     ),
+    "window in the padding": (
+        lambda b: b.max_pool(b.input(3, 6, 6), (2, 2), (1, 1), (2, 0, 0, 0)),
+        "a pooling window holds a part of the map, found kernel (2, 2), padding (2, 0, 0, 0) on (6, 6)",
+    ),
     "large stride": (
         lambda b: b.max_pool(b.input(3, 40, 40), (2, 2), (16, 1)),
         "strides are at most 15, found strides (16, 1)",

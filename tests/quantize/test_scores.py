@@ -17,6 +17,7 @@ from tests.quantize.unit_check import check_units, parameters
 from tilewright.errors import ConfigError
 from tilewright.frontend.relax_import import to_relax
 from tilewright.quantize import QuantizeOptions, quantize_onnx
+from tilewright.quantize.scores import SCORE_HEADROOM
 
 PLAIN = QuantizeOptions(bias_correction=False, equalise=False)
 MAP = (1, 6, 4, 4)
@@ -269,12 +270,13 @@ def test_the_rounding_of_scores_is_half_a_step_of_16_bits(seed: int, spread: flo
     bound = 0.5 * scores.scale + 100 * 2.0**-24 * magnitude
     low, high = (np.array([0, 65535]) - scores.zero_point) * scores.scale
     assert (np.abs(steps * scores.scale - np.clip(exact, low, high)) <= bound).all()
-    # The range is that of the calibrated scores with zero, so that the step is 257 times smaller than at 8 bits.
+    # The range is that of the calibrated scores with zero and their headroom, so that the step is 257 times smaller
+    # than at 8 bits, which have no headroom, but for that factor.
     calibrated = np.stack([_scores(model, feed) for feed in samples])
     width = max(calibrated.max(), 0.0) - min(calibrated.min(), 0.0)
-    assert scores.scale == pytest.approx(width / 65535, rel=1e-5)
+    assert scores.scale == pytest.approx(width * SCORE_HEADROOM / 65535, rel=1e-5)
     coarse = parameters(quantize_onnx(model, samples, replace(PLAIN, score_bits=8)))["g"]
-    assert coarse.scale / scores.scale == pytest.approx(257, rel=1e-6)
+    assert coarse.scale * SCORE_HEADROOM / scores.scale == pytest.approx(257, rel=1e-6)
 
 
 def _scores(model: onnx.ModelProto, feed: Feed) -> np.ndarray[Any, Any]:

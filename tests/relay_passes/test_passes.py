@@ -174,7 +174,8 @@ def test_layout_between_host_operators_stays_on_the_host() -> None:
     module = partitioned(to_relax(g.model(a)), OVERLAY)
     (no,) = Placement.of(module["main"]).evicted.values()
     assert (
-        str(no) == "a layout runs on the accelerator if a layer there makes what it reads, or reads what it makes, "
+        str(no)
+        == "a layout runs on the accelerator if a layer there makes what it reads, or reads what it makes, "
         "found only the host does"
     )
 

@@ -12,6 +12,7 @@ BENCHMARKS = {
     "compile": "tilewright.benchmark.compile_time",
     "equality": "tilewright.benchmark.equality",
     "simulator": "tilewright.benchmark.simulator",
+    "zoo": "tilewright.benchmark.zoo",
 }
 """Modules by name; each has `main(arguments) -> exit code`, its docstring's first line says what it does."""
 

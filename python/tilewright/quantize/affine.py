@@ -28,6 +28,10 @@ class Range:
         """Distance of the two ends."""
         return self.high - self.low
 
+    def widened(self, factor: float) -> Range:
+        """Return the range with both ends `factor` times as far from zero."""
+        return Range(self.low * factor, self.high * factor)
+
     def union(self, other: Range) -> Range:
         """Return the smallest range that holds both."""
         return Range(min(self.low, other.low), max(self.high, other.high))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tilewright.quantize.affine import Affine, Range, affine_of
 from tilewright.quantize.graph import Graph
 from tilewright.quantize.options import QuantizeOptions
-from tilewright.quantize.scores import score_groups
+from tilewright.quantize.scores import SCORE_HEADROOM, score_groups
 from tilewright.quantize.units import Unit
 
 # Kinds whose result does not depend on input values outside the range that is needed of their output.
@@ -74,7 +74,9 @@ def make_scheme(
         first.setdefault(group[name], name)
     scores = score_groups(units, group)
     parameters = {
-        first[top]: affine_of(groups.span[top], options.score_bits if top in scores else options.bits)
+        first[top]: affine_of(groups.span[top].widened(SCORE_HEADROOM), options.score_bits)
+        if top in scores and options.score_bits > options.bits
+        else affine_of(groups.span[top], options.bits)
         for top in first
     }
     return Scheme({name: first[group[name]] for name in names}, parameters)

@@ -23,6 +23,11 @@ _SUMS = frozenset({"mac", "binary", "average"})
 _CLAMPS = frozenset({"Relu", "Clip"})
 
 
+SCORE_HEADROOM = 4.0
+"""How far past the calibrated range scores reach before they saturate: 16 bits have the room, and an image more
+certain than those calibrated on is no exception. 2 of the 16 bits pay for it."""
+
+
 def score_groups(units: list[Unit], group: Mapping[str, str]) -> set[str]:
     """Return the groups that hold scores.
 

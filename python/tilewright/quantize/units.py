@@ -17,7 +17,7 @@ move        MaxPool, Slice, Split, Reshape, Transpose, DepthToSpace, Resize, Pad
 
 A clamp of integers is exact, so that a scale of its own could only add a rounding. *Soft* sharing gives way
 where it would cost too much range (`grouping.py`). All other operators stay float
-and read dequantised values.
+and read dequantised values. What they alone read can have 16 bits (`scores.py`).
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 #include <cstdarg>
 #include <cstdio>
-#include <limits>
 #include <string>
 
+#include "encoding.h"
 #include "matrix_unit.h"
 #include "units.h"
 #include "vector_unit.h"
@@ -113,51 +113,6 @@ bool Machine::CheckLast(const AccessLog& log, const char* verb, std::int64_t las
               static_cast<long long>(last * scale), label.memory, static_cast<long long>((rows - 1) * scale));
 }
 
-template <std::size_t N>
-bool Machine::CheckFields(const std::uint8_t* bytes, const char* name, const isa::Field (&fields)[N],
-                          int bits, int own) {
-  for (const isa::Field& f : fields) {
-    const std::int64_t value = f.is_signed
-                                   ? isa::GetSigned(bytes, f.offset, f.width)
-                                   : static_cast<std::int64_t>(isa::GetBits(bytes, f.offset, f.width));
-    if (value < f.lo || value > f.hi)
-      return Fail(FaultKind::kEncoding, "%s.%s: %lld is not in %lld..%lld; %s", name, f.name,
-                  static_cast<long long>(value), static_cast<long long>(f.lo), static_cast<long long>(f.hi),
-                  f.doc);
-  }
-  // The first two fields are `wait` and `give`.
-  for (const isa::Field* f : {&fields[0], &fields[1]})
-    if (isa::GetBits(bytes, f->offset, f->width) & static_cast<std::uint64_t>(own))
-      return Fail(FaultKind::kEncoding, "%s.%s: must not have a bit of %d", name, f->name, own);
-  for (int bit = bits; bit < isa::kInstructionBits; bit = (bit / 8 + 1) * 8)
-    if (bytes[bit / 8] >> (bit % 8))
-      return Fail(FaultKind::kEncoding, "%s: bits from %d up must be 0, byte %d is %d", name, bits, bit / 8,
-                  bytes[bit / 8]);
-  return true;
-}
-
-bool Machine::CheckEncoding(const std::uint8_t* bytes) {
-  switch (static_cast<isa::Opcode>(isa::GetOpcode(bytes))) {
-    case isa::Opcode::kLoad:
-      return CheckFields(bytes, "LOAD", isa::kLoadFields, isa::kLoadBits, 1 << kLoad);
-    case isa::Opcode::kMatrix: {
-      if (!CheckFields(bytes, "MATRIX", isa::kMatrixFields, isa::kMatrixBits, 1 << kMatrix)) return false;
-      const isa::Matrix i = isa::DecodeMatrix(bytes);
-      unsigned seen = 0;
-      for (std::uint32_t counter : {i.order_0, i.order_1, i.order_2, i.order_3, i.order_4, i.order_5})
-        seen |= 1u << counter;
-      return seen == 0x3f || Fail(FaultKind::kEncoding, "MATRIX.order_0..5 must hold each of 0..5 once");
-    }
-    case isa::Opcode::kVector:
-      return CheckFields(bytes, "VECTOR", isa::kVectorFields, isa::kVectorBits, 1 << kVector);
-    case isa::Opcode::kStore:
-      return CheckFields(bytes, "STORE", isa::kStoreFields, isa::kStoreBits, 1 << kStore);
-    case isa::Opcode::kFinish:
-      return CheckFields(bytes, "FINISH", isa::kFinishFields, isa::kFinishBits, 15);
-  }
-  return Fail(FaultKind::kEncoding, "%d is not an operation", isa::GetOpcode(bytes));
-}
-
 // Tokens before and after, execution between them.
 template <typename UnitType, typename I>
 bool Machine::Execute(int unit, const I& instruction) {
@@ -211,28 +166,12 @@ bool Machine::Run(const std::uint8_t* stream, std::size_t size, const Segments& 
   Reset(segments);
   index_ = -1;
   for (const Segment& segment : segments)
-    if (segment.data == nullptr && segment.size != 0)
-      return Fail(FaultKind::kArgument, "a segment without data");
-  constexpr std::size_t kBytes = isa::kInstructionBytes;
-  if (size % kBytes != 0 || (stream == nullptr && size != 0))
-    return Fail(FaultKind::kEncoding, "a stream is a multiple of %zu bytes, found %zu; is it cut off?",
-                kBytes, size);
-  const std::size_t count = size / kBytes;
-  if (count > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()))
-    return Fail(FaultKind::kArgument, "a stream has at most 2^31-1 instructions, found %zu", count);
-  stats->fetch_bytes = static_cast<std::int64_t>(size);
+    if (segment.data == nullptr && segment.size != 0) return Fail(FaultKind::kArgument, "a segment without data");
   // The whole stream must be well formed before any of it runs.
-  std::size_t finish = count;
-  for (std::size_t n = 0; n < count; ++n) {
-    index_ = static_cast<std::int64_t>(n);
-    if (!CheckEncoding(stream + n * kBytes)) return false;
-    if (finish == count && isa::GetOpcode(stream + n * kBytes) == static_cast<int>(isa::Opcode::kFinish))
-      finish = n;
-  }
-  index_ = -1;
-  if (finish == count) return Fail(FaultKind::kFinish, "the stream of %zu instructions has no FINISH", count);
-  index_ = static_cast<std::int64_t>(finish) + 1;
-  if (finish + 1 < count) return Fail(FaultKind::kFinish, "comes after the FINISH at %zu", finish);
+  if (!CheckStream(stream, size, fault)) return false;
+  stats->fetch_bytes = static_cast<std::int64_t>(size);
+  constexpr std::size_t kBytes = isa::kInstructionBytes;
+  const std::size_t count = size / kBytes;
   for (std::size_t n = 0; n < count; ++n) {
     index_ = static_cast<std::int64_t>(n);
     if (!Step(stream + n * kBytes)) return false;

@@ -46,13 +46,9 @@ class Machine {
 
   void Reset(const Segments& segments);
   bool Step(const std::uint8_t* bytes);
-  bool CheckEncoding(const std::uint8_t* bytes);
   template <typename UnitType, typename I>
   bool Execute(int unit, const I& instruction);
   bool Finish();
-  template <std::size_t N>
-  bool CheckFields(const std::uint8_t* bytes, const char* name, const isa::Field (&fields)[N], int bits,
-                   int own);
 
   // Fills the fault with the current instruction and returns false.
   bool Fail(FaultKind kind, const char* format, ...) __attribute__((format(printf, 3, 4)));

@@ -1,0 +1,365 @@
+"""The bound: how fast a region could run if nothing but the machine's widths held it up.
+
+The bound of a network is the largest of three numbers of cycles:
+
+* MATRIX: one step for each output block, input block, tap and output pixel. Channels are padded to blocks, but a
+  layer that reads the region's input has its kernel columns packed into channels. Depthwise layers take none.
+* VECTOR: one cycle for each read of `vector_lanes` lanes: a read for each output of a convolution, the reads of running
+  windows for pooling and depthwise layers (`targets/timing.md`), one for each operand of an addition or product. Tables
+  ride on the layer before; layouts cost nothing.
+* DRAM: the region's inputs and outputs, weights and channel parameters, each moved once, over DRAM's widths.
+
+It is no promise that a plan exists; a ratio to it says how much there is left to look for. A window that VECTOR
+takes straight from ACC can beat the sum above by the convolution's own reads. *Unmerged* bytes are what a compiler
+moves that keeps no map on the chip: every layer reads its operands from DRAM and writes its result there once, and
+reads its weights and parameters once.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Literal
+
+from tilewright.codegen.graph import Graph, Node, Tensor
+from tilewright.errors import ConfigError, Fault
+from tilewright.relay_passes.integer import ops
+from tilewright.targets.config import FOLDER, Overlay
+from tilewright.targets.isa.spec import RECORD_BYTES
+from tilewright.targets.sim.rules import Rules
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+BASELINE = FOLDER / "bound_baseline.toml"
+LimitedBy = Literal["MATRIX", "VECTOR", "DRAM"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The widths that bound a machine, in the words of `targets/config.py`."""
+
+    block_in: int
+    block_out: int
+    inp_bits: int
+    wgt_bits: int
+    vector_lanes: int
+    window_reuse: int
+    mhz: int
+    dram_read_bytes_per_cycle: int
+    dram_write_bytes_per_cycle: int
+    dram_bytes_per_cycle: int
+
+    @staticmethod
+    def of(overlay: Overlay, rules: Rules | None = None) -> Limits:
+        """Those of an overlay as it is now."""
+        own = {f.name: getattr(overlay, f.name) for f in fields(Limits) if hasattr(overlay, f.name)}
+        board = {f.name: getattr(overlay.board, f.name) for f in fields(Limits) if f.name.startswith("dram_")}
+        return Limits(**own, **board, window_reuse=(rules or Rules()).window_reuse)
+
+    def dram_cycles(self, read_bytes: int, write_bytes: int) -> int:
+        """Least cycles to move so many bytes."""
+        return max(
+            _ceil(read_bytes, self.dram_read_bytes_per_cycle),
+            _ceil(write_bytes, self.dram_write_bytes_per_cycle),
+            _ceil(read_bytes + write_bytes, self.dram_bytes_per_cycle),
+        )
+
+
+@cache
+def _baselines() -> Mapping[str, Limits]:
+    tables = tomllib.loads(BASELINE.read_text(encoding="utf-8"))
+    return {name: Limits(**table) for name, table in tables.items()}
+
+
+def baseline(overlay: Overlay) -> Limits:
+    """The limits of the overlay of that name as first landed (`targets/bound_baseline.toml`).
+
+    Raises ConfigError for an overlay that has none.
+    """
+    known = _baselines()
+    if overlay.name not in known:
+        text = f"overlay {overlay.name} has no baseline, known are {', '.join(known)}"
+        raise ConfigError(Fault(text, "bound", "use Limits.of(overlay)"))
+    return known[overlay.name]
+
+
+@dataclass(frozen=True)
+class LayerBound:
+    """The bound of a layer.
+
+    Attributes:
+        name, kind: source layer, and operator of the integer level.
+        macs: products of the network, padding of blocks left out.
+        matrix_cycles, vector_cycles: least cycles of the units.
+        read_bytes: compulsory: weights, parameters, and operands that are inputs of the region, at their first use.
+        write_bytes: compulsory: a result that is an output of the region.
+        unmerged_read_bytes, unmerged_write_bytes: without any map kept on the chip.
+        dram_cycles: least cycles for the compulsory bytes.
+    """
+
+    name: str
+    kind: str
+    macs: int
+    matrix_cycles: int
+    vector_cycles: int
+    read_bytes: int
+    write_bytes: int
+    unmerged_read_bytes: int
+    unmerged_write_bytes: int
+    dram_cycles: int
+
+    @property
+    def cycles(self) -> int:
+        """The layer's bound."""
+        return max(self.matrix_cycles, self.vector_cycles, self.dram_cycles)
+
+
+@dataclass(frozen=True)
+class NetworkBound:
+    """The bound of a region; sums over its layers, of which the largest counts."""
+
+    name: str
+    limits: Limits
+    layers: tuple[LayerBound, ...]
+
+    @property
+    def macs(self) -> int:
+        """Products."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def matrix_cycles(self) -> int:
+        """Least cycles of MATRIX."""
+        return sum(layer.matrix_cycles for layer in self.layers)
+
+    @property
+    def vector_cycles(self) -> int:
+        """Least cycles of VECTOR."""
+        return sum(layer.vector_cycles for layer in self.layers)
+
+    @property
+    def dram_bytes(self) -> int:
+        """Compulsory bytes."""
+        return sum(layer.read_bytes + layer.write_bytes for layer in self.layers)
+
+    @property
+    def dram_bytes_unmerged(self) -> int:
+        """Bytes without any map kept on the chip."""
+        return sum(layer.unmerged_read_bytes + layer.unmerged_write_bytes for layer in self.layers)
+
+    @property
+    def dram_cycles(self) -> int:
+        """Least cycles for the compulsory bytes."""
+        read, write = sum(x.read_bytes for x in self.layers), sum(x.write_bytes for x in self.layers)
+        return self.limits.dram_cycles(read, write)
+
+    @property
+    def cycles(self) -> int:
+        """The bound."""
+        return max(self.matrix_cycles, self.vector_cycles, self.dram_cycles)
+
+    @property
+    def limited_by(self) -> LimitedBy:
+        """Which of the three it is; the first of equals."""
+        found: dict[LimitedBy, int] = {
+            "MATRIX": self.matrix_cycles,
+            "VECTOR": self.vector_cycles,
+            "DRAM": self.dram_cycles,
+        }
+        return max(found, key=lambda name: found[name])
+
+    @property
+    def fps(self) -> float:
+        """Runs a second at the clock of the limits."""
+        return self.limits.mhz * 1e6 / self.cycles
+
+
+def bound(graph: Graph, limits: Limits) -> NetworkBound:
+    """The bound of a region, layer by layer in the order of its nodes."""
+    return NetworkBound(graph.name, limits, tuple(_layers(graph, limits)))
+
+
+def _layers(graph: Graph, limits: Limits) -> Iterator[LayerBound]:
+    inputs = {t.name for t in graph.inputs}
+    behind = _behind_layouts(graph)
+    outputs = {name for t in graph.outputs for name in behind.get(t.name, {t.name})}
+    uses = Counter(t.name for node in graph.nodes for t in node.inputs)
+    uses.update(t.name for t in graph.outputs)
+    makers = {node.output.name: node for node in graph.nodes}
+    shapes = {t.name: t for node in graph.nodes for t in (*node.inputs, node.output)}
+    fetched: set[str] = set()
+    for node in graph.nodes:
+        if isinstance(node.operator, ops.Layout):
+            continue
+        sources = [name for t in node.inputs for name in sorted(behind.get(t.name, {t.name}))]
+        packed = any(name in inputs for name in sources)
+        new = {name for name in sources if name in inputs} - fetched
+        fetched |= new
+        constants = _constant_bytes(node, limits)
+        read = constants + sum(_bytes(shapes[name], limits) for name in new)
+        write = _bytes(node.output, limits) if node.output.name in outputs else 0
+        rides = _rides(node, makers, uses)
+        moved = 0 if rides else sum(_bytes(t, limits) for t in node.inputs)
+        yield LayerBound(
+            name=node.name,
+            kind=node.operator.kind,
+            macs=_macs(node),
+            matrix_cycles=matrix_cycles(node, limits, packed),
+            vector_cycles=0 if rides else vector_cycles(node, limits),
+            read_bytes=read,
+            write_bytes=write,
+            unmerged_read_bytes=constants + moved,
+            unmerged_write_bytes=0 if rides else _bytes(node.output, limits),
+            dram_cycles=limits.dram_cycles(read, write),
+        )
+
+
+def _behind_layouts(graph: Graph) -> dict[str, set[str]]:
+    """For each result of layouts the tensors whose elements it holds."""
+    behind: dict[str, set[str]] = {}
+    for node in graph.nodes:
+        if isinstance(node.operator, ops.Layout):
+            behind[node.output.name] = {s for t in node.inputs for s in behind.get(t.name, {t.name})}
+    return behind
+
+
+def _rides(node: Node, makers: Mapping[str, Node], uses: Counter[str]) -> bool:
+    """Whether a table is looked up by the layer before."""
+    if not isinstance(node.operator, ops.Table):
+        return False
+    maker = makers.get(node.inputs[0].name)
+    held = maker is not None and not isinstance(maker.operator, ops.Layout | ops.Table)
+    return held and uses[node.inputs[0].name] == 1
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _bytes(tensor: Tensor, limits: Limits) -> int:
+    return _ceil(math.prod(tensor.shape) * limits.inp_bits, 8)
+
+
+def _size(tensor: Tensor) -> tuple[int, int, int]:
+    """Channels, rows and columns."""
+    _, channels, *size = tensor.shape
+    return (channels, size[0], size[1]) if size else (channels, 1, 1)
+
+
+def is_depthwise(operator: ops.Operator) -> bool:
+    """Whether a convolution goes to VECTOR: one input channel for each output channel."""
+    if not isinstance(operator, ops.Conv2d):
+        return False
+    outputs, inputs = operator.weight.shape[:2]
+    return bool(inputs == 1 and operator.groups == outputs and outputs > 1)
+
+
+def _macs(node: Node) -> int:
+    op = node.operator
+    if isinstance(op, ops.Dense):
+        return op.weight.size
+    if isinstance(op, ops.Conv2d):
+        _, rows, columns = _size(node.output)
+        return op.weight.size * rows * columns
+    if isinstance(op, ops.ConvTranspose2d):
+        _, rows, columns = _size(node.inputs[0])
+        return op.weight.size * rows * columns
+    return 0
+
+
+def matrix_cycles(node: Node, limits: Limits, packed: bool) -> int:
+    """Steps of MATRIX; `packed` where the layer may have kernel columns packed into channels."""
+    op = node.operator
+    if isinstance(op, ops.Dense):
+        outputs, inputs = op.weight.shape
+        return _ceil(outputs, limits.block_out) * _ceil(inputs, limits.block_in)
+    if not isinstance(op, ops.Conv2d | ops.ConvTranspose2d) or is_depthwise(op):
+        return 0
+    if isinstance(op, ops.Conv2d):
+        outputs, group_inputs, rows, columns = op.weight.shape
+        _, height, width = _size(node.output)
+    else:  # each input pixel meets each tap once
+        group_inputs = op.weight.shape[0] // op.groups
+        outputs, rows, columns = op.weight.shape[1] * op.groups, *op.weight.shape[2:]
+        _, height, width = _size(node.inputs[0])
+    blocks = _blocks(outputs, group_inputs, op.groups, limits)
+    steps = blocks * rows * columns
+    if packed and op.groups == 1:
+        wide = _ceil(outputs, limits.block_out) * _ceil(group_inputs * columns, limits.block_in) * rows
+        steps = min(steps, wide)
+    return int(steps * height * width)
+
+
+def _blocks(outputs: int, group_inputs: int, groups: int, limits: Limits) -> int:
+    """Pairs of an output and an input block: groups one by one, or as many as a block of outputs holds together."""
+    group_outputs = outputs // groups
+    split = groups * _ceil(group_outputs, limits.block_out) * _ceil(group_inputs, limits.block_in)
+    met = min(groups, _ceil(limits.block_out, group_outputs))
+    joined = _ceil(outputs, limits.block_out) * _ceil(met * group_inputs, limits.block_in)
+    return min(split, joined)
+
+
+def vector_cycles(node: Node, limits: Limits) -> int:
+    """Reads of VECTOR, `vector_lanes` lanes a cycle."""
+    channels, height, width = _size(node.output)
+    half_words = _ceil(channels, limits.block_in)
+    return _ceil(half_words * _reads(node, height, width, limits) * limits.block_in, limits.vector_lanes)
+
+
+def _reads(node: Node, height: int, width: int, limits: Limits) -> int:
+    """Reads for a half word of channels of the whole map."""
+    op = node.operator
+    pixels = height * width
+    if isinstance(op, ops.Add | ops.Multiply):
+        second = _size(node.inputs[1])
+        return pixels + second[1] * second[2]
+    if isinstance(op, ops.MaxPool2d):
+        return _window_reads(node, op.kernel, op.strides, op.padding, op.dilation, limits)
+    if isinstance(op, ops.SumPool2d):
+        return _window_reads(node, op.kernel, op.strides, op.padding, (1, 1), limits)
+    if isinstance(op, ops.Conv2d) and is_depthwise(op):
+        kernel = (op.weight.shape[2], op.weight.shape[3])
+        return _window_reads(node, kernel, op.strides, op.padding, op.dilation, limits)
+    return pixels
+
+
+def _window_reads(
+    node: Node, kernel: ops.Pair, strides: ops.Pair, padding: ops.Pads, dilation: ops.Pair, limits: Limits
+) -> int:
+    """Rows inside the map times columns read for each, as VECTOR reads running windows."""
+    _, in_height, in_width = _size(node.inputs[0])
+    _, height, width = _size(node.output)
+
+    def taps(axis: int, count: int, before: int, size: int) -> list[list[int]]:
+        starts = [i * strides[axis] - before for i in range(count)]
+        places = [[s + k * dilation[axis] for k in range(kernel[axis])] for s in starts]
+        return [[p for p in window if 0 <= p < size] for window in places]
+
+    rows = sum(len(window) for window in taps(0, height, padding[0], in_height))
+    columns = taps(1, width, padding[1], in_width)
+    if dilation[1] > 1 and kernel[1] > 1:
+        return rows * sum(len(window) for window in columns)
+    windows = min(width, _ceil(kernel[1], strides[1]))
+    return rows * len({p for window in columns for p in window}) * _ceil(windows, limits.window_reuse)
+
+
+def _constant_bytes(node: Node, limits: Limits) -> int:
+    """Weights, and a record of parameters for each channel that has its own."""
+    op = node.operator
+    weights = 0
+    if isinstance(op, ops.Conv2d | ops.ConvTranspose2d | ops.Dense):
+        weights = _ceil(op.weight.size * limits.wgt_bits, 8)
+    if isinstance(op, ops.Table):
+        return op.table.size
+    rescale = getattr(op, "rescale", None)
+    if not isinstance(rescale, ops.Rescale):
+        return weights
+    sets = 2 if rescale.m_neg is not None or isinstance(op, ops.Add) else 1
+    return weights + RECORD_BYTES * sets * max(rescale.m.size, rescale.b.size, limits.block_in)

@@ -1,0 +1,416 @@
+#include "tilewright/timing.h"
+
+#include <deque>
+#include <string>
+
+#include "encoding.h"
+#include "isa.h"
+#include "timing_dma.h"
+#include "timing_matrix.h"
+#include "timing_vector.h"
+
+namespace tilewright {
+namespace {
+
+enum UnitNumber : int { kLoad, kMatrix, kVector, kStore };
+constexpr int kUnits = 4;
+
+struct Queued {
+  std::int64_t index;
+  std::uint32_t wait;
+};
+struct Retiring {
+  std::int64_t time, index;
+};
+
+class TimingMachine {
+ public:
+  TimingMachine(const TimingConfig& config, const std::uint8_t* stream, std::size_t size, Timing* timing)
+      : c_(config),
+        stream_(stream),
+        count_(static_cast<std::int64_t>(size / isa::kInstructionBytes)),
+        out_(*timing),
+        banks_(config),
+        matrix_(config, banks_),
+        vector_(config, banks_),
+        load_(config, banks_),
+        store_(config, banks_),
+        dram_(config) {
+    // Results that a leap passes over are not noted; a LOAD that starts behind it writes when they are long
+    // written.
+    leaps_ = c_.dram_latency_cycles + c_.start_cycles > c_.vector_depth + 4;
+  }
+
+  // Returns false where `limit` cycles pass before FINISH.
+  bool Run(std::int64_t limit, bool leap) {
+    std::int64_t now = 0;
+    int pause = 0,
+        longest = 0;  // where no leap was possible, the next cycles are stepped without looking for one
+    while (!finished_) {
+      if (now >= limit) return false;
+      Step(now++);
+      if (!leap || !leaps_ || finished_ || --pause >= 0) continue;
+      const std::int64_t cycles = std::min(Look(now), limit - now);
+      longest = cycles > 0 ? 0 : std::min(2 * longest + 1, 7);
+      pause = longest;
+      if (cycles > 0) Skip(now, cycles);
+      now += cycles;
+    }
+    out_.cycles = now;
+    return true;
+  }
+
+ private:
+  const std::uint8_t* At(std::int64_t index) const { return stream_ + index * isa::kInstructionBytes; }
+  static int UnitOf(const std::uint8_t* bytes) {
+    switch (static_cast<isa::Opcode>(isa::GetOpcode(bytes))) {
+      case isa::Opcode::kLoad: return kLoad;
+      case isa::Opcode::kMatrix: return kMatrix;
+      case isa::Opcode::kVector: return kVector;
+      case isa::Opcode::kStore: return kStore;
+      default: return -1;
+    }
+  }
+  static std::uint32_t Give(const std::uint8_t* bytes) {
+    return static_cast<std::uint32_t>(
+        isa::GetBits(bytes, isa::kLoadFields[1].offset, isa::kLoadFields[1].width));
+  }
+  static std::uint32_t Wait(const std::uint8_t* bytes) {
+    return static_cast<std::uint32_t>(
+        isa::GetBits(bytes, isa::kLoadFields[0].offset, isa::kLoadFields[0].width));
+  }
+
+  // The unit whose token the unit's next instruction lacks, or -1.
+  int Lacks(int unit) const {
+    const std::uint32_t wait = queues_[unit].front().wait;
+    for (int from = 0; from < kUnits; ++from)
+      if (wait >> from & 1 && tokens_[from][unit] == 0) return from;
+    return -1;
+  }
+  bool Accepts(int unit, std::int64_t now) const {
+    switch (unit) {
+      case kLoad: return load_.Accepts();
+      case kMatrix: return !matrix_.active();
+      case kVector: return vector_.Starts(next_vector_, now);
+      default: return store_.Accepts();
+    }
+  }
+  // What a unit without work does.
+  Activity Idle(int unit) const {
+    if (queues_[unit].empty()) return Activity::kEmpty;
+    const int from = Lacks(unit);
+    return from < 0 ? Activity::kStart : static_cast<Activity>(static_cast<int>(Activity::kTokenLoad) + from);
+  }
+  void Count(int unit, Activity activity, std::int64_t cycles) {
+    out_.activity[static_cast<std::size_t>(unit)][static_cast<std::size_t>(activity)] += cycles;
+  }
+
+  void Start(std::int64_t now) {
+    for (int unit = 0; unit < kUnits; ++unit) {
+      auto& queue = queues_[unit];
+      if (queue.empty() || !Accepts(unit, now) || Lacks(unit) >= 0) continue;
+      const Queued next = queue.front();
+      queue.pop_front();
+      for (int from = 0; from < kUnits; ++from)
+        tokens_[from][unit] -= static_cast<int>(next.wait >> from & 1);
+      out_.instructions[static_cast<std::size_t>(next.index)].start = now;
+      const std::uint8_t* bytes = At(next.index);
+      switch (unit) {
+        case kLoad: load_.Start(isa::DecodeLoad(bytes), next.index, now); break;
+        case kMatrix: matrix_.Start(isa::DecodeMatrix(bytes), now); break;
+        case kVector:
+          vector_.Start(next_vector_, now);
+          if (!queue.empty()) next_vector_ = isa::DecodeVector(At(queue.front().index));
+          break;
+        default: store_.Start(isa::DecodeStore(bytes), next.index, now);
+      }
+      running_[unit] = next.index;
+    }
+  }
+
+  void Retire(int unit, std::int64_t index, std::int64_t now) {
+    out_.instructions[static_cast<std::size_t>(index)].end = now;
+    const std::uint32_t give = Give(At(index));
+    for (int to = 0; to < kUnits; ++to) tokens_[unit][to] += static_cast<int>(give >> to & 1);
+  }
+
+  bool Idle() const {
+    for (const auto& queue : queues_)
+      if (!queue.empty()) return false;
+    return !load_.active() && !matrix_.active() && !vector_.active() && !store_.active() &&
+           retiring_[kMatrix].empty() && retiring_[kVector].empty();
+  }
+  bool CanDispatch() const {
+    if (received_ / isa::kInstructionBytes <= dispatched_) return false;
+    const int unit = UnitOf(At(dispatched_));
+    return unit < 0 ? Idle() : queues_[unit].size() < static_cast<std::size_t>(c_.queue_depth);
+  }
+  void Dispatch(std::int64_t now) {
+    if (!CanDispatch()) return;
+    const std::uint8_t* bytes = At(dispatched_);
+    InstructionTime& time = out_.instructions[static_cast<std::size_t>(dispatched_)];
+    time.dispatched = now;
+    const int unit = UnitOf(bytes);
+    if (unit < 0) {
+      time.start = time.end = now;
+      finished_ = true;
+    } else {
+      if (unit == kVector && queues_[unit].empty()) next_vector_ = isa::DecodeVector(bytes);
+      queues_[unit].push_back({dispatched_, Wait(bytes)});
+    }
+    ++dispatched_;
+  }
+
+  std::int64_t FetchCount() const {
+    return std::min<std::int64_t>(c_.dram_burst_bytes / isa::kInstructionBytes, count_ - requested_);
+  }
+  bool FetchWants() const {
+    return requested_ < count_ && requested_ - dispatched_ + FetchCount() <= c_.fetch_instructions;
+  }
+  void Request(std::int64_t now) {
+    if (dram_.CanRead()) {
+      if (FetchWants()) {
+        Burst burst;
+        burst.bytes = FetchCount() * isa::kInstructionBytes;
+        burst.beats = (burst.bytes + c_.dram_read_bytes_per_cycle - 1) / c_.dram_read_bytes_per_cycle;
+        requested_ += FetchCount();
+        out_.fetch_bytes += burst.bytes;
+        dram_.Read(Reader::kFetch, burst, now);
+      } else if (load_.Wants(now)) {
+        const Burst burst = load_.Request(now);
+        out_.dram_read_bytes += burst.bytes;
+        dram_.Read(Reader::kLoad, burst, now);
+      }
+    }
+    if (store_.Wants() && dram_.CanWrite()) {
+      const Burst burst = store_.Request();
+      out_.dram_write_bytes += burst.bytes;
+      dram_.Write(burst, now);
+    }
+  }
+
+  // DRAM's cycle; returns what moved.
+  Dram::Moved Move(std::int64_t now) {
+    const Dram::Moved moved = dram_.Step(now, load_.room());
+    received_ += moved.read[static_cast<int>(Reader::kFetch)];
+    load_.Receive(moved.read[static_cast<int>(Reader::kLoad)]);
+    store_.Sent(moved.written);
+    for (int k = 0; k < moved.answered; ++k) store_.Answered();
+    return moved;
+  }
+
+  void Step(std::int64_t now) {
+    Start(now);
+    bool stepped = false, last = false;
+    // A unit without work of its own is judged by what the cycle began with.
+    Activity matrix = Idle(kMatrix), vector = Idle(kVector);
+    const Activity load = load_.active() ? Activity::kDram : Idle(kLoad);
+    const Activity store = store_.active() ? Activity::kDram : Idle(kStore);
+    BankMask reads = 0;
+    if (matrix_.active()) {
+      matrix = matrix_.Step(now, &stepped, &last);
+      if (last) retiring_[kMatrix].push_back({now + c_.matrix_depth, running_[kMatrix]});
+      // What MATRIX reads matters only to others that read.
+      if (stepped && ((vector_.reads() | store_.reads()) != 0)) reads = matrix_.StepBanks();
+    }
+    if (vector_.active()) {
+      BankMask read = 0;
+      vector = vector_.Step(now, reads, &read, &last);
+      reads |= read;
+      if (last) retiring_[kVector].push_back({vector_.written(), running_[kVector]});
+    }
+    bool store_held = false;
+    const bool store_read = store_.Read(now, reads, &store_held);
+    const bool load_held = load_.Drain(vector_.Written(now));
+    Dispatch(now);
+    const Dram::Moved moved = Move(now);
+    Request(now);
+    Count(kMatrix, matrix, 1);
+    Count(kVector, vector, 1);
+    Count(kLoad, moved.load_beat ? Activity::kBusy : load_held ? Activity::kPort : load, 1);
+    Count(kStore, store_read || moved.write_beat ? Activity::kBusy : store_held ? Activity::kPort : store, 1);
+    for (int unit : {kMatrix, kVector}) {
+      auto& queue = retiring_[unit];
+      if (!queue.empty() && queue.front().time <= now) {
+        Retire(unit, queue.front().index, now);
+        queue.pop_front();
+      }
+    }
+    if (const std::int64_t index = load_.Retired(); index >= 0) Retire(kLoad, index, now);
+    if (const std::int64_t index = store_.Retired(); index >= 0) Retire(kStore, index, now);
+  }
+
+  // Cycles from `now` on in which every unit goes on with what it does; 0 where one may not.
+  std::int64_t Look(std::int64_t now) {
+    for (int unit = 0; unit < kUnits; ++unit)
+      if (!queues_[unit].empty() && Accepts(unit, now) && Lacks(unit) < 0) return 0;
+    if (CanDispatch()) return 0;
+    if (dram_.CanRead() && (FetchWants() || load_.Wants(now))) return 0;
+    if (dram_.CanWrite() && store_.Wants()) return 0;
+    std::int64_t cycles = kNever;
+    for (int unit : {kMatrix, kVector})
+      if (!retiring_[unit].empty()) cycles = std::min(cycles, retiring_[unit].front().time - now);
+    if (!queues_[kVector].empty() && !vector_.active()) cycles = std::min(cycles, WaitForTable(now));
+    if (load_.forming() && load_.formed() > now) cycles = std::min(cycles, load_.formed() - now);
+    if (load_.writes_act() && (load_.writes() & (vector_.writes() | vector_.due()))) return 0;
+
+    matrix_look_ = vector_look_ = {kNever, Activity::kBusy};
+    if (matrix_.active()) matrix_look_ = matrix_.Look(now);
+    if (vector_.active()) vector_look_ = vector_.Look(now, (matrix_.reach() & vector_.reads()) != 0);
+    cycles = std::min({cycles, matrix_look_.cycles, vector_look_.cycles});
+
+    store_reads_ = false;
+    if (const std::int64_t at = store_.ReadsAt(now); at > now) {
+      cycles = std::min(cycles, at - now);
+    } else {
+      if (store_.reads() & (matrix_.reach() | vector_.reads())) return 0;
+      store_reads_ = true;
+      cycles = std::min(cycles, store_.Left() - 1);
+    }
+    cycles = std::min(cycles, dram_.Look(now, &dram_reads_, &dram_writes_));
+    if (dram_reads_ && dram_writes_) return 0;
+    if (dram_reads_) {
+      if (dram_.reader() == Reader::kFetch) return 0;
+      cycles = std::min(cycles, load_.room() / c_.dram_read_bytes_per_cycle);
+    }
+    if (load_.Closing() || (!dram_reads_ && load_.Writable())) return 0;
+    if (dram_writes_ && store_.reading() && !store_reads_) return 0;  // the buffer gets room in between
+    return cycles;
+  }
+
+  // A table is loaded when VECTOR's last result is written.
+  std::int64_t WaitForTable(std::int64_t now) const {
+    return next_vector_.table && Lacks(kVector) < 0 ? std::max<std::int64_t>(vector_.written() + 1 - now, 0)
+                                                    : kNever;
+  }
+
+  void Skip(std::int64_t now, std::int64_t cycles) {
+    Count(kMatrix, matrix_.active() ? matrix_look_.activity : Idle(kMatrix), cycles);
+    Count(kVector, vector_.active() ? vector_look_.activity : Idle(kVector), cycles);
+    Count(kLoad, dram_reads_ ? Activity::kBusy : load_.active() ? Activity::kDram : Idle(kLoad), cycles);
+    Count(kStore,
+          store_reads_ || dram_writes_ ? Activity::kBusy
+          : store_.active()            ? Activity::kDram
+                                       : Idle(kStore),
+          cycles);
+    if (matrix_.active()) matrix_.Skip(now, matrix_look_, cycles);
+    vector_.Skip(now, cycles);
+    bool held;
+    for (std::int64_t k = 0; store_reads_ && k < cycles; ++k) store_.Read(now + k, 0, &held);
+    if (!dram_reads_ && !dram_writes_) {
+      dram_.SkipIdle(cycles);
+      return;
+    }
+    for (std::int64_t k = 0; k < cycles; ++k) {
+      load_.Drain(0);
+      Move(now + k);
+    }
+  }
+
+  const TimingConfig& c_;
+  const std::uint8_t* stream_;
+  const std::int64_t count_;
+  Timing& out_;
+  Banks banks_;
+  MatrixTimer matrix_;
+  VectorTimer vector_;
+  LoadTimer load_;
+  StoreTimer store_;
+  Dram dram_;
+  std::deque<Queued> queues_[kUnits];
+  std::deque<Retiring> retiring_[kUnits];
+  isa::Vector next_vector_{};  // at the head of VECTOR's queue
+  int tokens_[kUnits][kUnits] = {};
+  std::int64_t running_[kUnits] = {};
+  std::int64_t requested_ = 0, received_ = 0, dispatched_ = 0;  // of FETCH; received_ in bytes
+  bool finished_ = false, leaps_ = true;
+  Quiet matrix_look_{}, vector_look_{};
+  bool store_reads_ = false, dram_reads_ = false, dram_writes_ = false;
+};
+
+bool Fail(Fault* fault, FaultKind kind, std::int64_t index, const std::string& text) {
+  fault->kind = kind;
+  fault->instruction = index;
+  fault->text = text;
+  return false;
+}
+
+// The k-th give of a pair of units comes before its k-th wait, and none is left: then no stream can deadlock.
+bool CheckTokens(const std::uint8_t* stream, std::int64_t count, Fault* fault) {
+  int tokens[kUnits][kUnits] = {};
+  for (std::int64_t n = 0; n < count; ++n) {
+    const std::uint8_t* bytes = stream + n * isa::kInstructionBytes;
+    const int unit = isa::GetOpcode(bytes) - static_cast<int>(isa::Opcode::kLoad);
+    if (unit >= kUnits) break;
+    for (int other = 0; other < kUnits; ++other) {
+      if (isa::GetBits(bytes, isa::kLoadFields[0].offset + other, 1) && --tokens[other][unit] < 0)
+        return Fail(fault, FaultKind::kToken, n,
+                    std::string("waits for a token from ") + isa::kUnitNames[other] +
+                        ", but none was given before; an earlier " + isa::kUnitNames[other] +
+                        " must give to " + isa::kUnitNames[unit]);
+      if (isa::GetBits(bytes, isa::kLoadFields[1].offset + other, 1)) ++tokens[unit][other];
+    }
+  }
+  for (int from = 0; from < kUnits; ++from)
+    for (int to = 0; to < kUnits; ++to)
+      if (tokens[from][to] != 0)
+        return Fail(fault, FaultKind::kToken, count - 1,
+                    std::string("tokens are left: ") + isa::kUnitNames[from] + "->" + isa::kUnitNames[to] +
+                        " " + std::to_string(tokens[from][to]) + "; each token given must be waited for");
+  return true;
+}
+
+const char* ConfigFault(const TimingConfig& c) {
+  const std::int32_t positive[] = {c.block_in,
+                                   c.block_out,
+                                   c.inp_bits,
+                                   c.wgt_bits,
+                                   c.act_half_words,
+                                   c.vector_lanes,
+                                   c.dram_read_bytes_per_cycle,
+                                   c.dram_write_bytes_per_cycle,
+                                   c.dram_burst_bytes,
+                                   c.dram_outstanding,
+                                   c.dram_latency_cycles,
+                                   c.queue_depth,
+                                   c.tile_cycles,
+                                   c.acc_cycles,
+                                   c.matrix_depth,
+                                   c.vector_depth,
+                                   c.window_reuse,
+                                   c.param_records,
+                                   c.load_instructions,
+                                   c.store_instructions};
+  for (std::int32_t v : positive)
+    if (v <= 0) return "figures of the machine must be positive";
+  if (c.inp_bits > 8 || c.start_cycles < 0 || c.table_cycles < 0)
+    return "figures of the machine are out of range";
+  if (c.act_half_words > 65536 || c.block_in > 256) return "ACT must have at most 65536 half words";
+  const std::int32_t half = c.block_in * c.inp_bits / 8;
+  if (c.dram_bytes_per_cycle < std::max(c.dram_read_bytes_per_cycle, c.dram_write_bytes_per_cycle))
+    return "dram_bytes_per_cycle must be at least that of either way";
+  if (c.dram_burst_bytes < isa::kInstructionBytes ||
+      c.fetch_instructions < c.dram_burst_bytes / isa::kInstructionBytes)
+    return "a burst must hold an instruction, and the fetch buffer a burst";
+  if (half <= 0 || c.dram_burst_bytes % half || c.load_buffer_bytes < half + c.dram_read_bytes_per_cycle ||
+      c.store_buffer_bytes < c.dram_burst_bytes + half)
+    return "the buffers of LOAD and STORE must hold a burst and a half word";
+  return nullptr;
+}
+
+}  // namespace
+
+bool RunTiming(const TimingConfig& config, const std::uint8_t* stream, std::size_t size, std::int64_t limit,
+               bool leap, Timing* timing, Fault* fault) {
+  *timing = Timing{};
+  *fault = Fault{};
+  if (const char* wrong = ConfigFault(config)) return Fail(fault, FaultKind::kArgument, -1, wrong);
+  if (!CheckStream(stream, size, fault)) return false;
+  const std::int64_t count = static_cast<std::int64_t>(size / isa::kInstructionBytes);
+  if (!CheckTokens(stream, count, fault)) return false;
+  timing->instructions.resize(static_cast<std::size_t>(count));
+  if (TimingMachine(config, stream, size, timing).Run(limit, leap)) return true;
+  return Fail(fault, FaultKind::kArgument, -1, "runs for more than " + std::to_string(limit) + " cycles");
+}
+
+}  // namespace tilewright

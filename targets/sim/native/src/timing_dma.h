@@ -1,0 +1,200 @@
+// LOAD, STORE and DRAM in time: bursts, bandwidth, latency, buffers.
+#ifndef TILEWRIGHT_SRC_TIMING_DMA_H_
+#define TILEWRIGHT_SRC_TIMING_DMA_H_
+
+#include <algorithm>
+#include <array>
+#include <deque>
+
+#include "isa.h"
+#include "timing_banks.h"
+
+namespace tilewright {
+
+// A strided copy, as LOAD and STORE have it.
+struct Copy {
+  template <typename I>
+  static Copy Of(const I& i, std::int64_t element) {
+    return {i.dram_offset,      {i.dram_stride0, i.dram_stride1, i.dram_stride2},
+            i.address,          {i.stride0, i.stride1, i.stride2},
+            {i.n0, i.n1, i.n2}, element};
+  }
+  std::int64_t offset;
+  std::int64_t dram[3];
+  std::int64_t address;
+  std::int64_t pad[3];
+  std::int64_t n[3];
+  std::int64_t element;  // bytes
+
+  std::int64_t elements() const { return n[0] * n[1] * n[2]; }
+  std::int64_t last() const {
+    return address + (n[0] - 1) * pad[0] + (n[1] - 1) * pad[1] + (n[2] - 1) * pad[2];
+  }
+  std::int64_t AddressOf(std::int64_t k) const {
+    return address + k / (n[1] * n[2]) * pad[0] + k / n[2] % n[1] * pad[1] + k % n[2] * pad[2];
+  }
+};
+
+struct Burst {
+  std::int64_t bytes = 0, beats = 0;
+  std::int64_t pieces = 0;  // cycles that the former takes for it
+};
+
+// Cuts a copy into bursts: neighbours in DRAM are joined, and a burst ends at a multiple of its largest size.
+class BurstFormer {
+ public:
+  void Start(const Copy& copy, std::int64_t beat, std::int64_t most);
+  bool done() const { return left_ == 0; }
+  Burst Next();
+
+ private:
+  std::int64_t RunAddress() const;
+  Copy copy_{};
+  std::int64_t beat_ = 1, most_ = 1;
+  std::int64_t run_bytes_ = 0;
+  std::array<std::int64_t, 3> runs_{}, run_{};  // counts, and the current run
+  std::int64_t done_ = 0;                       // of its bytes
+  std::int64_t left_ = 0;
+};
+
+enum class Reader : int { kFetch = 0, kLoad = 1 };
+
+// The memory controller: reads in the order requested, writes likewise, the ways sharing a budget of bytes.
+class Dram {
+ public:
+  explicit Dram(const TimingConfig& c) : c_(c), credit_(0) {}
+
+  bool CanRead() const { return reading_.size() < static_cast<std::size_t>(c_.dram_outstanding); }
+  bool CanWrite() const {
+    return writing_.size() + answers_.size() < static_cast<std::size_t>(c_.dram_outstanding);
+  }
+  void Read(Reader who, const Burst& burst, std::int64_t now) {
+    reading_.push_back({who, burst.bytes, burst.beats, now + c_.dram_latency_cycles});
+  }
+  void Write(const Burst& burst, std::int64_t now) {
+    writing_.push_back({Reader::kLoad, burst.bytes, burst.beats, now + 1});
+  }
+
+  // One cycle of data. `room` is what LOAD's buffer has; the results are bytes delivered to each reader,
+  // bytes taken from STORE's buffer, whether LOAD got and STORE sent a beat, and bursts answered.
+  struct Moved {
+    std::int64_t read[2] = {0, 0};
+    std::int64_t written = 0;
+    bool load_beat = false, write_beat = false;
+    int answered = 0;
+  };
+  Moved Step(std::int64_t now, std::int64_t room);
+
+  // Cycles in which neither a burst ends nor an answer comes nor a way starts, if nothing is requested;
+  // `reads` and `writes` say which way moves.
+  std::int64_t Look(std::int64_t now, bool* reads, bool* writes) const;
+  Reader reader() const { return reading_.front().who; }
+  void SkipIdle(std::int64_t cycles);
+
+ private:
+  struct Transfer {
+    Reader who;
+    std::int64_t bytes, beats, ready;
+  };
+  const TimingConfig& c_;
+  std::deque<Transfer> reading_, writing_;
+  std::deque<std::int64_t> answers_;  // times
+  std::int64_t credit_;
+  bool write_next_ = false;  // whose turn it is where the budget serves one way only
+};
+
+class LoadTimer {
+ public:
+  LoadTimer(const TimingConfig& config, const Banks& banks) : c_(config), banks_(banks) {}
+
+  bool Accepts() const {
+    return !forming_ && flight_.size() < static_cast<std::size_t>(c_.load_instructions);
+  }
+  bool active() const { return forming_ || !flight_.empty(); }
+  bool writes_act() const { return act_ > 0; }
+  BankMask writes() const;
+  std::int64_t room() const { return c_.load_buffer_bytes - buffered_; }
+  void Start(const isa::Load& i, std::int64_t index, std::int64_t now);
+
+  // Whether a burst is requested in this cycle, if DRAM takes one.
+  bool Wants(std::int64_t now) const { return forming_ && now >= formed_; }
+  Burst Request(std::int64_t now);
+  // A cycle of the scratchpad side; `taken` are banks that VECTOR writes. Returns whether it was held up by
+  // them.
+  bool Drain(BankMask taken);
+  void Receive(std::int64_t bytes) { buffered_ += bytes; }
+  // The instruction whose last element Drain wrote, or -1; asked for once a cycle.
+  std::int64_t Retired();
+
+  std::int64_t formed() const { return formed_; }
+  bool forming() const { return forming_; }
+  bool Writable() const;  // whether the buffer holds something to write
+  // Whether all that the oldest instruction still writes is in the buffer.
+  bool Closing() const { return !flight_.empty() && flight_.front().bytes <= buffered_; }
+
+ private:
+  struct Flight {
+    std::int64_t index, bytes;  // bytes not yet written
+    bool act;
+    Copy copy;
+    std::int64_t written;  // elements
+    BankMask reach;
+  };
+  const TimingConfig& c_;
+  const Banks& banks_;
+  std::deque<Flight> flight_;
+  BurstFormer former_;
+  Burst burst_;
+  bool forming_ = false;
+  std::int64_t formed_ = 0, buffered_ = 0;
+  int act_ = 0;
+  std::int64_t retired_ = -1;
+};
+
+class StoreTimer {
+ public:
+  StoreTimer(const TimingConfig& config, const Banks& banks) : c_(config), banks_(banks) {}
+
+  bool Accepts() const {
+    return !reading_ && flight_.size() < static_cast<std::size_t>(c_.store_instructions);
+  }
+  bool active() const { return reading_ || !flight_.empty(); }
+  BankMask reads() const { return reading_ ? reach_ : 0; }
+  void Start(const isa::Store& i, std::int64_t index, std::int64_t now);
+
+  // A cycle of the ACT side. Returns whether a half word was read; `held` where its bank was taken.
+  bool Read(std::int64_t now, BankMask taken, bool* held);
+  bool Wants() const { return !whole_.empty(); }
+  Burst Request();
+  void Sent(std::int64_t bytes) { buffered_ -= bytes; }
+  void Answered();
+  std::int64_t Retired();
+  // When Read may next do something, kNever where only DRAM can change that.
+  std::int64_t ReadsAt(std::int64_t now) const;
+  bool reading() const { return reading_; }
+  // Half words up to the end of the burst or of the buffer.
+  std::int64_t Left() const {
+    return std::min(burst_.bytes - taken_, c_.store_buffer_bytes - buffered_) / copy_.element;
+  }
+
+ private:
+  struct Flight {
+    std::int64_t index, bursts;  // not yet answered
+    bool read;                   // wholly
+  };
+  const TimingConfig& c_;
+  const Banks& banks_;
+  bool reading_ = false;
+  Copy copy_{};
+  BankMask reach_ = 0;
+  BurstFormer former_;
+  Burst burst_;
+  std::int64_t ready_ = 0, element_ = 0, taken_ = 0, buffered_ = 0;
+  std::deque<Burst> whole_;  // wholly in the buffer, not yet requested
+  std::deque<Flight> flight_;
+  std::int64_t retired_ = -1;
+};
+
+}  // namespace tilewright
+
+#endif  // TILEWRIGHT_SRC_TIMING_DMA_H_

@@ -1,0 +1,167 @@
+#include "timing_matrix.h"
+
+namespace tilewright {
+namespace {
+
+enum { kOc, kIc, kKy, kKx, kY, kX };
+
+}  // namespace
+
+void MatrixTimer::Start(const isa::Matrix& i, std::int64_t now) {
+  i_ = i;
+  active_ = true;
+  const std::uint32_t n[] = {i.n_oc, i.n_ic, i.n_ky, i.n_kx, i.n_y, i.n_x};
+  const std::uint32_t order[] = {i.order_0, i.order_1, i.order_2, i.order_3, i.order_4, i.order_5};
+  for (int k = 0; k < 6; ++k) {
+    n_[k] = n[k];
+    count_[k] = 0;
+    order_[k] = static_cast<int>(order[k]);
+  }
+  for (outer_ = 6, run_ = 1; outer_ > 0; --outer_) {
+    const int counter = order_[outer_ - 1];
+    if (counter != kY && counter != kX && n_[counter] != 1) break;
+    run_ *= n_[counter];
+  }
+  position_ = 0;
+  held_ = -1;
+  tile_ready_ = now + c_.start_cycles + c_.tile_cycles;
+  Place();
+  const std::int64_t first = std::max(i.offset_y, 0);
+  const std::int64_t bottom = std::min<std::int64_t>(
+      std::int64_t{i.height} - 1,
+      std::int64_t{i.n_y - 1} * i.stride_y + std::int64_t{i.n_ky - 1} * i.dilation_y + i.offset_y);
+  const std::int64_t block = std::int64_t{i.ic_first} + std::int64_t{i.n_oc - 1} * i.ic_stride_o + i.n_ic - 1;
+  std::int64_t lo = i.ring ? 0 : first * i.act_row;
+  std::int64_t hi = (i.ring ? i.ring - 1 : std::max<std::int64_t>(bottom, 0)) * i.act_row;
+  if (i.displaced) {
+    lo = 0;
+    hi += std::int64_t{c_.displacement_max} * i.act_row;
+  }
+  hi += std::int64_t{i.width - 1} * i.act_x + block * i.act_ic;
+  reach_ = banks_.Pairs(i.act_base + lo, i.act_base + hi);
+}
+
+// Tile and vector of the next step.
+void MatrixTimer::Place() {
+  tile_ = i_.wgt_base + std::int64_t{count_[kOc]} * i_.wgt_oc + std::int64_t{count_[kIc]} * i_.wgt_ic +
+          std::int64_t{count_[kKy]} * i_.wgt_ky + std::int64_t{count_[kKx]} * i_.wgt_kx;
+  acc_ = i_.acc_base + std::int64_t{count_[kOc]} * i_.acc_oc + std::int64_t{count_[kY]} * i_.acc_y +
+         std::int64_t{count_[kX]} * i_.acc_x;
+}
+
+// When the next step may be made, as far as the steps before it say.
+std::int64_t MatrixTimer::Earliest(Activity* why) const {
+  std::int64_t time = 0;
+  *why = Activity::kBusy;
+  if (tile_ != held_) {
+    time = tile_ready_;
+    *why = held_ < 0 ? Activity::kStart : Activity::kTile;
+  }
+  const bool fresh = i_.fresh && count_[kIc] == 0 && count_[kKy] == 0 && count_[kKx] == 0;
+  if (fresh || acc_ == issued_[0].address) return time;
+  for (int k = 1; k < 3; ++k)
+    if (issued_[k].address == acc_ && issued_[k].time + c_.acc_cycles > time) {
+      time = issued_[k].time + c_.acc_cycles;
+      *why = Activity::kAcc;
+    }
+  return time;
+}
+
+void MatrixTimer::Advance() {
+  if (++position_ == run_) position_ = 0;
+  for (int k = 5; k >= 0; --k) {
+    const int counter = order_[k];
+    if (++count_[counter] < n_[counter]) break;
+    count_[counter] = 0;
+    if (k == 0) active_ = false;
+  }
+  Place();
+}
+
+// Makes the next step.
+void MatrixTimer::Note(std::int64_t now) {
+  issued_[2] = issued_[1];
+  issued_[1] = issued_[0];
+  issued_[0] = {now, acc_};
+  std::copy(count_, count_ + 6, read_);
+  Advance();
+}
+
+Activity MatrixTimer::Step(std::int64_t now, bool* stepped, bool* last) {
+  *stepped = *last = false;
+  step_banks_wanted_ = false;
+  Activity why;
+  if (now < Earliest(&why)) return why;
+  if (tile_ != held_) {
+    held_ = tile_;
+    tile_ready_ = now + c_.tile_cycles;
+  }
+  Note(now);
+  *stepped = step_banks_wanted_ = true;
+  *last = !active_;
+  return Activity::kBusy;
+}
+
+BankMask MatrixTimer::Reads() const {
+  const std::int64_t block =
+      std::int64_t{i_.ic_first} + std::int64_t{read_[kOc]} * i_.ic_stride_o + read_[kIc];
+  const std::int64_t py =
+      std::int64_t{read_[kY]} * i_.stride_y + std::int64_t{read_[kKy]} * i_.dilation_y + i_.offset_y;
+  const std::int64_t px =
+      std::int64_t{read_[kX]} * i_.stride_x + std::int64_t{read_[kKx]} * i_.dilation_x + i_.offset_x;
+  if (py < 0 || py >= std::int64_t{i_.height} || px < 0 || px >= std::int64_t{i_.width}) return 0;
+  auto row = [&](std::int64_t y) { return i_.ring ? (y % i_.ring + i_.ring) % i_.ring : y; };
+  const std::int64_t base = i_.act_base + block * i_.act_ic;
+  if (!i_.displaced) return banks_.One(base + row(py) * i_.act_row + px * i_.act_x);
+  BankMask mask = 0;
+  for (std::int64_t dy = c_.displacement_min; dy <= c_.displacement_max; ++dy) {
+    const std::int64_t at = base + row(py + dy) * i_.act_row;
+    mask |=
+        banks_.Pairs(at + (px + c_.displacement_min) * i_.act_x, at + (px + c_.displacement_max) * i_.act_x);
+  }
+  return mask;
+}
+
+Quiet MatrixTimer::Look(std::int64_t now) const {
+  Activity why;
+  const std::int64_t time = Earliest(&why);
+  if (time > now) return {time - now, why};
+  // Within a run neither the tile nor a vector repeats; its first three steps may meet vectors of the run
+  // before.
+  if (tile_ != held_ || position_ == 0) return {0, Activity::kBusy};
+  return {position_ >= 3 || Clear() ? run_ - 1 - position_ : 0, Activity::kBusy};
+}
+
+// Whether the steps of this run behind the next one meet no vector of the steps made before.
+bool MatrixTimer::Clear() const {
+  std::uint32_t count[6];
+  std::copy(count_, count_ + 6, count);
+  for (std::int64_t ahead = 1; ahead < 3 && position_ + ahead < run_; ++ahead) {
+    for (int k = 5; k >= outer_; --k) {
+      if (++count[order_[k]] < n_[order_[k]]) break;
+      count[order_[k]] = 0;
+    }
+    const std::int64_t acc = acc_ + (std::int64_t{count[kY]} - count_[kY]) * i_.acc_y +
+                             (std::int64_t{count[kX]} - count_[kX]) * i_.acc_x;
+    if (acc == issued_[0].address || acc == issued_[1].address) return false;
+  }
+  return true;
+}
+
+void MatrixTimer::Skip(std::int64_t now, const Quiet& what, std::int64_t cycles) {
+  if (what.activity != Activity::kBusy) return;
+  if (cycles > 3) {  // the last three are noted one by one
+    position_ += cycles - 3;
+    std::int64_t rest = position_;
+    for (int k = 5; k >= outer_; --k) {
+      count_[order_[k]] = static_cast<std::uint32_t>(rest % n_[order_[k]]);
+      rest /= n_[order_[k]];
+    }
+    Place();
+    now += cycles - 3;
+    cycles = 3;
+  }
+  for (std::int64_t k = 0; k < cycles; ++k) Note(now + k);
+}
+
+}  // namespace tilewright

@@ -1,0 +1,53 @@
+// MATRIX in time: a step a cycle, but for tile changes and ACC's read-modify-write.
+#ifndef TILEWRIGHT_SRC_TIMING_MATRIX_H_
+#define TILEWRIGHT_SRC_TIMING_MATRIX_H_
+
+#include "isa.h"
+#include "timing_banks.h"
+
+namespace tilewright {
+
+class MatrixTimer {
+ public:
+  MatrixTimer(const TimingConfig& config, const Banks& banks) : c_(config), banks_(banks) {}
+
+  bool active() const { return active_; }
+  BankMask reach() const { return active_ ? reach_ : 0; }  // every bank that the instruction may read
+  void Start(const isa::Matrix& i, std::int64_t now);
+
+  // One cycle. `stepped` says whether a step was made; `last` whether it was the instruction's last.
+  Activity Step(std::int64_t now, bool* stepped, bool* last);
+  // Banks that the step just made has read.
+  BankMask StepBanks() const { return step_banks_wanted_ ? Reads() : 0; }
+  Quiet Look(std::int64_t now) const;
+  void Skip(std::int64_t now, const Quiet& what,
+            std::int64_t cycles);  // at most what Look said, from `now` on
+
+ private:
+  struct Issue {
+    std::int64_t time = -kNever, address = -1;
+  };
+  std::int64_t Earliest(Activity* why) const;
+  bool Clear() const;
+  void Place();
+  void Note(std::int64_t now);
+  void Advance();
+  BankMask Reads() const;
+
+  const TimingConfig& c_;
+  const Banks& banks_;
+  isa::Matrix i_{};
+  bool active_ = false, step_banks_wanted_ = false;
+  BankMask reach_ = 0;
+  std::uint32_t n_[6], count_[6], read_[6];  // counters of the next step, and of the step just made
+  int order_[6];
+  int outer_ = 0;         // order_[outer_ ..] are y and x only (or count to 1): one tile, vectors that differ
+  std::int64_t run_ = 1;  // steps of those
+  std::int64_t position_ = 0;
+  std::int64_t tile_ = 0, held_ = -1, tile_ready_ = 0, acc_ = 0;
+  Issue issued_[3];  // the last steps, the newest first
+};
+
+}  // namespace tilewright
+
+#endif  // TILEWRIGHT_SRC_TIMING_MATRIX_H_

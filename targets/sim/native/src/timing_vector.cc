@@ -1,0 +1,220 @@
+#include "timing_vector.h"
+
+#include <map>
+
+namespace tilewright {
+
+void VectorTimer::Start(const isa::Vector& i, std::int64_t now) {
+  i_ = i;
+  active_ = true;
+  const auto op = static_cast<isa::VectorOp>(i.op);
+  two_ = op == isa::VectorOp::kScaledAdd || op == isa::VectorOp::kMultiply;
+  const bool acc = static_cast<isa::Source>(i.source) == isa::Source::kAcc;
+  // Lanes for two half words work on channels c and c+1 of a pixel where both lie side by side.
+  pairs_ = c_.vector_lanes == 2 * c_.block_in && i.dst_c == 1 &&
+           (acc ? c_.block_out == 2 * c_.block_in : i.src_c == 1) && (!two_ || i.src2_c == 1);
+  narrow_ = std::max(1, c_.block_in / c_.vector_lanes);
+  result_cycles_ = std::max<std::int64_t>(narrow_, 1 + static_cast<std::int64_t>(i.out_planes));
+  MakeColumns();
+  flows_ = narrow_ == 1 && !(two_ && (i.src2_x == 0 || i.kernel_x != 1 || i.kernel_y != 1));
+  const std::int64_t reads = passes_ * (1 + static_cast<std::int64_t>(i.in_planes)) + (two_ ? 1 : 0);
+  for (const Column& c : columns_)
+    if (c.results * result_cycles_ > reads) flows_ = false;
+
+  const std::int64_t channels = i.n_c - 1, rows = i.ring ? i.ring - 1 : i.height - 1;
+  const std::int64_t source =
+      i.src_base + rows * i.src_row + std::int64_t{i.width - 1} * i.src_x + channels * i.src_c;
+  reads_ = acc ? 0 : banks_.Pairs(i.src_base, source + (i.in_planes ? i.src_plane : 0));
+  if (two_)
+    reads_ |= banks_.Pairs(i.src2_base, i.src2_base + rows * i.src2_row +
+                                            std::int64_t{i.width - 1} * i.src2_x + channels * i.src2_c);
+  const std::int64_t down = i.dst_ring ? i.dst_ring - 1 : std::int64_t{i.dst_y} + i.n_y - 1;
+  writes_ = banks_.Pairs(i.dst_base, i.dst_base + down * i.dst_row + std::int64_t{i.n_x - 1} * i.dst_x +
+                                         channels * i.dst_c + (i.out_planes ? i.dst_plane : 0));
+  c_first_ = 0;
+  size_ = Size(0);
+  params_ready_ = now + c_.start_cycles + LoadCycles(0, size_) + (i.table ? c_.table_cycles : 0);
+  ready_ = params_ready_;
+  waiting_ = Activity::kStart;
+  y_ = 0;
+  result_free_ = std::max(result_free_, now);
+  EnterGroup(ready_);
+  EnterRow();
+}
+
+int VectorTimer::Size(std::uint32_t first) const {
+  const bool even = static_cast<isa::Source>(i_.source) == isa::Source::kAct || first % 2 == 0;
+  return pairs_ && even && first + 1 < i_.n_c ? 2 : 1;
+}
+
+std::int64_t VectorTimer::LoadCycles(std::uint32_t first, int size) const {
+  const std::int64_t sets =
+      i_.negative || static_cast<isa::VectorOp>(i_.op) == isa::VectorOp::kScaledAdd ? 2 : 1;
+  std::int64_t records = 0;
+  if (i_.param_c != 0)
+    records += sets * c_.block_in * size;
+  else if (first == 0)
+    records += sets * c_.block_in;
+  if (static_cast<isa::VectorOp>(i_.op) == isa::VectorOp::kDepthwise) {
+    const std::int64_t taps = std::int64_t{i_.kernel_y} * i_.kernel_x * (c_.block_in / 8);
+    if (i_.depthwise_c != 0)
+      records += taps * size;
+    else if (first == 0)
+      records += taps;
+  }
+  return (records + c_.param_records - 1) / c_.param_records;
+}
+
+// Source columns in the order read. With running windows each is read once (for every `window_reuse` windows
+// that it belongs to), without, once for each tap.
+void VectorTimer::MakeColumns() {
+  columns_.clear();
+  const std::int64_t stride = i_.stride_x, taps = i_.kernel_x, width = i_.width, n = i_.n_x;
+  auto inside = [&](std::int64_t x) { return x >= 0 && x < width; };
+  passes_ = 1;
+  if (i_.dilation_x > 1 && taps > 1) {
+    for (std::int64_t x = 0; x < n; ++x) {
+      const std::size_t first = columns_.size();
+      for (std::int64_t k = 0; k < taps; ++k) {
+        const std::int64_t px = x * stride + k * i_.dilation_x + i_.offset_x;
+        if (inside(px)) columns_.push_back({px, x, 0});
+      }
+      if (columns_.size() == first) columns_.push_back({-1, x, 0});
+      columns_.back().results = 1;
+    }
+    return;
+  }
+  std::map<std::int64_t, Column> found;
+  for (std::int64_t x = 0; x < n; ++x) {
+    const std::int64_t first = x * stride + i_.offset_x;
+    const std::int64_t lo = std::max<std::int64_t>(first, 0), hi = std::min(first + taps - 1, width - 1);
+    for (std::int64_t px = lo; px <= hi; ++px) found.insert({px, {px, x, 0}});
+    const std::int64_t end = hi >= lo ? hi : -1;
+    auto& last = found.insert({end, {end, x, 0}}).first->second;
+    if (last.results++ == 0) last.result = x;
+  }
+  for (const auto& [x, column] : found) columns_.push_back(column);
+  const std::int64_t windows = std::min(n, (taps + stride - 1) / stride);
+  passes_ = (windows + c_.window_reuse - 1) / c_.window_reuse;
+}
+
+// The group's parameters are in use from `now`; the next group's are loaded behind them.
+void VectorTimer::EnterGroup(std::int64_t now) {
+  const std::uint32_t next = c_first_ + static_cast<std::uint32_t>(size_);
+  if (next < i_.n_c) params_ready_ = std::max(params_ready_, now) + LoadCycles(next, Size(next));
+}
+
+void VectorTimer::EnterRow() {
+  rows_.clear();
+  for (std::int64_t k = 0; k < std::int64_t{i_.kernel_y}; ++k) {
+    const std::int64_t py = std::int64_t{y_} * i_.stride_y + k * i_.dilation_y + i_.offset_y;
+    if (py >= 0 && py < std::int64_t{i_.height}) rows_.push_back(py);
+  }
+  if (rows_.empty()) rows_.push_back(-1);
+  column_ = 0;
+  read_ = 0;
+}
+
+bool VectorTimer::second(std::size_t column) const {
+  return two_ && columns_[column].results > 0 && (columns_[column].result == 0 || i_.src2_x != 0);
+}
+
+std::int64_t VectorTimer::ReadsOf(std::size_t column) const {
+  return static_cast<std::int64_t>(rows_.size()) * passes_ * (1 + static_cast<std::int64_t>(i_.in_planes)) +
+         (second(column) ? 1 : 0);
+}
+
+// Banks of the next read: within a column rows, then passes, then planes; the second operand last.
+BankMask VectorTimer::Address() const {
+  const std::int64_t x = columns_[column_].x;
+  const bool is_second = second(column_) && read_ + 1 == ReadsOf(column_);
+  const std::int64_t planes = 1 + static_cast<std::int64_t>(i_.in_planes);
+  const std::int64_t py = is_second ? rows_[0] : rows_[static_cast<std::size_t>(read_ / (passes_ * planes))];
+  if (x < 0 || py < 0) return 0;
+  const std::int64_t row = i_.ring ? py % i_.ring : py;
+  if (is_second)
+    return Halves(i_.src2_base + row * i_.src2_row + x * i_.src2_x + std::int64_t{c_first_} * i_.src2_c);
+  if (static_cast<isa::Source>(i_.source) == isa::Source::kAcc) return 0;
+  return Halves(i_.src_base + row * i_.src_row + x * i_.src_x + std::int64_t{c_first_} * i_.src_c +
+                (read_ % planes) * i_.src_plane);
+}
+
+Activity VectorTimer::Step(std::int64_t now, BankMask taken, BankMask* read, bool* last) {
+  *read = 0;
+  *last = false;
+  if (now < ready_) return waiting_;
+  const Column& column = columns_[column_];
+  const bool completes = column.results > 0 && read_ + 1 == ReadsOf(column_);
+  if (completes && now < result_free_) return Activity::kResult;
+  const BankMask banks = Address();
+  if (banks & taken) return Activity::kPort;
+  *read = banks;
+  ready_ = now + narrow_;
+  waiting_ = Activity::kBusy;
+  if (completes) Finish(now);
+  if (++read_ < ReadsOf(column_)) return Activity::kBusy;
+  read_ = 0;
+  if (++column_ < columns_.size()) return Activity::kBusy;
+  ++y_;
+  if (y_ < i_.n_y) {
+    EnterRow();
+    return Activity::kBusy;
+  }
+  y_ = 0;
+  c_first_ += static_cast<std::uint32_t>(size_);
+  if (c_first_ >= i_.n_c) {
+    active_ = false;
+    *last = true;
+    return Activity::kBusy;
+  }
+  size_ = Size(c_first_);
+  if (params_ready_ > ready_) {
+    ready_ = params_ready_;
+    waiting_ = Activity::kParam;
+  }
+  EnterGroup(ready_);
+  EnterRow();
+  return Activity::kBusy;
+}
+
+// The results that the read of this cycle completes.
+void VectorTimer::Finish(std::int64_t now) {
+  const Column& column = columns_[column_];
+  if (pending_.empty()) pending_reach_ = 0;
+  pending_reach_ |= writes_;
+  const std::int64_t y = std::int64_t{i_.dst_y} + y_;
+  const std::int64_t row = (i_.dst_ring ? y % i_.dst_ring : y) * i_.dst_row;
+  for (std::int64_t k = 0; k < column.results; ++k) {
+    const std::int64_t time = std::max(now, result_free_);
+    result_free_ = time + result_cycles_;
+    const std::int64_t at =
+        i_.dst_base + row + (column.result + k) * i_.dst_x + std::int64_t{c_first_} * i_.dst_c;
+    const std::int64_t due = time + c_.vector_depth;
+    pending_.push_back({due, Halves(at)});
+    if (i_.out_planes) pending_.push_back({due + 1, Halves(at + i_.dst_plane)});
+    written_ = due + result_cycles_ - 1;
+  }
+}
+
+BankMask VectorTimer::Written(std::int64_t now) {
+  while (!pending_.empty() && pending_.front().time < now) pending_.pop_front();
+  return !pending_.empty() && pending_.front().time == now ? pending_.front().banks : 0;
+}
+
+Quiet VectorTimer::Look(std::int64_t now, bool conflicts) const {
+  if (now < ready_) return {ready_ - now, waiting_};
+  if (conflicts || !flows_ || now < result_free_) return {0, Activity::kBusy};
+  // Up to the last read of the row.
+  const std::int64_t each = ReadsOf(column_);
+  const std::int64_t columns = static_cast<std::int64_t>(columns_.size() - column_);
+  return {columns * each - read_ - 1, Activity::kBusy};
+}
+
+void VectorTimer::Skip(std::int64_t now, std::int64_t cycles) {
+  if (!active_ || now < ready_) return;
+  const std::int64_t each = ReadsOf(column_), reads = read_ + cycles;
+  column_ += static_cast<std::size_t>(reads / each);
+  read_ = reads % each;
+}
+
+}  // namespace tilewright
