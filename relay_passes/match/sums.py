@@ -203,7 +203,15 @@ def conv2d_transpose(low: Lowering, e: Epilogue, call: Apply) -> None:
         weight.reshape(groups, -1, per, *weight.shape[2:]).transpose(0, 2, 1, 3, 4).reshape(groups * per, -1)
     )
     unit = operand.quant.scale * (np.tile(w_scale, groups) if w_scale.size > 1 else w_scale)
-    raw_zero = _raw_zero(operand, by_output.sum(1, dtype=np.int64))
+    # The machine does each phase of the stride by itself, with the taps that fall on it. B must fit for any of them, so
+    # it is chosen for the sum of weights that takes it furthest from zero.
+    out = low.cone.quant
+    most = np.abs(by_output).sum(1, dtype=np.int64)
+    real_b = (
+        np.broadcast_to(e.offset, groups * per) + (out.zero_point + storage_offset(out.dtype)) * out.scale
+    )
+    upward = (real_b >= 0) == (np.broadcast_to(e.gain, groups * per) >= 0)
+    raw_zero = _raw_zero(operand, np.where(upward, -most, most))
     r = rescale(low, e, unit, raw_zero, groups * per, (-1, 1, 1), largest_sum(by_output, _VALUE_MAX))
     operator = ConvTranspose2d(
         weight.astype(np.int16, copy=False),

@@ -126,7 +126,10 @@ class Builder:
         _, channels, height, width = x.shape
         w = self.rng.integers(-127, 128, (channels, outputs // groups, *kernel)).astype(np.int8)
         zero = int(self.rng.integers(0, 256)) - ops.storage_offset(x.dtype)
-        r = self.rescale(1 / (3000 * kernel[0] * kernel[1]), outputs, x.dtype)
+        # Each phase of the stride has its own sum of weights; minus the sum of all magnitudes gives the largest B.
+        most = -127 * (channels // groups) * kernel[0] * kernel[1]
+        ratio, zero_in = 1 / (3000 * kernel[0] * kernel[1]), zero + ops.storage_offset(x.dtype)
+        r = self.rescale(ratio, outputs, x.dtype, sums=most, zero_in=zero_in)
         oh = (
             (height - 1) * strides[0]
             + (kernel[0] - 1) * dilation[0]

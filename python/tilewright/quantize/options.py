@@ -48,7 +48,7 @@ class QuantizeOptions:
     share_ratio: float = 8.0
     share_average: bool = False
     accumulator_bits: int = 32
-    statistics_samples: int = 200
+    statistics_samples: int = 64
 
     def __post_init__(self) -> None:
         if self.bits not in SUPPORTED_BITS:
