@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tilewright.benchmark import __main__ as command
-from tilewright.benchmark import levels
 from tilewright.benchmark.accuracy import JUDGED
 from tilewright.benchmark.networks import NETWORKS, find_data
 from tilewright.targets.sim import fast
 from tilewright.targets.sim.program import DramImage, Program, RunResult
 
 
-def _json(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, object]]:
+def _json(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
     code = command.main(list(arguments))
     return code, json.loads(capsys.readouterr().out)
 
@@ -25,12 +25,15 @@ def test_equality(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert document["elements_that_differ"] == 0
     rows = document["rows"]
-    assert isinstance(rows, list)
-    assert [(row["network"], row["overlay"]) for row in rows] == [("demo", o) for o in NETWORKS["demo"].overlays]
+    assert [(row["network"], row["overlay"]) for row in rows] == [
+        ("demo", o) for o in NETWORKS["demo"].overlays
+    ]
     assert all(row["elements"] == 10 and row["fast_s"] > 0 for row in rows)
 
 
-def test_equality_tells_a_difference(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equality_tells_a_difference(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = fast.run
 
     def wrong(program: Program, dram: DramImage) -> RunResult:
@@ -38,18 +41,19 @@ def test_equality_tells_a_difference(capsys: pytest.CaptureFixture[str], monkeyp
         result.outputs[:] ^= 255
         return result
 
-    monkeypatch.setattr(levels.fast, "run", wrong)
+    monkeypatch.setattr(fast, "run", wrong)
     code, document = _json(capsys, "equality", "demo", "--json")
     assert code == 1
     assert document["elements_that_differ"] == 20
 
 
-def test_equality_of_single_layers(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equality_of_single_layers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tilewright.benchmark.networks.LARGEST_WHOLE", 1)
     code, document = _json(capsys, "equality", "demo", "--json", "--layers")
     assert code == 0
     rows = document["rows"]
-    assert isinstance(rows, list)
     names = [row["compared"] for row in rows]
     assert len(names) > 2 * 6
     assert all(row["differ"] == 0 for row in rows)
@@ -58,7 +62,7 @@ def test_equality_of_single_layers(capsys: pytest.CaptureFixture[str], monkeypat
 def test_accuracy(capsys: pytest.CaptureFixture[str]) -> None:
     code, document = _json(capsys, "accuracy", "demo", "--json")
     assert code == 0
-    (row,) = document["rows"]  # type: ignore[misc]
+    (row,) = document["rows"]
     assert row["images"] == 400
     assert row["float"] > 99
     assert row["loss"] == pytest.approx(row["float"] - row["simulated"])
@@ -67,7 +71,7 @@ def test_accuracy(capsys: pytest.CaptureFixture[str]) -> None:
 def test_compile(capsys: pytest.CaptureFixture[str]) -> None:
     code, document = _json(capsys, "compile", "demo", "--images", "5", "--json")
     assert code == 0
-    (row,) = document["rows"]  # type: ignore[misc]
+    (row,) = document["rows"]
     assert row["images"] == 5
     assert row["total_s"] > row["load_s"] + row["quantise_s"] + row["compile_s"] > 0
     assert 50 < row["peak_mib"] < 2048
