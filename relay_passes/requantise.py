@@ -40,19 +40,28 @@ def _scaled(ratio: F64, s: I64) -> I64:
 
 
 def requantise(
-    ratio: ArrayLike, bias: ArrayLike, out: Quant, raw_zero: ArrayLike = 0, slope: ArrayLike | None = None
+    ratio: ArrayLike,
+    bias: ArrayLike,
+    out: Quant,
+    raw_zero: ArrayLike = 0,
+    slope: ArrayLike | None = None,
+    spread: ArrayLike = 0,
 ) -> Scaling:
     """Parameters for `y = (acc + bias) * ratio + zero_point`, times `slope` where that is below the zero point.
 
-    Shapes: `ratio`, `bias`, `raw_zero`, `slope` broadcast to (n,). `bias` is real, in units of acc: its fraction goes
-    into b, which has the room. A channel without an effect (m = 0) becomes the constant that it is.
+    Shapes: `ratio`, `bias`, `raw_zero`, `slope`, `spread` broadcast to (n,). `bias` is real, in units of acc: its
+    fraction goes into b, which has the room. `spread` is how far the zero points' part of a sum may lie from
+    `raw_zero`: each phase of a transposed convolution adds up other weights. A channel without an effect (m = 0)
+    becomes the constant that it is.
     """
     ratio = np.asarray(ratio, np.float64)
     bias = np.asarray(bias, np.float64)
     slopes = np.asarray(1.0 if slope is None else slope, np.float64)
-    ratio, bias, raw, slopes = (
+    ratio, bias, raw, slopes, far = (
         a.copy()
-        for a in np.broadcast_arrays(np.atleast_1d(ratio), bias, np.asarray(raw_zero, np.int64), slopes)
+        for a in np.broadcast_arrays(
+            np.atleast_1d(ratio), bias, np.asarray(raw_zero, np.int64), slopes, np.asarray(spread, np.float64)
+        )
     )
     offset = storage_offset(out.dtype)
     zero = out.zero_point + offset
@@ -63,19 +72,18 @@ def requantise(
     s = requantisation(np.where(usable, ratio * steep, 0.0), np.where(usable, whole - raw, 0), zero).s
     limit = float(1 << (B_BITS - 1)) * 0.99
     for _ in range(int(s.max())):
-        room = np.abs((whole - raw).astype(np.float64)) * np.ldexp(np.abs(ratio) * steep, s) + np.ldexp(
-            float(zero), s
-        )
-        over = (room >= limit) & (s > S_MIN) & usable
-        if slope is None or not over.any():
+        room = (np.abs((whole - raw).astype(np.float64)) + far) * np.ldexp(
+            np.abs(ratio) * steep, s
+        ) + np.ldexp(float(zero), s)
+        over = (room >= limit) & (s > S_MIN) & usable & ((far > 0) | (slope is not None))
+        if not over.any():
             break
         s = np.where(over, s - 1, s)
     m, m_neg = _scaled(ratio, s), _scaled(ratio * slopes, s)
     fixed = ~usable | ((m == 0) & (m_neg == 0))
     # requantisation() gives s = 1 and no m where nothing of B fits; our own m would be small there, not wrong.
-    fixed |= np.abs((whole - raw).astype(np.float64) * m + np.ldexp(float(zero), s)) >= float(
-        1 << (B_BITS - 1)
-    )
+    largest = np.abs((whole - raw).astype(np.float64) * m + np.ldexp(float(zero), s)) + far * np.abs(m)
+    fixed |= largest >= float(1 << (B_BITS - 1))
     real = bias * ratio
     real = np.where(real < 0, real * slopes, real) if slope is not None else real
     value = np.clip(np.rint(real) + out.zero_point, -_VALUE_MAX, _VALUE_MAX).astype(np.int64)

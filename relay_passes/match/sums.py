@@ -52,6 +52,7 @@ def rescale(
     count: int,
     shape: Shape,
     sums: I64 | None = None,
+    spread: I64 | int = 0,
 ) -> Rescale:
     """The requantisation of a sum whose unit is worth `unit` (real value of 1, per channel).
 
@@ -61,6 +62,7 @@ def rescale(
         count: channels.
         shape: how the arrays broadcast against the result.
         sums: largest magnitude of the raw sums, per channel; checked with the bias against the accumulator.
+        spread: how far what MATRIX adds may lie from `raw_zero`.
     """
     out = low.cone.quant
     gain, unit = np.broadcast_to(e.gain, count), np.broadcast_to(unit, count)
@@ -78,7 +80,7 @@ def rescale(
         )
     if e.slope is not None and np.any(np.abs(e.slope) >= 64):
         low.reject("the slope of a PReLU must be below 64", f"{np.abs(e.slope).max():g}")
-    scaling = requantise(ratio, bias, out, raw_zero, e.slope)
+    scaling = requantise(ratio, bias, out, raw_zero, e.slope, spread)
     live = scaling.m != 0
     if sums is not None:
         total = np.where(live, sums + np.abs(np.where(live, np.rint(bias), 0)), 0)
@@ -203,16 +205,11 @@ def conv2d_transpose(low: Lowering, e: Epilogue, call: Apply) -> None:
         weight.reshape(groups, -1, per, *weight.shape[2:]).transpose(0, 2, 1, 3, 4).reshape(groups * per, -1)
     )
     unit = operand.quant.scale * (np.tile(w_scale, groups) if w_scale.size > 1 else w_scale)
-    # The machine does each phase of the stride by itself, with the taps that fall on it. B must fit for any of them, so
-    # it is chosen for the sum of weights that takes it furthest from zero.
-    out = low.cone.quant
-    most = np.abs(by_output).sum(1, dtype=np.int64)
-    real_b = (
-        np.broadcast_to(e.offset, groups * per) + (out.zero_point + storage_offset(out.dtype)) * out.scale
-    )
-    upward = (real_b >= 0) == (np.broadcast_to(e.gain, groups * per) >= 0)
-    raw_zero = _raw_zero(operand, np.where(upward, -most, most))
-    r = rescale(low, e, unit, raw_zero, groups * per, (-1, 1, 1), largest_sum(by_output, _VALUE_MAX))
+    raw_zero = _raw_zero(operand, by_output.sum(1, dtype=np.int64))
+    # Every phase adds up taps of its own, so no two of them have the same part of zero points.
+    spread = np.abs(_raw_zero(operand, np.abs(by_output).sum(1, dtype=np.int64)))
+    largest = largest_sum(by_output, _VALUE_MAX)
+    r = rescale(low, e, unit, raw_zero, groups * per, (-1, 1, 1), largest, spread)
     operator = ConvTranspose2d(
         weight.astype(np.int16, copy=False),
         operand.quant.zero_point,

@@ -45,6 +45,7 @@ class Builder:
         zero_in: int = 0,
         dims: int = 3,
         prelu: bool = False,
+        phases: bool = False,
     ) -> ops.Rescale:
         """Parameters chosen as the passes choose them: so that the machine's own B fits."""
         limits = np.iinfo(dtype)
@@ -55,7 +56,7 @@ class Builder:
         limit = int((20 << (limits.bits - 8)) / ratio)
         bias = self.rng.integers(-limit, limit + 1, channels)
         q = requantisation(ratios, bias - zero_in * np.asarray(sums), zero + offset)
-        if prelu:  # the negative side's own B, of the zero point and a small product, must fit as well
+        if prelu or phases:  # B of the negative side, and of every phase, must fit as well
             s = np.minimum(q.s, 38)
             m = q.m >> (q.s - s)
             q = Requant(m, s, (bias - zero_in * np.asarray(sums)) * m + (np.int64(zero + offset) << s))
@@ -126,10 +127,7 @@ class Builder:
         _, channels, height, width = x.shape
         w = self.rng.integers(-127, 128, (channels, outputs // groups, *kernel)).astype(np.int8)
         zero = int(self.rng.integers(0, 256)) - ops.storage_offset(x.dtype)
-        # Each phase of the stride has its own sum of weights; minus the sum of all magnitudes gives the largest B.
-        most = -127 * (channels // groups) * kernel[0] * kernel[1]
-        ratio, zero_in = 1 / (3000 * kernel[0] * kernel[1]), zero + ops.storage_offset(x.dtype)
-        r = self.rescale(ratio, outputs, x.dtype, sums=most, zero_in=zero_in)
+        r = self.rescale(1 / (3000 * kernel[0] * kernel[1]), outputs, x.dtype, phases=True)
         oh = (
             (height - 1) * strides[0]
             + (kernel[0] - 1) * dilation[0]

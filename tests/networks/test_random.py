@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.networks.random_graphs import NetworkPlan, plans, write
+from tests.relay_passes.qdq_graphs import QdqGraph
 
 import tilewright as tw
 from tilewright.benchmark.levels import compare_package
@@ -46,3 +47,17 @@ def test_small_networks(plan: NetworkPlan, target: str) -> None:
 @given(plans(9), OVERLAYS)
 def test_networks(plan: NetworkPlan, target: str) -> None:
     check(plan, target)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_phases_of_a_transposed_convolution_with_other_zero_points(sign: int) -> None:
+    """The weights of a phase all have one sign, and the output's zero point leaves B no room."""
+    graph = QdqGraph((1, 32, 4, 4))
+    x = graph.q(graph.x, 0.05, 255)
+    weights = np.full((32, 8, 2, 2), -127 * sign, np.int8)
+    weights[:, :, 0] = 127 * sign
+    scaled = graph.dq(graph.const(weights, "int8"), 0.01, graph.const(0, "int8"))
+    y = graph.op("ConvTranspose", x, scaled, kernel_shape=[2, 2], strides=[2, 2])
+    model = tw.Model(canonicalise(load_onnx(graph.model(graph.q(y, 0.05 * 0.01 * 2**15.5, 255)))))
+    (found,) = compare_package(compile(model), model, graph.input())
+    assert found.equal

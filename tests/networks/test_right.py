@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.networks.agreement import compare_top1, noise_ratios
+from tests.networks.agreement import compare_top1, noise_ratios, up_to_dequantised
 from tests.networks.choose import networks
 from tests.networks.store import Store
 
 from tilewright.benchmark.networks import NETWORKS
 from tilewright.evaluation import package_feeds
 from tilewright.integer_level import layerwise_compare
+from tilewright.pipeline import compile
 from tilewright.relay_passes.integer.evaluate import evaluate
 from tilewright.relay_passes.integer.ops import Operator
 
@@ -24,15 +25,10 @@ EQUAL_SHARE = 0.999
 LARGE_SET = 500
 SAME_CLASS, MAY_DIFFER = 0.99, 2
 """Share of a large set with the same best class, and images of a smaller one that may differ."""
-TOO_CLOSE = {
-    "mobilenet_v1_0.25": "its best classes lie closer together than what one step in an early layer moves them"
-}
-"""Networks that miss the mark, and why; with 8-bit scores their ties would hide it."""
-SAME_KERNELS = {
-    "light_zfnet512": "ONNX Runtime rounds its convolutions alike with and without optimisation; some 10 of 1.4 million "
-    "elements lie where its float32 sums and exact ones round apart"
-}
-"""Networks whose noise is float32's rounding of ONNX Runtime's sums, which it does not show against itself."""
+UNSTEADY = ("mobilenet_v1_0.25", "mobilenet_v1_0.25_qdq")
+"""Small depthwise nets of 1001 classes, half of them wrong, on which ONNX Runtime differs from itself on more images
+than that: float sums that end beside a half are rounded to one side or the other, and the scores lie so close that one
+step decides. Where they miss the mark, what ONNX Runtime is sure of has to hold it."""
 IMAGES = 4
 MARGIN_DB = 3.0
 RESOLUTION_DB = 6.02 * 8 + 1.76
@@ -60,20 +56,17 @@ def test_classifiers_name_the_same_class(network: str, store: Store) -> None:
     package = store.package(network, NETWORKS[network].overlays[0])
     found = compare_top1(package, store.case(network).evaluation())
     allowed = (1 - SAME_CLASS) * found.images if found.images >= LARGE_SET else MAY_DIFFER
-    differ = found.images - found.same
-    if differ > allowed and network in TOO_CLOSE:
-        pytest.xfail(f"{differ} of {found.images} differ: {TOO_CLOSE[network]}")
-    assert differ <= allowed
+    if network in UNSTEADY and found.differ > allowed:
+        assert found.decided <= allowed
+        pytest.xfail(f"{found.differ} of {found.images} differ, {found.decided} where ONNX Runtime is sure")
+    assert found.differ <= allowed
 
 
 @networks(lambda row: row.kind == "other")
 def test_noise_of_other_nets(network: str, store: Store) -> None:
-    package = store.package(network, NETWORKS[network].overlays[0])
+    package = compile(up_to_dequantised(store.quantised(network)), NETWORKS[network].overlays[0])
     simulated, optimised = noise_ratios(package, store.case(network).evaluation(IMAGES))
-    least = min(optimised, RESOLUTION_DB) - MARGIN_DB
-    if simulated < least and network in SAME_KERNELS:
-        pytest.xfail(f"{simulated:.1f} dB, expected {least:.1f}: {SAME_KERNELS[network]}")
-    assert simulated >= least
+    assert simulated >= min(optimised, RESOLUTION_DB) - MARGIN_DB
 
 
 @pytest.mark.parametrize("change", [1, 2])

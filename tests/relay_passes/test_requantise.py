@@ -74,3 +74,14 @@ def test_fraction_of_bias_is_kept() -> None:
     """0.5 of a unit that is worth 3 steps is a step and a half."""
     r = requantise(3.0, 0.5, Quant(1.0, 0, "uint8"))
     assert int(r.b[0]) / 2 ** int(r.s[0]) == 1.5
+
+
+def test_room_for_the_phases_of_a_transposed_convolution() -> None:
+    """Each phase's B fits 48 bits, wherever within `spread` its zero points' part lies."""
+    raw, spread, top = 1000, 1 << 22, 1 << 47
+    out = Quant(1.0, 255, "uint8")
+    plain, wide = (requantise(2.0**-15.5, 0.0, out, raw, spread=far) for far in (0, spread))
+    for r, fits in ((plain, False), (wide, True)):
+        m, b = int(r.m[0]), int(r.b[0])
+        assert (max(abs(b - m * (raw + far)) for far in (-spread, spread)) < top) is fits
+    assert int(plain.s[0]) > int(wide.s[0])
