@@ -10,7 +10,6 @@ from tilewright.codegen.graph import Graph, Tensor
 from tilewright.codegen.layers import Layer, MatrixLayer
 from tilewright.codegen.lower import lower
 from tilewright.codegen.matrix_tiles import emit_matrix
-from tilewright.codegen.region import CompiledRegion, MapLayout
 from tilewright.codegen.scratchpad import Scratchpads
 from tilewright.codegen.tile import Space, TileProgram
 from tilewright.codegen.tokens import add_tokens
@@ -20,6 +19,7 @@ from tilewright.codegen.vector_tiles import emit_vector
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.codec import encode_stream
 from tilewright.targets.isa.spec import Base, Finish
+from tilewright.targets.region import CompiledRegion, MapLayout
 
 
 def compile_region(graph: Graph, overlay: Overlay) -> CompiledRegion:

@@ -177,8 +177,3 @@ class VectorLayer:
 
 
 Layer = MatrixLayer | VectorLayer
-
-
-def with_table(layer: Layer, table: NDArray[np.uint8]) -> Layer:
-    """The layer with a table applied last."""
-    return replace(layer, table=table)

@@ -20,7 +20,6 @@ from tilewright.codegen.layers import (
     identity,
     machine_parameters,
     stored_table,
-    with_table,
 )
 from tilewright.codegen.layouts import Gather, gathers, place_layout
 from tilewright.codegen.values import (
@@ -106,7 +105,7 @@ class _Lowering:
             if layer.output is written:
                 if layer.table is not None:
                     return False
-                self.layers[i] = with_table(layer, table)
+                self.layers[i] = replace(layer, table=table)
         self.values[node.output.name] = value
         return True
 
@@ -278,10 +277,8 @@ class _Lowering:
         *,
         zero_point: int,
         rescale: ops.Rescale,
-        correction: NDArray[np.int64] | None = None,
     ) -> MatrixLayer:
-        """`correction`: sum of each output's weights, where `weight` does not hold them all."""
-        sums = weight.sum((1, 2, 3), dtype=np.int64) if correction is None else correction
+        sums = weight.sum((1, 2, 3), dtype=np.int64)
         parameters = machine_parameters(rescale, weight.shape[0], zero_point, sums)
         return MatrixLayer(name, source, output, geometry, weight, parameters, zero_point, present)
 

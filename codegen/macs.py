@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tilewright.codegen.region import CompiledRegion
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.codec import decode_stream
 from tilewright.targets.isa.spec import RECORD_BYTES, Base, Load, Matrix, Memory, Vector, VectorOp
+from tilewright.targets.region import CompiledRegion
 
 I64 = NDArray[np.int64]
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilewright.codegen.graph import Graph
-from tilewright.codegen.region import CompiledRegion, MapLayout
 from tilewright.relay_passes.integer import ops
 from tilewright.targets.arithmetic import rne
 from tilewright.targets.config import Overlay
+from tilewright.targets.region import CompiledRegion, MapLayout
 from tilewright.targets.sim.program import DramImage, Program, RunResult
 
 Array = NDArray[np.generic]

@@ -31,8 +31,8 @@ from tilewright.zoo import LIGHT_MODELS
 
 if TYPE_CHECKING:
     from tilewright.codegen.graph import Graph
-    from tilewright.codegen.region import CompiledRegion
     from tilewright.report import NetworkBound
+    from tilewright.targets.region import CompiledRegion
 
 DEMO = Path(__file__).resolve().parents[3] / "tutorials" / "demo" / "digits.onnx"
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
