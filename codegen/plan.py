@@ -33,8 +33,8 @@ class Group(BaseModel):
         strips: into how many parts the columns are cut; 1 where there are several layers.
         lag: stripes by which each layer runs behind those that it reads, so that MATRIX and VECTOR work on
             different stripes; 0 or 1.
-        keep: maps, by the name of the layer (or region input) that they come from, that stay in ACT, whole, for the next
-            group. All others that are needed later go through DRAM.
+        keep: maps, by the name of the layer (or region input) that they come from, that stay in ACT, whole, for the
+            next group. All others that are needed later go through DRAM.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
