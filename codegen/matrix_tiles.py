@@ -1,7 +1,7 @@
 """A stripe of a MATRIX layer -> instructions.
 
-For each chunk of outputs the stripe's rows are cut into pieces whose sums fit one half of ACC; the halves take turns, so
-that VECTOR requantises one piece while MATRIX sums the next.
+For each chunk of outputs the rows of the stripe are cut into pieces whose sums fit one half of ACC; the halves take
+turns, so that VECTOR requantises one piece while MATRIX sums the next.
 """
 
 from __future__ import annotations
@@ -58,10 +58,9 @@ class MatrixEmitter:
 
     def pieces(self, chunk: MatrixChunk, step: Step) -> list[Piece]:
         """Cut a chunk of a step: as many columns, rows, vectors as fit, in parts of about one size."""
-        room = self.overlay.acc_half_vectors
-        columns = _even(step.columns, room)
-        rows = _even(step.stop - step.start, max(1, room // columns))
-        vectors = _even(chunk.count, max(1, room // (rows * columns)))
+        vectors, rows, columns = piece_size(
+            chunk.count, step.stop - step.start, step.columns, self.overlay.acc_half_vectors
+        )
         return [
             Piece(
                 o,
@@ -179,6 +178,19 @@ class MatrixEmitter:
             *writes,
             constants=chunk.records,
         )
+
+
+def piece_size(vectors: int, rows: int, columns: int, room: int) -> tuple[int, int, int]:
+    """Vectors, rows and columns of the largest piece: as many as fit, in parts of about one size."""
+    columns = _even(columns, room)
+    rows = _even(rows, max(1, room // columns))
+    return _even(vectors, max(1, room // (rows * columns))), rows, columns
+
+
+def cut_pieces(vectors: int, rows: int, columns: int, room: int) -> int:
+    """Into how many pieces these are cut."""
+    size = piece_size(vectors, rows, columns, room)
+    return -(-vectors // size[0]) * -(-rows // size[1]) * -(-columns // size[2])
 
 
 def _even(total: int, most: int) -> int:

@@ -1,7 +1,7 @@
 """Weights and parameters come on chip: a LOAD before their first use, WGT and PARAM being kept like caches.
 
-The program says which constants each instruction needs, in order; so what will be needed again, and when, is known. Room
-is made where the least has to be loaded anew (Belady, "A study of replacement algorithms for a virtual-storage
+The program says which constants each instruction needs, in order; so it is known what will be needed again, and when.
+Room is made where the least has to be loaded anew (Belady, "A study of replacement algorithms for a virtual-storage
 computer", 1966), but not where the last instructions still read, so that LOAD can run ahead.
 """
 

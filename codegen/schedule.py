@@ -216,14 +216,14 @@ def faults_of_layer(
             )
         elif group.stripes > 1 and ((flow.reading[i, m].whole and m.height > 1) or not flow.plain(m)):
             faults.add(
-                f"{flow.names[i]} needs all of {flow.name(m)}, which the group makes in {group.stripes} stripes",
+                f"{flow.names[i]} needs all of {flow.name(m)}, made in {group.stripes} stripes",
                 where=where,
                 remedy="use one stripe, or part them",
             )
 
 
 def passing(flow: Flow, plan: RegionPlan) -> set[Map]:
-    """Maps that must be stored in DRAM: outputs, and what a layer reads after it has left ACT, or before it is whole."""
+    """Maps that must be stored in DRAM: outputs, and what is read after it has left ACT, or in parts."""
     number = {name: i for i, name in enumerate(flow.names)}
     group_of = {number[name]: g for g, group in enumerate(plan.groups) for name in group.layers}
     keep = [{flow.maps[name] for name in group.keep} for group in plan.groups]
@@ -298,7 +298,7 @@ class _Group:
         read = any(i in self.layers for i in self.flow.readers.get(m, ()))
         return m in self.keep or self.flow.plain(m) or read
 
-    def make_buffers(self, strip: int) -> None:
+    def make_buffers(self) -> None:
         for m in self.loaded:
             readers = [i for i in self.flow.readers[m] if i in self.layers]
             whole = m in self.keep
@@ -318,9 +318,10 @@ class _Group:
                     lines = m.height if m in self.keep or not self.flow.plain(m) else self.written_lines(i)
                     self.buffers[m] = self.add(m, lines, m.height, m.width, 0, m.blocks, False)
             else:
-                rows, _ = self.flow.layers[i].geometry.count
+                rows, width = self.flow.layers[i].geometry.count
+                columns = strips(width, self.group.strips)[0][1]
                 lines = self.lines_of(rows, (i, 0), [])
-                self.staged[i] = self.add(m, lines, rows, strip, 0, m.blocks, True)
+                self.staged[i] = self.add(m, lines, rows, columns, 0, m.blocks, True)
 
     def add(
         self, m: Map, lines: int, height: int, columns: int, first: int, blocks: int, staged: bool
@@ -400,7 +401,7 @@ class _Group:
     def emit(self) -> None:
         width = self.flow.layers[self.layers[-1]].geometry.count[1]
         cuts = strips(width, self.group.strips)
-        self.make_buffers(cuts[0][1])
+        self.make_buffers()
         self.dram()
         steps = self.group.stripes + max(self.lag.values())
         for x, columns in cuts:

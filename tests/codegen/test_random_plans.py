@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tests.codegen.build import CONCAT, Builder, shuffle
+from tests.codegen.build import CONCAT, Builder
 from tests.codegen.evaluate import evaluate_graph, run_region
 from tests.codegen.plans import random_plan
 
