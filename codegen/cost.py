@@ -33,22 +33,19 @@ class Work:
     Attributes:
         matrix, vector: cycles of its steps and reads, without those for starting instructions.
         own_vector: of `vector`, what is not requantisation of sums, which runs beside MATRIX anyway.
-        weights, records: bytes of its constants; tiles of its weights.
-        rows, row_pieces: result rows, and most rows of a MATRIX piece.
-        chunks: chunks of constants; instructions of MATRIX for a piece of each.
+        tiles, records: tiles of its weights, bytes of its parameters.
+        rows, columns: of its results.
+        chunks: in which its constants come on chip.
     """
 
     matrix: int
     vector: int
     own_vector: int
-    weights: int
-    records: int
     tiles: int
+    records: int
     rows: int
     columns: int
     chunks: int
-    passes: int
-    deep: bool
 
 
 def work_of(
@@ -68,14 +65,11 @@ def work_of(
             max(steps * rows * columns, tiles * RULES.tile_cycles),
             reads * rows * columns * slow * layer.output.planes,
             0,
-            tiles * overlay.tile_bytes,
-            records,
             tiles,
+            records,
             rows,
             columns,
             len(matrix),
-            sum(len(load.passes) for c in matrix for load in c.loads),
-            any(len(c.loads) > 1 for c in matrix),
         )
     source = layer.source
     reads = window_reads(layer.geometry, source.height, source.width)
@@ -84,7 +78,7 @@ def work_of(
     vector = sum(-(-c.count // lanes) for c in chunks if isinstance(c, VectorChunk))
     cycles = vector * max(reads, rows * columns * layer.output.planes) * slow
     areas = len(list(parameter_areas(layer.parameters, layer.geometry.count)))
-    return Work(0, cycles, cycles, 0, records, 0, rows, columns, len(chunks) * areas, 0, False)
+    return Work(0, cycles, cycles, 0, records, rows, columns, len(chunks) * areas)
 
 
 def window_reads(g: Geometry, height: int, width: int) -> int:
@@ -100,6 +94,19 @@ def window_reads(g: Geometry, height: int, width: int) -> int:
     windows = min(g.count[1], -(-g.kernel[1] // g.stride[1]))
     columns = min(high - low, g.count[1] * g.kernel[1])
     return rows * columns * -(-windows // RULES.window_reuse)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Work of several layers, instructions' starts included; `fetch`: bytes of instructions."""
+
+    matrix: int
+    vector: int
+    own: int
+    tiles: int
+    records: int
+    fetch: int
+    chunks: int
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,7 @@ class Coster:
             work_of(layer, p.matrix.get(i) or p.vector[i], p.overlay) for i, layer in enumerate(p.flow.layers)
         ]
         self.started: dict[tuple[int, int], tuple[int, int]] = {}
+        self.summed: dict[tuple[int, int, int], Totals] = {}
 
     def starts(self, i: int, rows: int) -> tuple[int, int]:
         """Instructions of MATRIX and VECTOR for a stripe of so many rows of a layer."""
@@ -148,33 +156,45 @@ class Coster:
                 self.started[key] = 0, w.chunks
         return self.started[key]
 
+    def totals(self, layers: range, stripes: int) -> Totals:
+        """Work of some layers in so many stripes."""
+        key = layers.start, layers.stop, stripes
+        if key not in self.summed:
+            works = [self.works[i] for i in layers]
+            starts = [self.starts(i, -(-self.works[i].rows // stripes)) for i in layers]
+            matrix_starts, vector_starts = sum(m for m, _ in starts), sum(v for _, v in starts)
+            self.summed[key] = Totals(
+                sum(w.matrix for w in works) + stripes * matrix_starts * MATRIX_START,
+                sum(w.vector for w in works) + stripes * vector_starts * VECTOR_START,
+                sum(w.own_vector for w in works),
+                sum(w.tiles for w in works),
+                sum(w.records for w in works),
+                stripes * (matrix_starts + vector_starts + 1) * INSTRUCTION_BYTES,
+                min(w.chunks for w in works),
+            )
+        return self.summed[key]
+
     def group(self, layers: range, stripes: int, lag: int, read_bytes: int, write_bytes: int) -> Cost:
         """A group that loads and stores so many bytes of maps."""
-        works = [self.works[i] for i in layers]
-        starts = [self.starts(i, -(-self.works[i].rows // stripes)) for i in layers]
-        matrix = sum(w.matrix for w in works) + stripes * sum(m for m, _ in starts) * MATRIX_START
-        vector = sum(w.vector for w in works) + stripes * sum(v for _, v in starts) * VECTOR_START
-        own = sum(w.own_vector for w in works)
-        tiles = sum(w.tiles for w in works)
-        over = max(0, tiles - self.overlay.wgt_tiles + 16) if stripes > 1 else 0
-        read = read_bytes + sum(w.weights + w.records for w in works)
-        read += (stripes - 1) * min(over * 2, tiles) * self.overlay.tile_bytes
-        records = sum(w.records for w in works)
-        if records > self.overlay.param_kib * 1024:
-            read += (stripes - 1) * records
-        fetch = stripes * sum(m + v + 1 for m, v in starts) * INSTRUCTION_BYTES
+        t = self.totals(layers, stripes)
+        read = read_bytes + t.tiles * self.overlay.tile_bytes + t.records + t.fetch
+        if stripes > 1:  # what does not stay on chip from stripe to stripe
+            over = max(0, t.tiles - self.overlay.wgt_tiles + 16)
+            read += (stripes - 1) * min(over * 2, t.tiles) * self.overlay.tile_bytes
+            if t.records > self.overlay.param_kib * 1024:
+                read += (stripes - 1) * t.records
         board = self.overlay.board
         dram = max(
-            (read + fetch) / board.dram_read_bytes_per_cycle,
+            read / board.dram_read_bytes_per_cycle,
             write_bytes / board.dram_write_bytes_per_cycle,
-            (read + fetch + write_bytes) / board.dram_bytes_per_cycle,
+            (read + write_bytes) / board.dram_bytes_per_cycle,
         )
         depth = len(layers)
         if stripes == 1:
-            cycles = max(matrix + own / max(1, min(w.chunks for w in works)), vector, dram) + depth * LATENCY
+            cycles = max(t.matrix + t.own / max(1, t.chunks), t.vector, dram) + depth * LATENCY
         elif lag:
-            most = max(matrix, vector, dram)
-            cycles = most + (matrix + vector + dram - most) / stripes + (stripes + depth) * 30
+            most = max(t.matrix, t.vector, dram)
+            cycles = most + (t.matrix + t.vector + dram - most) / stripes + (stripes + depth) * 30
         else:
-            cycles = max(matrix + own, vector, dram) + stripes * depth * LATENCY
-        return Cost(cycles, matrix, vector, int(read + fetch), write_bytes)
+            cycles = max(t.matrix + t.own, t.vector, dram) + stripes * depth * LATENCY
+        return Cost(cycles, t.matrix, t.vector, read, write_bytes)

@@ -42,13 +42,14 @@ class Flow:
     Attributes:
         names: of the layers, made different by a number where several stem from one operator; none is an input's.
         writers, readers: numbers of the layers that write and read a map.
-        reading: by (layer number, map).
+        reads: maps that each layer reads; `reading`: how, by layer number and map.
     """
 
     layers: Sequence[Layer]
     names: list[str] = field(init=False)
     writers: dict[Map, list[int]] = field(init=False)
     readers: dict[Map, list[int]] = field(init=False)
+    reads: list[list[Map]] = field(init=False)
     reading: dict[tuple[int, Map], Reading] = field(init=False)
     maps: dict[str, Map] = field(init=False)
 
@@ -67,6 +68,10 @@ class Flow:
                     if i not in self.readers[m]:
                         self.readers[m].append(i)
                     self.reading[i, m] = _reading(source, m, self.reading.get((i, m)))
+        self.reads = [
+            list(dict.fromkeys(m for source in sources(layer) for m, _ in source.blocks))
+            for layer in self.layers
+        ]
         self.maps = {}
         for m in dict.fromkeys([*self.readers, *self.writers]):
             self.maps[self.name(m)] = m
@@ -84,7 +89,7 @@ class Flow:
 
     def read_by(self, i: int) -> list[Map]:
         """The maps that a layer reads."""
-        return list(dict.fromkeys(m for source in sources(self.layers[i]) for m, _ in source.blocks))
+        return self.reads[i]
 
     def needs(self, i: int, m: Map, start: int, stop: int) -> tuple[int, int]:
         """First row of map `m` that results `start` .. `stop - 1` of layer i read, and the row after the last."""

@@ -1,28 +1,27 @@
 """The default plan: the cheapest way through the layers by the estimate of `cost.py`.
 
 Layers are taken in order; at each the search knows a few best ways to get there, which differ by the maps that stay in
-ACT, and lengthens each by groups of one to `LONGEST` layers, in several numbers of stripes (beam search over what would
-be shortest paths). What a group needs of ACT is estimated while searching; the plan found is then checked against the
-allocator, and groups that do not fit after all are cut finer.
+ACT, and lengthens each by groups of one to `LONGEST` layers, in several numbers of stripes (a beam search over what
+would be a shortest path). What a group needs of ACT is estimated while searching; the plan that is found is checked
+against the allocator, and groups that do not fit after all are cut finer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from tilewright.codegen.allocate import place_buffers
-from tilewright.codegen.cost import Coster
 from tilewright.codegen.plan import Group, RegionPlan
 from tilewright.codegen.prepared import Prepared
-from tilewright.codegen.schedule import lags, make_schedule
-from tilewright.codegen.values import Map
+from tilewright.codegen.schedule import make_schedule
+from tilewright.codegen.segments import Segment, Segments
 from tilewright.errors import Fault, ScheduleError
-from tilewright.targets.isa.spec import Base
 
 LONGEST = 12
 """Layers of a group at most."""
-BEAM = 6
+BEAM = 4
 """Ways to get to a layer that are followed."""
 BYTE_PRICE = 1 / 48
 """Cycles that a byte of DRAM traffic is taken to cost beyond its time: energy, and what other units wait for it."""
@@ -60,285 +59,152 @@ FULL = 0.97
 
 def default_plan(prepared: Prepared) -> RegionPlan:
     """A good plan for a region. Raises ScheduleError naming the layer that fits in no way."""
-    return _fitted(prepared, _Search(prepared).run())
+    search = _Search(prepared)
+    return _fitted(prepared, search.segments, search.run())
 
 
 @dataclass(eq=False)
-class _State:
-    """A way to get to a layer: its cost, the maps in ACT, the group before."""
+class _Way:
+    """A way to get to a layer: its cost, the maps in ACT, and the last group."""
 
     cost: float
-    resident: frozenset[Map]
-    group: Group | None
-    before: _State | None
+    resident: int
+    segment: Segment | None
+    stripes: int
+    lag: int
+    before: _Way | None
 
 
-@dataclass(eq=False)
 class _Search:
-    prepared: Prepared
-    coster: Coster = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.flow = self.prepared.flow
-        self.coster = Coster(self.prepared)
-        self.capacity = int(self.prepared.overlay.act_half_words * FULL)
-        self.unit = self.prepared.overlay.half_word_bytes
-        self.last_use = {m: max(readers) for m, readers in self.flow.readers.items()}
-        self.plain = {m: self.flow.plain(m) for m in self.flow.maps.values()}
-        self.memory: dict[tuple[int, int, int, int, frozenset[Map], frozenset[Map]], int] = {}
-        self.depths: dict[tuple[int, int], dict[int, int]] = {}
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        self.flow = prepared.flow
+        self.segments = Segments(prepared)
+        self.capacity = int(prepared.overlay.act_half_words * FULL)
+        maps = self.segments.maps
+        self.sizes = {self.segments.bit[m]: m.half_words for m in maps}
+        self.uses = {self.segments.bit[m]: self.flow.readers.get(m, []) for m in maps}
+        self.writers = {self.segments.bit[m]: self.flow.writers.get(m, []) for m in maps}
 
     def run(self) -> list[Group]:
         count = len(self.flow.names)
-        ways: list[dict[frozenset[Map], _State]] = [{} for _ in range(count + 1)]
-        ways[0][frozenset()] = _State(0.0, frozenset(), None, None)
+        ways: list[dict[int, _Way]] = [{} for _ in range(count + 1)]
+        ways[0][0] = _Way(0.0, 0, None, 1, 0, None)
         for i in range(count):
-            for state in sorted(ways[i].values(), key=lambda s: s.cost)[:BEAM]:
-                for stop, after in self.extend(i, state):
-                    known = ways[stop].get(after.resident)
+            for way in sorted(ways[i].values(), key=lambda w: w.cost)[:BEAM]:
+                for after in self.extend(i, way):
+                    assert after.segment is not None
+                    known = ways[after.segment.layers.stop].get(after.resident)
                     if known is None or after.cost < known.cost:
-                        ways[stop][after.resident] = after
-        best = min(ways[count].values(), key=lambda s: s.cost)
+                        ways[after.segment.layers.stop][after.resident] = after
+        way: _Way | None = min(ways[count].values(), key=lambda w: w.cost)
         groups: list[Group] = []
-        state: _State | None = best
-        while state is not None and state.group is not None:
-            groups.append(state.group)
-            state = state.before
+        while way is not None and way.segment is not None:
+            layers = way.segment.layers
+            keep = tuple(sorted(self.flow.name(m) for m in self.segments.of(way.resident)))
+            names = tuple(self.flow.names[i] for i in layers)
+            groups.append(Group(layers=names, stripes=way.stripes, lag=way.lag, keep=keep))
+            way = way.before
         return groups[::-1]
 
-    def extend(self, i: int, state: _State) -> Iterator[tuple[int, _State]]:
+    def extend(self, i: int, way: _Way) -> Iterator[_Way]:
         """The groups that may begin with layer i."""
         for stop in range(i + 1, min(i + LONGEST, len(self.flow.names)) + 1):
-            layers = range(i, stop)
-            if stop > i + 1 and not self.mergeable(layers):
+            segment = self.segments.get(i, stop)
+            if segment is None:
                 return
-            striped = self.striped(layers)
             found = False
-            for keep in self.keeps(layers, state.resident):
-                for stripes, lag in self.cuts(layers, state.resident, keep, striped):
+            for keep in self.keeps(segment, way.resident):
+                room = self.capacity - self.segments.size(way.resident & ~segment.own)
+                for stripes, lag in self.cuts(segment, way.resident, keep, room):
                     found = True
-                    yield stop, self.step(layers, state, stripes, lag, keep)
-            if not found and stop == i + 1:
-                yield stop, self.step(layers, state, self.flow.layers[i].geometry.count[0], 0, frozenset())
+                    yield self.step(segment, way, stripes, lag, keep)
+            if not found and stop == i + 1:  # left to `_fitted`
+                yield self.step(segment, way, segment.most, 0, 0)
+            if not found and stop > i + 1 and not segment.striped:
+                return
 
-    def mergeable(self, layers: range) -> bool:
-        """Whether what a group reads of its own making is whole by then."""
-        for i in layers:
-            for m in self.flow.read_by(i):
-                made = [w in layers for w in self.flow.writers.get(m, ())]
-                if any(made) and not all(made):
-                    return False
-        return True
-
-    def striped(self, layers: range) -> bool:
-        """Whether a group may be cut into stripes."""
-        for i in layers:
-            for m in self.flow.read_by(i):
-                if any(w in layers for w in self.flow.writers.get(m, ())) and (
-                    not self.plain[m] or (self.flow.reading[i, m].whole and m.height > 1)
-                ):
-                    return False
-        return True
-
-    def keeps(self, layers: range, resident: frozenset[Map]) -> list[frozenset[Map]]:
-        """Sets of maps that may stay after a group: what is needed later, all of it, what comes next, nothing."""
-        here = set(resident)
-        for i in layers:
-            here |= {*self.flow.read_by(i), self.flow.layers[i].output}
+    def keeps(self, segment: Segment, resident: int) -> list[int]:
+        """Sets of maps that may stay after a group: all of what is needed later, what is needed next, nothing."""
         later = []
-        for m in here:
-            writers = self.flow.writers.get(m, ())
-            complete = all(w in layers for w in writers) or all(w < layers.start for w in writers)
-            if self.last_use.get(m, -1) >= layers.stop and complete:
-                later.append(m)
-        later.sort(key=lambda m: min(r for r in self.flow.readers[m] if r >= layers.stop))
-        found: list[frozenset[Map]] = []
-        kept: list[Map] = []
-        room = self.capacity
-        for m in later:
-            if m.half_words <= room:
-                kept.append(m)
-                room -= m.half_words
-        options = [frozenset(kept), frozenset(later[:1]), frozenset(later[:2]), frozenset()]
-        held = frozenset(m for m in kept if m in resident)
-        options.append(held)
-        for option in options:
-            if option not in found and sum(m.half_words for m in option) <= self.capacity:
-                found.append(option)
-        return found
+        for m in self.segments.of(resident | segment.own):
+            bit = self.segments.bit[m]
+            next_use = next((r for r in self.uses[bit] if r >= segment.layers.stop), None)
+            writers = self.writers[bit]
+            inside = [w in segment.layers for w in writers]
+            if next_use is not None and (all(inside) or all(w < segment.layers.start for w in writers)):
+                later.append((next_use, self.sizes[bit], bit))
+        later.sort()
+        kept, room, nearest = 0, self.capacity, [0]
+        for _, size, bit in later:
+            if size <= room:
+                kept |= bit
+                room -= size
+                if len(nearest) < 3:
+                    nearest.append(kept)
+        return list(dict.fromkeys((kept, *nearest[::-1], kept & resident)))
 
-    def cuts(
-        self, layers: range, resident: frozenset[Map], keep: frozenset[Map], striped: bool
-    ) -> Iterator[tuple[int, int]]:
-        """Numbers of stripes that fit, the least one and some more, with and without lag."""
-        most = max(self.flow.layers[i].geometry.count[0] for i in layers)
-        for lag in (0, 1) if len(layers) > 1 else (0,):
-            tried = 0
-            for stripes in STRIPES if striped else (1,):
-                if stripes > most or tried == 3:
-                    break
-                if lag and stripes < 3:
-                    continue
-                if self.needs(layers, stripes, lag, resident, keep) <= self.capacity:
-                    tried += 1
-                    yield stripes, lag
+    def cuts(self, segment: Segment, resident: int, keep: int, room: int) -> Iterator[tuple[int, int]]:
+        """The least number of stripes that fits and some more, with and without lag."""
+        numbers = [n for n in STRIPES if n <= segment.most] or [1]
+        for lag in (0, 1) if len(segment.layers) > 1 else (0,):
+            first = bisect_left(
+                numbers, True, key=lambda n, lag=lag: segment.needs(n, lag, resident, keep) <= room
+            )
+            if lag:
+                first = max(first, 2)
+            for n in (first, first + 1, first + 3):
+                if n < len(numbers):
+                    yield numbers[n], lag
 
-    def depth(self, layers: range, lag: int) -> dict[int, int]:
-        key = (layers.start, layers.stop)
-        if key not in self.depths:
-            self.depths[key] = lags(self.flow, layers, 1)
-        found = self.depths[key]
-        return found if lag else dict.fromkeys(found, 0)
-
-    def needs(
-        self, layers: range, stripes: int, lag: int, resident: frozenset[Map], keep: frozenset[Map]
-    ) -> int:
-        """About the half words of ACT that a group and what stays meanwhile take."""
-        own = {m for i in layers for m in (*self.flow.read_by(i), self.flow.layers[i].output)}
-        staying = sum(m.half_words for m in resident - own)
-        key = (layers.start, layers.stop, stripes, lag, resident & own, keep & own)
-        if key not in self.memory:
-            self.memory[key] = self.group_needs(layers, stripes, lag, resident & own, keep & own)
-        return staying + self.memory[key]
-
-    def group_needs(
-        self, layers: range, stripes: int, lag: int, resident: frozenset[Map], keep: frozenset[Map]
-    ) -> int:
-        depth = self.depth(layers, lag)
-        total = 0
-        seen: set[Map] = set()
-        for i in layers:
-            for m in self.flow.read_by(i):
-                if m in seen:
-                    continue
-                seen.add(m)
-                if m in resident or m in keep:
-                    total += m.half_words
-                    continue
-                readers = [c for c in self.flow.readers[m] if c in layers]
-                made = any(w in layers for w in self.flow.writers.get(m, ()))
-                if any(self.flow.reading[c, m].whole for c in readers) or (made and not self.plain[m]):
-                    total += m.half_words
-                    continue
-                first = min(depth[c] for c in readers)
-                start = depth[self.flow.writers[m][0]] if made else first - 1
-                behind = max(depth[c] for c in readers) - start
-                rows = -(-m.height // stripes) + (1 if m.height % stripes else 0)
-                extra = max(self.halo(c) for c in readers)
-                if made and self.leaves(m, layers, keep):
-                    behind = max(behind, 1)
-                lines = min(m.height, rows * (1 + behind) + extra)
-                blocks = m.blocks
-                if not made:
-                    spans = [self.flow.reading[c, m] for c in readers]
-                    low = min(r.first_block for r in spans)
-                    blocks = max(r.first_block + r.blocks for r in spans) - low
-                total += lines * m.width * blocks
-        for i in layers:
-            m = self.flow.layers[i].output
-            if m in seen:
-                continue
-            if m in keep:
-                seen.add(m)
-                total += m.half_words
-                continue
-            rows, columns = self.flow.layers[i].geometry.count
-            size = -(-rows // stripes)
-            total += min(rows, 2 * size) * columns * m.blocks
-        return total
-
-    def halo(self, i: int) -> int:
-        g = self.flow.layers[i].geometry
-        return max((g.kernel[0] - 1) * g.dilation[0] + 1 - g.stride[0], 0)
-
-    def leaves(self, m: Map, layers: range, keep: frozenset[Map]) -> bool:
-        """Whether a map that a group writes goes to DRAM."""
-        return m.segment is Base.OUTPUT or (self.last_use.get(m, -1) >= layers.stop and m not in keep)
-
-    def step(self, layers: range, state: _State, stripes: int, lag: int, keep: frozenset[Map]) -> _State:
+    def step(self, segment: Segment, way: _Way, stripes: int, lag: int, keep: int) -> _Way:
         """A way lengthened by a group."""
-        read = write = 0
-        loaded: set[Map] = set()
-        made = {self.flow.layers[i].output for i in layers}
-        for i in layers:
-            for m in self.flow.read_by(i):
-                if m in state.resident or m in loaded or (m in made and m in self.flow.writers):
-                    continue
-                loaded.add(m)
-                r = self.flow.reading[i, m]
-                read += m.height * m.width * (m.blocks if m in keep else r.blocks) * self.unit
-        for m in made:
-            if self.leaves(m, layers, keep):
-                share = sum(w in layers for w in self.flow.writers[m]) / len(self.flow.writers[m])
-                write += int(m.half_words * self.unit * share)
-        for m in state.resident - keep:  # dropped though needed again: it should have been stored
-            if (
-                self.last_use.get(m, -1) >= layers.stop
-                and m in self.flow.writers
-                and m.segment is not Base.OUTPUT
-            ):
-                write += m.half_words * self.unit
-        cost = self.coster.group(layers, stripes, lag, read, write)
-        names = tuple(self.flow.names[i] for i in layers)
-        kept = tuple(sorted(self.flow.name(m) for m in keep))
-        group = Group.model_construct(layers=names, stripes=stripes, strips=1, lag=lag, keep=kept)
-        return _State(state.cost + cost.cycles + cost.dram_bytes * BYTE_PRICE, keep, group, state)
+        read, write = segment.traffic(way.resident, keep)
+        dropped = way.resident & ~keep
+        if dropped:  # what is dropped though it is needed again should have been stored
+            for m in self.segments.of(dropped):
+                if self.segments.last_use[m] >= segment.layers.stop and m in self.flow.writers:
+                    write += m.half_words * self.segments.unit
+        cost = self.segments.cost(segment, stripes, lag, read, write)
+        total = way.cost + cost.cycles + cost.dram_bytes * BYTE_PRICE
+        return _Way(total, keep, segment, stripes, lag, way)
 
 
-def _fitted(prepared: Prepared, groups: list[Group]) -> RegionPlan:
+def _fitted(prepared: Prepared, segments: Segments, groups: list[Group]) -> RegionPlan:
     """Cut groups finer until the allocator agrees."""
-    names = [g.layers[0] for g in groups]
-    flow = prepared.flow
-    number = {name: i for i, name in enumerate(flow.names)}
+    number = {name: i for i, name in enumerate(prepared.flow.names)}
     while True:
         plan = RegionPlan(region=prepared.name, groups=tuple(groups))
-        schedule = make_schedule(flow, plan)
+        buffers = make_schedule(prepared.flow, plan).buffers
         try:
-            place_buffers(schedule.buffers, prepared.overlay, names)
+            place_buffers(buffers, prepared.overlay, [g.layers[0] for g in groups])
             return plan
         except ScheduleError as error:
             (fault,) = error.faults
-        sizes = [
-            sum(b.half_words for b in schedule.buffers if b.first <= g <= b.last) for g in range(len(groups))
-        ]
+        sizes = [sum(b.half_words for b in buffers if b.first <= g <= b.last) for g in range(len(groups))]
         worst = max(range(len(groups)), key=lambda g: sizes[g])
-        finer = _finer(groups, worst, number, prepared)
-        if finer is None:
+        layers = range(number[groups[worst].layers[0]], number[groups[worst].layers[-1]] + 1)
+        segment = segments.get(layers.start, layers.stop)
+        assert segment is not None
+        if not _finer(groups, worst, segment, prepared):
             raise ScheduleError(Fault(fault.message, fault.where, "choose an overlay with more memory"))
-        groups = finer
-        names = [g.layers[0] for g in groups]
 
 
-def _finer(groups: Sequence[Group], g: int, number: dict[str, int], prepared: Prepared) -> list[Group] | None:
-    """The groups with one of them needing less: more stripes, fewer kept maps, parts, strips. None: nothing is left."""
-    changed = list(groups)
+def _finer(groups: list[Group], g: int, segment: Segment, prepared: Prepared) -> bool:
+    """Let a group need less: more stripes, fewer kept maps, parts, strips. False where nothing is left to try."""
     group = groups[g]
-    layers = [prepared.flow.layers[number[name]] for name in group.layers]
-    rows = max(layer.geometry.count[0] for layer in layers)
-    probe = Group(layers=group.layers, stripes=min(rows, group.stripes + 1), lag=group.lag, keep=group.keep)
-    searching = _Search(prepared)
-    inside = range(number[group.layers[0]], number[group.layers[-1]] + 1)
-    if group.stripes < rows and searching.striped(inside):
-        changed[g] = probe
-        return changed
     crossing = [*(groups[g - 1].keep if g else ()), *group.keep]
-    if crossing:
+    if group.stripes < segment.most:
+        groups[g] = group.model_copy(update={"stripes": group.stripes + 1})
+    elif crossing:
         largest = max(crossing, key=lambda name: prepared.flow.maps[name].half_words)
-        return [
-            Group(
-                layers=other.layers,
-                stripes=other.stripes,
-                lag=other.lag,
-                strips=other.strips,
-                keep=tuple(k for k in other.keep if k != largest),
-            )
-            for other in groups
-        ]
-    if len(layers) > 1:
-        half = len(layers) // 2
-        changed[g : g + 1] = [Group(layers=group.layers[:half]), Group(layers=group.layers[half:])]
-        return changed
-    if group.strips < layers[0].geometry.count[1]:
-        changed[g] = Group(layers=group.layers, stripes=group.stripes, strips=group.strips + 1)
-        return changed
-    return None
+        for i, other in enumerate(groups):
+            groups[i] = other.model_copy(update={"keep": tuple(k for k in other.keep if k != largest)})
+    elif len(group.layers) > 1:
+        half = len(group.layers) // 2
+        groups[g : g + 1] = [Group(layers=group.layers[:half]), Group(layers=group.layers[half:])]
+    elif group.strips < prepared.flow.layers[segment.layers.start].geometry.count[1]:
+        groups[g] = group.model_copy(update={"strips": group.strips + 1})
+    else:
+        return False
+    return True
