@@ -70,4 +70,4 @@ def emit_layers(layers: Sequence[Layer], pads: Scratchpads, transfer: Transfer) 
 
 
 def _layouts(found: Iterable[tuple[Tensor, Map, tuple[int, ...]]]) -> tuple[MapLayout, ...]:
-    return tuple(MapLayout(t.name, t.shape, t.dtype, m.offset, lanes) for t, m, lanes in found)
+    return tuple(MapLayout(t.name, t.shape, t.dtype, m.offset, lanes, m.packing) for t, m, lanes in found)

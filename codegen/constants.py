@@ -140,14 +140,21 @@ def tile_weights(
     shape = (vectors, overlay.block_out, lanes.shape[0], overlay.block_in, kh, kw)
     blocked = picked.reshape(shape).transpose(0, 2, 4, 5, 1, 3)
     parts = split_weights(blocked, overlay.wgt_bits)
+    return Tiles(parts, tile_products(outputs, present, lanes, overlay))
+
+
+def tile_products(
+    outputs: int, present: NDArray[np.bool_] | None, lanes: NDArray[np.int32], overlay: Overlay
+) -> I64:
+    """Products of the network's own weights in a tile at one tap. Shapes: -> (output vectors, input half words)."""
+    vectors = -(-outputs // overlay.block_out)
     if present is None:
         rows = np.minimum(outputs - np.arange(vectors) * overlay.block_out, overlay.block_out)
-        products = rows[:, None] * (lanes >= 0).sum(1)
-    else:
-        real = np.zeros((vectors * overlay.block_out, len(channel)), np.bool_)
-        real[:outputs] = present[:, channel] & held
-        products = real.reshape(shape[:4]).sum((1, 3), dtype=np.int64)
-    return Tiles(parts, products)
+        return np.asarray(rows[:, None] * (lanes >= 0).sum(1), np.int64)
+    channel = np.where(lanes >= 0, lanes, 0).reshape(-1)
+    real = np.zeros((vectors * overlay.block_out, len(channel)), np.bool_)
+    real[:outputs] = present[:, channel] & (lanes.reshape(-1) >= 0)
+    return np.asarray(real.reshape(vectors, overlay.block_out, *lanes.shape).sum((1, 3)), np.int64)
 
 
 def split_weights(weight: NDArray[np.integer], bits: int) -> tuple[NDArray[np.int8], ...]:

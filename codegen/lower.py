@@ -22,6 +22,7 @@ from tilewright.codegen.layers import (
     stored_table,
 )
 from tilewright.codegen.layouts import Gather, gathers, place_layout
+from tilewright.codegen.packing import Convolution, lanes_of, packed
 from tilewright.codegen.values import (
     CONSTANT,
     Map,
@@ -71,16 +72,17 @@ class _Lowering:
     values: dict[str, Value] = field(default_factory=dict)
     layers: list[Layer] = field(default_factory=list)
     maps: list[Map] = field(default_factory=list)
+    packable: set[str] = field(default_factory=set)
+    """Inputs that only one node reads: their maps may be laid out as that node likes."""
 
     def run(self) -> Lowered:
-        inputs = []
         for tensor in self.graph.inputs:
             shape = tensor.shape[1:]
             m = self.new_map(tensor.name, shape, Base.INPUT)
             self.values[tensor.name] = Value.of_map(m, range(shape[0]), shape)
-            inputs.append((tensor, m, self.lanes_of(self.values[tensor.name])))
         uses = Counter(t.name for node in self.graph.nodes for t in node.inputs)
         uses.update(t.name for t in self.graph.outputs)
+        self.packable = {t.name for t in self.graph.inputs if uses[t.name] == 1}
         previous: Node | None = None
         for node in self.graph.nodes:
             fused = previous is not None and self.fuse_table(node, previous, uses)
@@ -88,6 +90,7 @@ class _Lowering:
                 operands = [self.values[t.name] for t in node.inputs]
                 self.values[node.output.name] = _LOWER[type(node.operator)](self, node, operands)
             previous = node
+        inputs = [self.input(tensor) for tensor in self.graph.inputs]
         outputs = [self.output(tensor) for tensor in self.graph.outputs]
         return Lowered(inputs, outputs, self.layers, self.maps)
 
@@ -130,6 +133,12 @@ class _Lowering:
         lanes = np.full(blocks * self.overlay.block_in, -1, np.int64)
         lanes[lane] = np.arange(len(lane))
         return tuple(int(c) for c in lanes)
+
+    def input(self, tensor: Tensor) -> tuple[Tensor, Map, tuple[int, ...]]:
+        """An input's map and what its lanes hold: channels, or with a packing columns and channels, in order."""
+        (m,) = self.values[tensor.name].maps
+        held = tensor.shape[1] * (1 if m.packing is None else m.packing.taps)
+        return tensor, m, tuple(lanes_of(held, self.overlay.block_in).reshape(-1).tolist())
 
     def output(self, tensor: Tensor) -> tuple[Tensor, Map, tuple[int, ...]]:
         """Bring a result into one map of the output segment."""
@@ -218,13 +227,19 @@ class _Lowering:
             )
         else:
             output = self.result_map(node)
+            zero_point = op.zero_point + ops.storage_offset(tensor.dtype)
+            weight, present = ungrouped(op.weight, op.groups)
+            found = Convolution(self.source(node.name, operands[0]), geometry, weight, present)
+            if tensor.name in self.packable:
+                found = packed(found, zero_point, self.overlay)
             layer = self.matrix_layer(
                 node.name,
-                self.source(node.name, operands[0]),
+                found.source,
                 output,
-                geometry,
-                *ungrouped(op.weight, op.groups),
-                zero_point=op.zero_point + ops.storage_offset(tensor.dtype),
+                found.geometry,
+                found.weight,
+                found.present,
+                zero_point=zero_point,
                 rescale=op.rescale,
             )
         self.layers.append(layer)
