@@ -48,7 +48,9 @@ def native(layout: MapLayout, size: int, machine: Any = MACHINE) -> NativeProgra
     """A program that hands its only input to that region."""
     tensors = (HostTensor("x", layout.shape, layout.dtype), HostTensor("y", (1, 1, 1, 1), "uint8"))  # type: ignore[arg-type]
     program = HostProgram(tensors, {}, (0,), (1,), (HostStep("region", (0,), (1,), {"index": 0}),))
-    return NativeProgram(encode_program(program), [(encode_region(region_of(layout, size), machine), b"", b"")])
+    return NativeProgram(
+        encode_program(program), [(encode_region(region_of(layout, size), machine), b"", b"")]
+    )
 
 
 def by_native(layout: MapLayout, x: NDArray[Any], size: int, machine: Any = MACHINE) -> NDArray[np.uint8]:
@@ -77,7 +79,11 @@ def by_formula(layout: MapLayout, x: NDArray[Any]) -> NDArray[np.int64]:
                     continue
                 t, c = lane // channels, lane % channels
                 at = column * p.stride + t * p.dilation + p.offset
-                stored = int(x[0, c, y, at]) + (128 if layout.dtype == "int8" else 0) if 0 <= at < width else p.fill
+                stored = (
+                    int(x[0, c, y, at]) + (128 if layout.dtype == "int8" else 0)
+                    if 0 <= at < width
+                    else p.fill
+                )
                 values[y, column, number] = stored
     return values
 
@@ -153,7 +159,10 @@ def test_a_packing_survives_its_record() -> None:
 
 
 BAD: list[tuple[MapLayout, str]] = [
-    (changed(columns=0), "expected a packing's columns, taps, stride and dilation above 0, found 0, 3, 2 and 1"),
+    (
+        changed(columns=0),
+        "expected a packing's columns, taps, stride and dilation above 0, found 0, 3, 2 and 1",
+    ),
     (changed(taps=-1), "found 4, -1, 2 and 1"),
     (changed(stride=0), "found 4, 3, 0 and 1"),
     (changed(dilation=-5), "found 4, 3, 2 and -5"),
