@@ -228,20 +228,11 @@ class _Lowering:
         else:
             output = self.result_map(node)
             zero_point = op.zero_point + ops.storage_offset(tensor.dtype)
-            weight, present = ungrouped(op.weight, op.groups)
-            found = Convolution(self.source(node.name, operands[0]), geometry, weight, present)
+            source = self.source(node.name, operands[0])
+            convolution = Convolution(source, geometry, *ungrouped(op.weight, op.groups))
             if tensor.name in self.packable:
-                found = packed(found, zero_point, self.overlay)
-            layer = self.matrix_layer(
-                node.name,
-                found.source,
-                output,
-                found.geometry,
-                found.weight,
-                found.present,
-                zero_point=zero_point,
-                rescale=op.rescale,
-            )
+                convolution = packed(convolution, zero_point, self.overlay)
+            layer = self.matrix_layer(node.name, convolution, output, zero_point, op.rescale)
         self.layers.append(layer)
         return self.result(node, layer)
 
@@ -284,18 +275,14 @@ class _Lowering:
     def matrix_layer(
         self,
         name: str,
-        source: Source,
+        c: Convolution,
         output: Map,
-        geometry: Geometry,
-        weight: NDArray[np.integer],
-        present: NDArray[np.bool_] | None,
-        *,
         zero_point: int,
         rescale: ops.Rescale,
     ) -> MatrixLayer:
-        sums = weight.sum((1, 2, 3), dtype=np.int64)
-        parameters = machine_parameters(rescale, weight.shape[0], zero_point, sums)
-        return MatrixLayer(name, source, output, geometry, weight, parameters, zero_point, present)
+        sums = c.weight.sum((1, 2, 3), dtype=np.int64)
+        parameters = machine_parameters(rescale, c.weight.shape[0], zero_point, sums)
+        return MatrixLayer(name, c.source, output, c.geometry, c.weight, parameters, zero_point, c.present)
 
     def conv2d_transpose(self, node: Node, operands: Sequence[Value]) -> Value:
         """Each phase of the result's rows and columns is a convolution of its own with every stride-th tap."""
@@ -318,14 +305,13 @@ class _Lowering:
                     node, operands[0], geometry, cut, op.zero_point, op.rescale, output
                 )
             else:
+                source = self.source(node.name, operands[0])
                 layer = self.matrix_layer(
                     node.name,
-                    self.source(node.name, operands[0]),
+                    Convolution(source, geometry, *ungrouped(cut, op.groups)),
                     output or self.result_map(node),
-                    geometry,
-                    *ungrouped(cut, op.groups),
-                    zero_point=op.zero_point + ops.storage_offset(tensor.dtype),
-                    rescale=op.rescale,
+                    op.zero_point + ops.storage_offset(tensor.dtype),
+                    op.rescale,
                 )
             output = layer.output
             self.layers.append(layer)
@@ -335,16 +321,9 @@ class _Lowering:
         op = node.operator
         assert isinstance(op, ops.Dense)
         source = flat_source(operands[0], self.overlay.block_in)
-        layer = self.matrix_layer(
-            node.name,
-            source,
-            self.result_map(node),
-            Geometry(),
-            op.weight[:, :, None, None],  # type: ignore[arg-type]
-            None,
-            zero_point=op.zero_point + ops.storage_offset(node.inputs[0].dtype),
-            rescale=op.rescale,
-        )
+        zero_point = op.zero_point + ops.storage_offset(node.inputs[0].dtype)
+        convolution = Convolution(source, Geometry(), op.weight[:, :, None, None], None)  # type: ignore[arg-type]
+        layer = self.matrix_layer(node.name, convolution, self.result_map(node), zero_point, op.rescale)
         self.layers.append(layer)
         return self.result(node, layer)
 

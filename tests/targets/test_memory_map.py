@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def region_of(layout: MapLayout, size: int) -> CompiledRegion:
 
 def native(layout: MapLayout, size: int, machine: Any = MACHINE) -> NativeProgram:
     """A program that hands its only input to that region."""
-    tensors = (HostTensor("x", layout.shape, layout.dtype), HostTensor("y", (1, 1, 1, 1), "uint8"))  # type: ignore[arg-type]
+    tensors = (HostTensor("x", layout.shape, layout.dtype), HostTensor("y", (1, 1, 1, 1), "uint8"))
     program = HostProgram(tensors, {}, (0,), (1,), (HostStep("region", (0,), (1,), {"index": 0}),))
     return NativeProgram(
         encode_program(program), [(encode_region(region_of(layout, size), machine), b"", b"")]
@@ -103,7 +103,7 @@ def layouts(draw: st.DrawFn, bits: int = 8) -> MapLayout:
     lane = st.integers(-1, shape[1] * packing.taps - 1)
     lanes = draw(st.lists(lane, min_size=blocks * BLOCK, max_size=blocks * BLOCK))
     offset = draw(st.integers(0, 2)) * BLOCK * bits // 8
-    dtype = draw(st.sampled_from(("int8", "uint8")))
+    dtype: Literal["int8", "uint8"] = draw(st.sampled_from(("int8", "uint8")))
     return MapLayout("x", shape, dtype, offset, tuple(lanes), packing)
 
 
