@@ -205,7 +205,7 @@ class _Lowering:
             swapped=gather.swapped,
         )
         return MatrixLayer(
-            name, source, output, geometry, weight, parameters, present=weight[:, :, 0, 0] != 0, counted=False
+            name, source, output, geometry, weight, parameters, present=weight[:, :, 0] != 0, counted=False
         )
 
     # One method for each operator; the result's value is returned.

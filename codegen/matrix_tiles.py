@@ -198,7 +198,7 @@ class _MatrixEmitter:
             content.append(pack_bits(cut, self.overlay.wgt_bits).tobytes())
             own = tiles.products[first : first + count, r.ic : r.ic + r.n_ic]
             counted = self.layer.counted and r.part == 0
-            products += np.repeat(own if counted else 0 * own, r.n_ky * kw).tolist()
+            products += np.repeat(own if counted else 0 * own, r.n_ky, axis=1).ravel().tolist()
         flush()
         half_word = first * self.ratio
         half_words = min(count * self.ratio, self.half_words - half_word)

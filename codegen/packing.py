@@ -1,13 +1,13 @@
 """A convolution of few channels that reads a region's input: kernel columns go into the lanes of a pixel.
 
 The input is laid out so when it is written (:class:`tilewright.targets.region.Packing`), so it costs no work on the
-machine. A pixel holds `taps` neighbouring kernel columns; the convolution then has KW / taps columns, each over taps*C
-channels, no padding of columns, and where every kernel column lies in one pixel no stride either: 7x7x3 with stride 2
-takes 7 rows x 2 half words = 14 steps of MATRIX for an output vector in place of 49.
+machine. A pixel holds `taps` neighbouring kernel columns; the convolution then has KW / taps columns, rounded up, each
+over taps*C channels, and no padding of columns. 7x7x3 with stride 2 takes 4 columns into a half word at every second
+column of the input: 7 rows x 2 columns = 14 steps of MATRIX for an output vector in place of 49, and half the bytes.
 
-The rule, for every input alike: of all `taps` that divide KW (so that no tile holds taps beyond the kernel) with fewer
-steps of MATRIX than the map as it is, the one with the least max(steps, DRAM cycles to read map and weights), then the
-least sum of both; and that only where it is below the map's own.
+The rule, for every input alike: of all `taps` with fewer steps of MATRIX than the map as it is, the one with the least
+max(steps, DRAM cycles to read map and weights), then the least sum of both; and that only where it is below the map's
+own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tilewright.targets.region import Packing
 class Convolution:
     """What a MATRIX layer computes, and how its source is packed.
 
-    Shapes: `weight` (O, channels, KH, KW), `present` (O, channels) or None, channels being the source's: as in
+    Shapes: `weight` (O, channels, KH, KW), `present` (O, channels, KW) or None, channels being the source's: as in
     :class:`tilewright.codegen.layers.MatrixLayer`.
     """
 
@@ -42,8 +42,9 @@ class Convolution:
 
     def tiles(self, overlay: Overlay) -> int:
         """Weight tiles; second ones of weights wider than the array's are left out."""
-        own = tile_products(self.weight.shape[0], self.present, self.source.lanes, overlay)
-        return int(np.count_nonzero(own)) * math.prod(self.geometry.kernel)
+        outputs, _, kh, kw = self.weight.shape
+        own = tile_products((outputs, kw), self.present, self.source.lanes, overlay)
+        return int(np.count_nonzero(own.any(2)) * kh * kw)
 
     def steps(self, overlay: Overlay) -> int:
         """Steps of MATRIX: one for each tile and result."""
@@ -79,8 +80,10 @@ def packed(plain: Convolution, fill: int, overlay: Overlay) -> Convolution:
 def _candidates(plain: Convolution, fill: int, overlay: Overlay) -> Iterator[Convolution]:
     g, (m, _) = plain.geometry, plain.source.blocks[0]
     outputs, channels, kh, kw = plain.weight.shape
-    for taps in (n for n in range(2, kw + 1) if kw % n == 0):
-        groups = kw // taps
+    real = np.ones((outputs, channels, kw), np.bool_) if plain.present is None else plain.present
+    for taps in range(2, kw + 1):
+        groups = -(-kw // taps)
+        beyond = (0, groups * taps - kw)  # columns behind the kernel's last
         jump = taps * g.dilation[1]  # columns of the input from one group of taps to the next
         stride = g.stride[1] if groups == 1 else math.gcd(g.stride[1], jump)
         geometry = replace(
@@ -92,11 +95,14 @@ def _candidates(plain: Convolution, fill: int, overlay: Overlay) -> Iterator[Con
         )
         last = (g.count[1] - 1) * geometry.stride[1] + (groups - 1) * geometry.dilation[1]
         lanes = lanes_of(taps * channels, overlay.block_in)
-        split = plain.weight.reshape(outputs, channels, kh, groups, taps)
+        weight = np.pad(plain.weight, ((0, 0), (0, 0), (0, 0), beyond))
+        weight = weight.reshape(outputs, channels, kh, groups, taps).transpose(0, 4, 1, 2, 3)
+        present = np.pad(real, ((0, 0), (0, 0), beyond))
+        present = present.reshape(outputs, channels, groups, taps).transpose(0, 3, 1, 2)
         yield Convolution(
             Source(tuple((m, b) for b in range(len(lanes))), lanes, plain.source.height, last + 1),
             geometry,
-            split.transpose(0, 4, 1, 2, 3).reshape(outputs, taps * channels, kh, groups),
-            None if plain.present is None else np.tile(plain.present, (1, taps)),
+            weight.reshape(outputs, taps * channels, kh, groups),
+            present.reshape(outputs, taps * channels, groups),
             Packing(last + 1, taps, stride, g.dilation[1], g.offset[1], fill),
         )

@@ -95,8 +95,8 @@ def test_the_packing_of_a_7x7_of_stride_2() -> None:
     graph = b.graph(b.conv(x, 64, (7, 7), strides=(2, 2), padding=(3, 3, 3, 3)))
     (layout,) = compile_region(graph, overlay("ultra96-w8")).inputs
     zero = graph.nodes[0].operator.zero_point + 128  # type: ignore[attr-defined]
-    assert layout.packing == Packing(columns=20, taps=7, stride=2, dilation=1, offset=-3, fill=zero)
-    assert layout.lanes == (*range(21), *[-1] * 11)
+    assert layout.packing == Packing(columns=22, taps=4, stride=2, dilation=1, offset=-3, fill=zero)
+    assert layout.lanes == (*range(12), *[-1] * 4)
 
 
 def is_packed(graph: Graph, machine: Overlay) -> list[bool]:
