@@ -189,7 +189,7 @@ class _MatrixCutter:
             content.append(pack_bits(cut, self.overlay.wgt_bits).tobytes())
             own = self.tiles.products[first : first + count, r.ic : r.ic + r.n_ic]
             counted = self.layer.counted and r.part == 0
-            products += np.repeat(own if counted else 0 * own, r.n_ky * self.columns).tolist()
+            products += np.repeat(own if counted else 0 * own, r.n_ky, axis=1).ravel().tolist()
         flush()
         half_word = first * self.ratio
         outputs = self.layer.weight.shape[0]

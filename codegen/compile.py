@@ -88,4 +88,4 @@ def emit(prepared: Prepared, schedule: Schedule) -> TileProgram:
 
 
 def _layouts(found: Iterable[tuple[Tensor, Map, tuple[int, ...]]]) -> tuple[MapLayout, ...]:
-    return tuple(MapLayout(t.name, t.shape, t.dtype, m.offset, lanes) for t, m, lanes in found)
+    return tuple(MapLayout(t.name, t.shape, t.dtype, m.offset, lanes, m.packing) for t, m, lanes in found)
