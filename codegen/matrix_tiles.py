@@ -110,7 +110,7 @@ class MatrixEmitter:
             acc_oc=piece.area if piece.vectors > 1 else 0,
             acc_y=piece.columns if piece.rows > 1 else 0,
             acc_x=1 if piece.columns > 1 else 0,
-            act_base=buffer.address + block - buffer.first_block,
+            act_base=buffer.address + block - window.block,
             act_row=0 if height == 1 else buffer.row,
             act_x=0 if width == 1 else buffer.blocks,
             act_ic=1,

@@ -8,11 +8,11 @@ against the allocator, and groups that do not fit after all are cut finer.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tilewright.codegen.allocate import place_buffers
+from tilewright.codegen.layers import VectorLayer
 from tilewright.codegen.plan import Group, RegionPlan
 from tilewright.codegen.prepared import Prepared
 from tilewright.codegen.schedule import make_schedule
@@ -97,14 +97,13 @@ class _Search:
                     known = ways[after.segment.layers.stop].get(after.resident)
                     if known is None or after.cost < known.cost:
                         ways[after.segment.layers.stop][after.resident] = after
-        way: _Way | None = min(ways[count].values(), key=lambda w: w.cost)
+        last: _Way | None = min(ways[count].values(), key=lambda w: w.cost)
         groups: list[Group] = []
-        while way is not None and way.segment is not None:
-            layers = way.segment.layers
-            keep = tuple(sorted(self.flow.name(m) for m in self.segments.of(way.resident)))
-            names = tuple(self.flow.names[i] for i in layers)
-            groups.append(Group(layers=names, stripes=way.stripes, lag=way.lag, keep=keep))
-            way = way.before
+        while last is not None and last.segment is not None:
+            keep = tuple(sorted(self.flow.name(m) for m in self.segments.of(last.resident)))
+            names = tuple(self.flow.names[i] for i in last.segment.layers)
+            groups.append(Group(layers=names, stripes=last.stripes, lag=last.lag, keep=keep))
+            last = last.before
         return groups[::-1]
 
     def extend(self, i: int, way: _Way) -> Iterator[_Way]:
@@ -148,9 +147,8 @@ class _Search:
         """The least number of stripes that fits and some more, with and without lag."""
         numbers = [n for n in STRIPES if n <= segment.most] or [1]
         for lag in (0, 1) if len(segment.layers) > 1 else (0,):
-            first = bisect_left(
-                numbers, True, key=lambda n, lag=lag: segment.needs(n, lag, resident, keep) <= room
-            )
+            fits = [segment.needs(n, lag, resident, keep) <= room for n in numbers]
+            first = fits.index(True) if True in fits else len(numbers)
             if lag:
                 first = max(first, 2)
             for n in (first, first + 1, first + 3):
@@ -191,8 +189,8 @@ def _fitted(prepared: Prepared, segments: Segments, groups: list[Group]) -> Regi
 
 
 def _finer(groups: list[Group], g: int, segment: Segment, prepared: Prepared) -> bool:
-    """Let a group need less: more stripes, fewer kept maps, parts, strips. False where nothing is left to try."""
-    group = groups[g]
+    """Let a group need less: more stripes, fewer kept maps, parts, strips, slices. False: nothing is left to try."""
+    group, layer = groups[g], prepared.flow.layers[segment.layers.start]
     crossing = [*(groups[g - 1].keep if g else ()), *group.keep]
     if group.stripes < segment.most:
         groups[g] = group.model_copy(update={"stripes": group.stripes + 1})
@@ -203,8 +201,10 @@ def _finer(groups: list[Group], g: int, segment: Segment, prepared: Prepared) ->
     elif len(group.layers) > 1:
         half = len(group.layers) // 2
         groups[g : g + 1] = [Group(layers=group.layers[:half]), Group(layers=group.layers[half:])]
-    elif group.strips < prepared.flow.layers[segment.layers.start].geometry.count[1]:
+    elif group.slices == 1 and group.strips < layer.geometry.count[1]:
         groups[g] = group.model_copy(update={"strips": group.strips + 1})
+    elif group.slices < len(layer.source.blocks) and isinstance(layer, VectorLayer):
+        groups[g] = group.model_copy(update={"slices": group.slices + 1, "strips": 1})
     else:
         return False
     return True

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
-from tilewright.codegen.flow import Flow
+from tilewright.codegen.flow import Flow, sources
+from tilewright.codegen.layers import VectorLayer
 from tilewright.codegen.plan import Group, RegionPlan
 from tilewright.codegen.values import Map
 from tilewright.errors import Fault, FaultList, ScheduleError
@@ -27,7 +29,7 @@ class Buffer:
         lines: rows held at a time; row y lies in line y modulo `lines`.
         height: rows in all.
         columns: of a line.
-        first_block, blocks: half words of a pixel that are held.
+        blocks: half words of a pixel that are held.
         staged: lines are rows of results, which STORE puts into their places in the map.
         first, last: groups during which it is needed.
         address: half word of line 0, set by the allocator.
@@ -37,7 +39,6 @@ class Buffer:
     lines: int
     height: int
     columns: int
-    first_block: int
     blocks: int
     staged: bool
     first: int
@@ -73,22 +74,22 @@ class Buffer:
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """Columns x .. x+columns-1 of a map that a buffer holds."""
+    """Columns x .. x+columns-1 of a map, half words `block` .. of each pixel, which a buffer holds."""
 
     buffer: Buffer
     x: int
     columns: int
+    block: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Fill:
-    """LOAD rows start .. stop-1 and columns x .. x+columns-1 of a map into its buffer."""
+    """LOAD rows start .. stop-1 of a map into its buffer, `blocks` half words a pixel, for a layer."""
 
-    buffer: Buffer
+    window: Window
     start: int
     stop: int
-    x: int
-    columns: int
+    blocks: int
     reader: int
 
 
@@ -96,7 +97,7 @@ class Fill:
 class Step:
     """Make rows start .. stop-1 and columns x .. x+columns-1 of a layer's results.
 
-    `held`: where the maps that it reads are.
+    `blocks`: of the source's half words those that a VECTOR layer works on; `held`: where the maps that it reads are.
     """
 
     layer: int
@@ -104,13 +105,14 @@ class Step:
     stop: int
     x: int
     columns: int
+    blocks: range
     held: Mapping[Map, Window]
     result: Buffer
 
 
 @dataclass(frozen=True, eq=False)
 class Drain:
-    """STORE rows start .. stop-1 and columns x .. of a layer's results."""
+    """STORE rows start .. stop-1 and columns x .. of a layer's results, from half word `block` of a plane's on."""
 
     layer: int
     buffer: Buffer
@@ -118,6 +120,8 @@ class Drain:
     stop: int
     x: int
     columns: int
+    block: int
+    blocks: int
 
 
 Action = Fill | Step | Drain
@@ -168,6 +172,14 @@ def check(flow: Flow, plan: RegionPlan) -> list[Fault]:
                 f"{group.strips} strips with {len(group.layers)} layers and {len(group.keep)} kept maps",
                 where=where,
                 remedy="strips are for a single layer whose maps go through DRAM",
+            )
+        if group.slices > 1 and (
+            len(group.layers) > 1 or group.keep or not isinstance(flow.layers[min(inside)], VectorLayer)
+        ):
+            faults.add(
+                f"{group.slices} slices with {len(group.layers)} layers and {len(group.keep)} kept maps",
+                where=where,
+                remedy="slices are for a single layer of VECTOR whose maps go through DRAM",
             )
         for i in sorted(inside):
             faults_of_layer(flow, i, inside, group, where, faults)
@@ -293,40 +305,42 @@ class _Group:
 
     def direct(self, m: Map) -> bool:
         """Whether a map that the group writes has its own lines in ACT, and is not just passing to DRAM."""
-        if not all(w in self.layers for w in self.flow.writers[m]) or self.group.strips > 1:
+        if not all(w in self.layers for w in self.flow.writers[m]) or self.single():
             return False
         read = any(i in self.layers for i in self.flow.readers.get(m, ()))
         return m in self.keep or self.flow.plain(m) or read
+
+    def single(self) -> bool:
+        """Whether the group is one layer in parts that pass to DRAM one by one."""
+        return self.group.strips > 1 or self.group.slices > 1
 
     def make_buffers(self) -> None:
         for m in self.loaded:
             readers = [i for i in self.flow.readers[m] if i in self.layers]
             whole = m in self.keep
-            spans = [self.flow.reading[i, m] for i in readers]
-            first = 0 if whole else min(r.first_block for r in spans)
-            last = m.blocks if whole else max(r.first_block + r.blocks for r in spans)
+            blocks = max((self.span(m, cut)[1] for cut in self.slices()), default=0)
             columns = m.width
             if self.group.strips > 1:
                 g = self.flow.layers[self.layers[0]].geometry
                 columns = max(self.window(m, x, n)[1] for x, n in strips(g.count[1], self.group.strips))
             lines = m.height if whole else self.loaded_lines(m, readers)
-            self.buffers[m] = self.add(m, lines, m.height, columns, first, last - first, False)
+            self.buffers[m] = self.add(m, lines, m.height, columns, blocks, False)
         for i in self.layers:
             m = self.flow.layers[i].output
             if self.direct(m):
                 if m not in self.buffers:
                     lines = m.height if m in self.keep or not self.flow.plain(m) else self.written_lines(i)
-                    self.buffers[m] = self.add(m, lines, m.height, m.width, 0, m.blocks, False)
+                    self.buffers[m] = self.add(m, lines, m.height, m.width, m.blocks, False)
             else:
                 rows, width = self.flow.layers[i].geometry.count
                 columns = strips(width, self.group.strips)[0][1]
                 lines = self.lines_of(rows, (i, 0), [])
-                self.staged[i] = self.add(m, lines, rows, columns, 0, m.blocks, True)
+                self.staged[i] = self.add(
+                    m, lines, rows, columns, self.result_blocks(i, self.slices()[0]), True
+                )
 
-    def add(
-        self, m: Map, lines: int, height: int, columns: int, first: int, blocks: int, staged: bool
-    ) -> Buffer:
-        buffer = Buffer(m, lines, height, columns, first, blocks, staged, self.number, self.number)
+    def add(self, m: Map, lines: int, height: int, columns: int, blocks: int, staged: bool) -> Buffer:
+        buffer = Buffer(m, lines, height, columns, blocks, staged, self.number, self.number)
         self.schedule.buffers.append(buffer)
         return buffer
 
@@ -335,6 +349,32 @@ class _Group:
         if self.group.strips == 1:
             return 0, m.width
         return self.flow.layers[self.layers[0]].geometry.span(1, x, columns, m.width)
+
+    def slices(self) -> list[range]:
+        """The half words of the first layer's source in each slice."""
+        total = len(self.flow.layers[self.layers[0]].source.blocks)
+        return [range(first, first + n) for first, n in strips(total, self.group.slices)]
+
+    def span(self, m: Map, cut: range) -> tuple[int, int]:
+        """First half word of a loaded map's pixels that the group reads in a slice, and how many."""
+        if m in self.keep:
+            return 0, m.blocks
+        if self.group.slices > 1:
+            held = [
+                s.blocks[i][1]
+                for s in sources(self.flow.layers[self.layers[0]])
+                for i in cut
+                if s.blocks[i][0] is m
+            ]
+            return (min(held), max(held) + 1 - min(held)) if held else (0, 0)
+        spans = [self.flow.reading[i, m] for i in self.flow.readers[m] if i in self.layers]
+        first = min(r.first_block for r in spans)
+        return first, max(r.first_block + r.blocks for r in spans) - first
+
+    def result_blocks(self, i: int, cut: range) -> int:
+        """Half words of a pixel of a layer's results in a slice."""
+        m = self.flow.layers[i].output
+        return m.blocks if self.group.slices == 1 else len(cut) * m.planes
 
     # How many lines they need.
 
@@ -404,16 +444,16 @@ class _Group:
         self.make_buffers()
         self.dram()
         steps = self.group.stripes + max(self.lag.values())
-        for x, columns in cuts:
+        for cut, (x, columns) in product(self.slices(), cuts):
             for u in range(-1, steps):
                 for m in self.loaded:
                     t = u - self.fill_lag(m)
                     if 0 <= t < self.group.stripes:
-                        self.fill(m, t, x, columns)
+                        self.fill(m, t, x, columns, cut)
                 for i in self.layers:
                     t = u - self.lag[i]
                     if 0 <= t < self.group.stripes:
-                        self.step(i, t, x, columns)
+                        self.step(i, t, x, columns, cut)
 
     def dram(self) -> None:
         for m in self.loaded:
@@ -427,25 +467,27 @@ class _Group:
         self.schedule.actions.append(action)
         self.schedule.group_of.append(self.number)
 
-    def fill(self, m: Map, t: int, x: int, columns: int) -> None:
+    def fill(self, m: Map, t: int, x: int, columns: int, cut: range) -> None:
         start, stop = (self.filled(m, t - 1) if t else self.first_needed(m)), self.filled(m, t)
         if m in self.keep and t == 0:
             start = 0
-        if start < stop:
+        first, blocks = self.span(m, cut)
+        if start < stop and blocks:
             reader = next(i for i in self.flow.readers[m] if i in self.layers)
-            self.act(Fill(self.buffers[m], start, stop, *self.window(m, x, columns), reader))
+            window = Window(self.buffers[m], *self.window(m, x, columns), first)
+            self.act(Fill(window, start, stop, blocks, reader))
 
     def first_needed(self, m: Map) -> int:
         readers = [i for i in self.flow.readers[m] if i in self.layers]
         return min(self.flow.needs(i, m, 0, self.flow.layers[i].geometry.count[0])[0] for i in readers)
 
-    def step(self, i: int, t: int, x: int, columns: int) -> None:
+    def step(self, i: int, t: int, x: int, columns: int, cut: range) -> None:
         layer = self.flow.layers[i]
         start, stop = self.made(i, t)
         if start == stop:
             return
         held = {
-            m: Window(self.buffers[m], *self.window(m, x, columns))
+            m: Window(self.buffers[m], *self.window(m, x, columns), self.span(m, cut)[0])
             if m in self.loaded
             else Window(self.buffers.get(m) or self.resident[m], 0, m.width)
             for m in self.flow.read_by(i)
@@ -453,13 +495,17 @@ class _Group:
         result = self.staged.get(i) or self.buffers[layer.output]
         if self.group.strips == 1:
             x, columns = 0, layer.geometry.count[1]
-        self.act(Step(i, start, stop, x, columns, held, result))
+        blocks = cut if self.group.slices > 1 else range(len(layer.source.blocks))
+        self.act(Step(i, start, stop, x, columns, blocks, held, result))
         if layer.output not in self.passing:
             return
+        first, count = (
+            (cut.start, len(cut)) if self.group.slices > 1 else (0, result.blocks // result.map.planes)
+        )
         if result.staged or self.flow.plain(layer.output):
-            self.act(Drain(i, result, start, stop, x, columns))
-        elif i == self.flow.writers[layer.output][-1] and t == self.group.stripes - 1:
-            self.act(Drain(i, result, 0, layer.output.height, 0, layer.output.width))
+            self.act(Drain(i, result, start, stop, x, columns, first, count))
+        elif i == self.flow.writers[layer.output][-1] and stop == self.ends[i][-1]:
+            self.act(Drain(i, result, 0, layer.output.height, 0, layer.output.width, first, count))
 
 
 def strips(width: int, number: int) -> list[tuple[int, int]]:

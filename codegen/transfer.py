@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 from tilewright.codegen.flow import Flow
 from tilewright.codegen.schedule import Buffer, Drain, Fill
@@ -58,12 +59,11 @@ class Transfer:
 
     def fill(self, action: Fill) -> None:
         """LOAD rows of a map, in as many pieces as its lines wrap."""
-        b, m = action.buffer, action.buffer.map
+        w, b, m = action.window, action.window.buffer, action.window.buffer.map
         for start, stop in b.pieces(action.start, action.stop):
-            first = (start * m.width + action.x) * m.blocks + b.first_block
-            block = Block(
-                stop - start, action.columns, b.blocks, (m.width * m.blocks, m.blocks), (b.row, b.blocks)
-            )
+            first = (start * m.width + w.x) * m.blocks + w.block
+            pitch = (m.width * m.blocks, m.blocks)
+            block = Block(stop - start, w.columns, action.blocks, pitch, (b.row, b.blocks))
             load = Load(
                 memory=Memory.ACT,
                 base=m.segment,
@@ -73,8 +73,8 @@ class Transfer:
             )
             accesses = [Access(Space.ACT, b.at(start), b.at(start) + (stop - start) * b.row, True)]
             if m.segment in _SPACE:
-                last = first + (stop - start - 1) * m.width * m.blocks + (action.columns - 1) * m.blocks
-                accesses.append(self.dram(m, first, last + b.blocks, False))
+                last = first + (stop - start - 1) * m.width * m.blocks + (w.columns - 1) * m.blocks
+                accesses.append(self.dram(m, first, last + action.blocks, False))
             self.program.add(self.flow.layers[action.reader].name, load, *accesses)
 
     def drain(self, action: Drain) -> None:
@@ -87,16 +87,20 @@ class Transfer:
             turned = (pixel * g.step[1], row * g.step[0])
             down, across = turned if g.swapped else (row * g.step[0], pixel * g.step[1])
             start_at = g.first[0] * row + g.first[1] * pixel
-        for start, stop in b.pieces(action.start, action.stop):
+        whole = action.blocks * m.planes == b.blocks == m.blocks
+        planes, blocks = (1, m.blocks) if whole else (m.planes, action.blocks)
+        pieces = list(b.pieces(action.start, action.stop))
+        for plane, (start, stop) in product(range(planes), pieces):
             first = start_at + start * down + action.x * across
-            block = Block(stop - start, action.columns, m.blocks, (down, across), (b.row, b.blocks))
+            first += action.block + plane * (m.blocks // m.planes)
+            block = Block(stop - start, action.columns, blocks, (down, across), (b.row, b.blocks))
             store = Store(
                 base=m.segment,
                 dram_offset=m.offset + first * self.overlay.half_word_bytes,
-                address=b.at(start),
+                address=b.at(start) + plane * (b.blocks // m.planes),
                 **block.fields(self.overlay.half_word_bytes),
             )
-            last = first + (stop - start - 1) * down + (action.columns - 1) * across + m.blocks
+            last = first + (stop - start - 1) * down + (action.columns - 1) * across + blocks
             self.program.add(
                 self.flow.layers[action.layer].name,
                 store,

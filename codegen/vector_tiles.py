@@ -58,32 +58,39 @@ class VectorEmitter:
         whole = Area(step.start, step.x, step.stop - step.start, step.columns)
         areas = [area for area, _ in parameter_areas(layer.parameters, layer.geometry.count)]
         for chunk in chunks:
+            first = max(chunk.first, step.blocks.start)
+            count = min(chunk.first + chunk.count, step.blocks.stop) - first
             for i, area in enumerate(areas):
                 part = intersection(area, whole)
-                if part is not None:
-                    for piece in self.pieces(layer, chunk, step, part):
-                        self.vector(layer, chunk, step, piece, i)
+                if part is not None and count > 0:
+                    for piece in self.pieces(layer, first, step, part):
+                        self.vector(layer, chunk, range(first, first + count), step, piece, i)
 
-    def pieces(self, layer: VectorLayer, chunk: VectorChunk, step: Step, part: Area) -> Iterator[Area]:
+    def pieces(self, layer: VectorLayer, first: int, step: Step, part: Area) -> Iterator[Area]:
         """The rows of a part; those of two operands end where the lines of one wrap, for they have one ring."""
         if layer.source2 is None:
             yield part
             return
-        buffers = [step.held[s.blocks[chunk.first][0]].buffer for s in (layer.source, layer.source2)]
+        buffers = [step.held[s.blocks[first][0]].buffer for s in (layer.source, layer.source2)]
         ends = {stop for b in buffers for _, stop in b.pieces(part.y, part.y + part.rows) if b.height > 1}
         start = part.y
         for stop in sorted(ends | {part.y + part.rows}):
             yield Area(start, part.x, stop - start, part.columns)
             start = stop
 
-    def vector(self, layer: VectorLayer, chunk: VectorChunk, step: Step, part: Area, area: int) -> None:
+    def vector(
+        self, layer: VectorLayer, chunk: VectorChunk, blocks: range, step: Step, part: Area, area: int
+    ) -> None:
         g, parameters = layer.geometry, layer.parameters
-        m, block = layer.source.blocks[chunk.first]
+        m, block = layer.source.blocks[blocks.start]
         window = step.held[m]
-        taps = 0 if layer.weight is None else layer.weight.shape[1]
+        taps = (
+            0 if layer.weight is None else layer.weight.shape[1] * self.overlay.block_in * 2 // RECORD_BYTES
+        )
+        skipped = blocks.start - chunk.first
         per = 0 if parameters.by_position else self.overlay.block_in * parameters.sets
         at = Area(part.y, part.x - step.x, part.rows, part.columns)
-        fields, writes = destination(layer, step.result, at, chunk.first)
+        fields, writes = destination(layer, step.result, at, blocks.start - step.blocks.start)
         first, count = g.span(0, part.y, part.rows, m.height)
         reads = rows_of(window.buffer, first, first + count, False)
         if layer.source2 is None:
@@ -95,7 +102,7 @@ class VectorEmitter:
                 "offset_x": part.x * g.stride[1] + g.offset[1] - window.x,
             }
         else:
-            second, block2 = layer.source2.blocks[chunk.first]
+            second, block2 = layer.source2.blocks[blocks.start]
             window2 = step.held[second]
             start2, count2 = (part.y, part.rows) if second.height > 1 else (0, 1)
             fields |= _operand("src", window, block, part.y, part.x)
@@ -105,7 +112,7 @@ class VectorEmitter:
         instruction = Vector(
             op=layer.op,
             source=Source.ACT,
-            n_c=chunk.count,
+            n_c=len(blocks),
             n_y=part.rows,
             n_x=part.columns,
             kernel_y=g.kernel[0],
@@ -115,10 +122,10 @@ class VectorEmitter:
             dilation_y=g.dilation[0],
             dilation_x=g.dilation[1],
             src_c=1,
-            param_base=area * self.overlay.block_in if parameters.by_position else 0,
+            param_base=area * self.overlay.block_in if parameters.by_position else skipped * per,
             param_c=per,
-            depthwise_base=chunk.taps if layer.op is VectorOp.DEPTHWISE else 0,
-            depthwise_c=taps * self.overlay.block_in * 2 // RECORD_BYTES,
+            depthwise_base=chunk.taps + skipped * taps if layer.op is VectorOp.DEPTHWISE else 0,
+            depthwise_c=taps,
             table=int(layer.table is not None),
             table_base=chunk.table if layer.table is not None else 0,
             negative=int(parameters.negative),
@@ -136,7 +143,7 @@ def _operand(name: str, window: Window, block: int, y: int, x: int) -> dict[str,
     b = window.buffer
     pixel = b.blocks if b.map.width > 1 else 0
     return {
-        f"{name}_base": b.at(y) + (x - window.x) * pixel + block - b.first_block,
+        f"{name}_base": b.at(y) + (x - window.x) * pixel + block - window.block,
         f"{name}_row": b.row if b.height > 1 else 0,
         f"{name}_x": pixel,
     }

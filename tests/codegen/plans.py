@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tilewright.codegen.allocate import place_buffers
+from tilewright.codegen.layers import VectorLayer
 from tilewright.codegen.plan import Group, RegionPlan
 from tilewright.codegen.prepared import Prepared
 from tilewright.codegen.schedule import check, make_schedule
@@ -20,20 +21,21 @@ def random_plan(prepared: Prepared, rng: np.random.Generator) -> RegionPlan | No
         count = int(min(rng.geometric(0.35), len(names) - first))
         rows, columns = flow.layers[first + count - 1].geometry.count
         alone = count == 1 and rng.random() < 0.3
+        alone_vector = alone and isinstance(flow.layers[first], VectorLayer)
         groups.append(
             Group(
                 layers=tuple(names[first : first + count]),
                 stripes=int(rng.integers(1, rows + 2)) if rng.random() < 0.8 else 1,
                 strips=int(rng.integers(1, columns + 1)) if alone else 1,
+                slices=int(rng.integers(1, 4)) if alone_vector else 1,
                 lag=int(rng.integers(2)),
             )
         )
         first += count
     plan = RegionPlan(region=prepared.name, groups=tuple(groups))
     # Keep what can be kept, of each group a random share.
-    kept: set[str] = set()
     for g, group in enumerate(groups):
-        names_now = [n for n in flow.maps if rng.random() < 0.6] if group.strips == 1 else []
+        names_now = [n for n in flow.maps if rng.random() < 0.6] if group.strips == group.slices == 1 else []
         best: list[str] = []
         for name in names_now:
             trial = groups.copy()
@@ -42,8 +44,6 @@ def random_plan(prepared: Prepared, rng: np.random.Generator) -> RegionPlan | No
             if not any("kept" in str(f) for f in found):
                 best.append(name)
         groups[g] = group.model_copy(update={"keep": tuple(best)})
-        kept = set(best)
-    del kept
     plan = RegionPlan(region=prepared.name, groups=tuple(groups))
     try:
         schedule = make_schedule(flow, plan)

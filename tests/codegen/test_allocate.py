@@ -48,7 +48,7 @@ def test_a_chain_needs_two_at_a_time() -> None:
 
 def test_what_does_not_fit_is_named_with_the_excess() -> None:
     m = Map("conv7", 100, 100, 3)
-    buffers = [Buffer(m, 80, 100, 100, 0, 3, False, g, g) for g in range(2)]
+    buffers = [Buffer(m, 80, 100, 100, 3, False, g, g) for g in range(2)]
     text = f"layer b: needs 24600 half words of ACT, {24600 - MACHINE.act_half_words} more"
     with pytest.raises(ScheduleError, match=text):
-        place_buffers([*buffers, Buffer(m, 2, 100, 100, 0, 3, False, 1, 1)], MACHINE, ["a", "b"])
+        place_buffers([*buffers, Buffer(m, 2, 100, 100, 3, False, 1, 1)], MACHINE, ["a", "b"])
