@@ -54,9 +54,9 @@ class Assumptions:
         for name in ("pj_per_mac", "pj_per_dram_bit", "host_ms"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
-                faults.add(f"expected a finite number from 0 up, found {value}", _option(name))
+                faults.add(f"expected a finite number from 0 up, found {value}", where=_option(name))
         if not 1 <= self.host_mhz <= 10_000:
-            faults.add(f"expected 1..10000 MHz, found {self.host_mhz}", _option("host_mhz"))
+            faults.add(f"expected 1..10000 MHz, found {self.host_mhz}", where=_option("host_mhz"))
         faults.raise_if_any(ConfigError)
 
     def energy_mj(self, macs: int, dram_bytes: int) -> float:
@@ -391,7 +391,9 @@ def _rows(package: Package, kinds: Mapping[str, str]) -> dict[str, tuple[str, st
     A layer of a region that no imported node is called like is a part that some rewrite made of one; it stands
     behind the layer before it.
     """
-    given = {row["name"]: (row["op"], row["place"], row["reason"], row["macs"]) for row in layer_rows(package)}
+    given = {
+        row["name"]: (row["op"], row["place"], row["reason"], row["macs"]) for row in layer_rows(package)
+    }
     behind: dict[str, list[str]] = {}
     last = ""
     for name in kinds:
@@ -400,7 +402,9 @@ def _rows(package: Package, kinds: Mapping[str, str]) -> dict[str, tuple[str, st
         else:
             behind.setdefault(last, []).append(name)
     names = [name for name, row in given.items() if row[1] == "host"] + behind.pop("", [])
-    names += [part for name, row in given.items() if row[1] != "host" for part in (name, *behind.pop(name, ()))]
+    names += [
+        part for name, row in given.items() if row[1] != "host" for part in (name, *behind.pop(name, ()))
+    ]
     names += [part for parts in behind.values() for part in parts]
     return {name: given.get(name, (kinds.get(name, ""), "accelerator", "", 0)) for name in names}
 

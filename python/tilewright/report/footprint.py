@@ -132,11 +132,7 @@ def _matrix(i: Matrix, o: Overlay, rows: Mapping[Memory, int]) -> Rows:
 def _vector_reads(i: Vector, o: Overlay, rows: Mapping[Memory, int]) -> Rows:
     lanes = np.arange(o.block_in, dtype=np.int64)
     sets = 2 if i.negative or i.op == VectorOp.SCALED_ADD else 1
-    param = [
-        _sums(
-            rows[Memory.PARAM], i.param_base, _axis(i.n_c, i.param_c), _axis(sets, o.block_in), lanes
-        )
-    ]
+    param = [_sums(rows[Memory.PARAM], i.param_base, _axis(i.n_c, i.param_c), _axis(sets, o.block_in), lanes)]
     if i.op == VectorOp.DEPTHWISE:
         taps = _axis(i.kernel_y * i.kernel_x * (o.block_in // 8), 1)
         param.append(_sums(rows[Memory.PARAM], i.depthwise_base, _axis(i.n_c, i.depthwise_c), taps))

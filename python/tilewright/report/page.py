@@ -20,7 +20,7 @@ p.about { color: #555; margin: .2em 0 .8em; } .warn { background: #fff3cd; paddi
 .card b { display: block; font-size: 1.25em; } .card span { color: #555; font-size: .85em; }
 table { border-collapse: collapse; font-size: .82em; width: 100%; }
 th, td { padding: .18em .5em; text-align: right; border-bottom: 1px solid #eee; white-space: nowrap; }
-th { position: sticky; top: 0; background: #fff; } .l { text-align: left; } td.wrap { white-space: normal; }
+th { background: #fff; } .l { text-align: left; } td.wrap { white-space: normal; }
 tr.host td { background: #fdeeee; } .swatch { display: inline-block; width: .8em; height: .8em; margin-right: .4em; }
 figure { margin: .4em 0; } figure svg { width: 100%; height: auto; } .scroll { overflow-x: auto; }
 """
@@ -73,11 +73,11 @@ def _head(report: Report) -> str:
         f"{o.board.name} ({o.board.part}), {o.block_in} x {o.block_out} MACs a cycle at {o.mhz} MHz, ACT {o.act_kib} "
         f"KiB, WGT {o.wgt_kib} KiB; batch 1; compiled by Tilewright {report.tool_version}, timed by its simulator"
     )
-    found = (
-        f"<h1>{html.escape(report.name)} on {html.escape(o.name)}</h1><p class='about'>{html.escape(text)}</p>"
-    )
+    found = f"<h1>{html.escape(report.name)} on {html.escape(o.name)}</h1><p class='about'>{html.escape(text)}</p>"
     if report.random:
-        found += "<p class='warn'>Weights or calibration are random: for speed only, the answers mean nothing.</p>"
+        found += (
+            "<p class='warn'>Weights or calibration are random: for speed only, the answers mean nothing.</p>"
+        )
     return found
 
 
@@ -88,16 +88,23 @@ def _cards(report: Report) -> str:
         (_number(t["fps_with_host"], 1), f"frames/s with host ({_how(report)})"),
         (_percent(t["host_share"]), "host's share of the time"),
         (f"{t['cycles']:,}", "cycles"),
-        (_percent(t["roofline_ratio"]), f"of the bound of {t['bound_cycles']:,} ({t['limited_by'] or 'none'})"),
+        (
+            _percent(t["roofline_ratio"]),
+            f"of the bound of {t['bound_cycles']:,} ({t['limited_by'] or 'none'})",
+        ),
         (_percent(t["utilisation"]), "MATRIX utilisation"),
-        (f"{t['dram_bytes'] / 1e6:.2f} MB", f"DRAM traffic; unmerged {t['dram_bytes_unmerged'] / 1e6:.2f} MB"),
+        (
+            f"{t['dram_bytes'] / 1e6:.2f} MB",
+            f"DRAM traffic; unmerged {t['dram_bytes_unmerged'] / 1e6:.2f} MB",
+        ),
         (f"{t['energy_mj']:.3g} mJ", "accelerator and DRAM"),
         (f"{t['macs'] / 1e6:,.1f} M", f"MACs, of them {t['host_macs']:,} on the host"),
     ]
     if t["bound_cycles_now"] != t["bound_cycles"]:
         cards.append((f"{t['bound_cycles_now']:,}", "bound by the overlay's present limits"))
     inner = "".join(
-        f"<div class='card'><b>{html.escape(value)}</b><span>{html.escape(what)}</span></div>" for value, what in cards
+        f"<div class='card'><b>{html.escape(value)}</b><span>{html.escape(what)}</span></div>"
+        for value, what in cards
     )
     return f"<div class='cards'>{inner}</div>"
 
@@ -110,13 +117,14 @@ def _host(report: Report) -> str:
     """Host layers before everything else."""
     text = f"Host part: {report.host.ms:.3f} ms a run, {report.host.source}. Host and accelerator take turns."
     layers = report.host_layers
-    rows = [
-        [_left(x.name), _left(x.op), _left(x.reason, wrap=True), f"{x.macs:,}"] for x in layers
-    ]
+    rows = [[_left(x.name), _left(x.op), _left(x.reason, wrap=True), f"{x.macs:,}"] for x in layers]
     work = [[_left(w.op), f"{w.elements:,}", f"{w.ms:.4f}"] for w in report.host.work]
-    table = _table(["layer", "operator", "why on the host", "MACs"], rows, left=3) if rows else "<p>No layer.</p>"
+    table = (
+        _table(["layer", "operator", "why on the host", "MACs"], rows, left=3) if rows else "<p>No layer.</p>"
+    )
     return (
-        f"<h2>On the host: {len(layers)} layers, {_percent(report.host_time_share)} of the time</h2>"
+        f"<h2>On the host: {len(layers)} layer{'' if len(layers) == 1 else 's'}, "
+        f"{_percent(report.host_time_share)} of the time</h2>"
         f"<p class='about'>{html.escape(text)}</p>{table}"
         f"<details><summary>Operators of the host part, with their estimates</summary>"
         f"{_table(['operator', 'elements', 'estimated ms'], work, left=1)}</details>"
@@ -139,13 +147,23 @@ def _peaks(report: Report) -> str:
 def _sweep_table(rows: Iterable[SweepRow]) -> str:
     cells = [
         [
-            _left(row.memory.upper()), f"{row.bytes // 1024:,}", _number(row.cycles), _number(row.fps, 1),
-            _number(row.dram_bytes), _number(row.dram_bytes_unmerged), _number(row.host_layers),
+            _left(row.memory.upper()), f"{row.asked_bytes // 1024:,}", f"{row.bytes // 1024:,}", _number(row.cycles),
+            _number(row.fps, 1), _number(row.dram_bytes), _number(row.dram_bytes_unmerged), _number(row.host_layers),
             _left(row.reason, wrap=True),
         ]
         for row in rows
     ]  # fmt: skip
-    header = ["memory", "KiB", "cycles", "frames/s", "DRAM bytes", "unmerged", "host layers", "why not"]
+    header = [
+        "memory",
+        "asked KiB",
+        "KiB",
+        "cycles",
+        "frames/s",
+        "DRAM bytes",
+        "unmerged",
+        "host layers",
+        "why no figures",
+    ]
     return _table(header, cells, left=1)
 
 
@@ -158,10 +176,13 @@ def _layers(report: Report) -> str:
     ]  # fmt: skip
     text = f"{folded} more layers are folded into these and cost nothing of their own." if folded else ""
     body = "".join(
-        f"<tr{' class=host' if layer.on_host else ''}>" + "".join(_cell(c) for c in _layer(number, layer)) + "</tr>"
+        f"<tr{' class=host' if layer.on_host else ''}>"
+        + "".join(_cell(c) for c in _layer(number, layer))
+        + "</tr>"
         for number, layer in shown
     )
-    return f"<h2>Layers</h2><p class='about'>{text}</p><div class='scroll'><table>{_header(header, 3)}{body}</table></div>"
+    table = f"<div class='scroll'><table>{_header(header, 3)}{body}</table></div>"
+    return f"<h2>Layers</h2><p class='about'>{text}</p>{table}"
 
 
 def _layer(number: int, x: LayerReport) -> list[str]:

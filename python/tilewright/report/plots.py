@@ -34,12 +34,13 @@ _STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
-    "legend.frameon": False,
     "savefig.dpi": 140,
 }
 _WIDTH = 11.0
 _BAR_INCHES = 0.19
 _NAME_LENGTH = 34
+_NAMED = 8
+"""Layers named in the roofline plot: those that lose most cycles to their bound."""
 _LABELLED = 30
 """Layers named in the picture of ACT: those that fill most of it."""
 _COLUMN_COLOURS = {
@@ -85,15 +86,15 @@ def roofline(report: Report) -> str:
     x = np.geomspace(low, high, 200)
     axes.plot(x, np.minimum(peak, x * board.dram_bytes_per_cycle), color="black", linewidth=1.2)
     place = (high, peak)
-    text = f"{peak} MACs a cycle; {board.dram_bytes_per_cycle} DRAM bytes a cycle"
+    text = f"{peak} MACs a cycle, {board.dram_bytes_per_cycle} DRAM bytes a cycle"
     axes.annotate(text, place, xytext=(-4, 4), textcoords="offset points", ha="right", va="bottom")
     if shown:
         achieved = [layer.macs / layer.cycles for layer in shown]
         area = 12 + 250 * np.sqrt([layer.cycles / report.cycles for layer in shown])
         numbers = [report.layers.index(layer) for layer in shown]
         axes.scatter(intensity, achieved, s=area, c=[colour_of(n) for n in numbers], alpha=0.75, linewidths=0)
-        slowest = sorted(range(len(shown)), key=lambda k: -shown[k].cycles)[:12]
-        for k in slowest:
+        lost = sorted(range(len(shown)), key=lambda k: shown[k].bound_cycles - shown[k].cycles)
+        for k in lost[:_NAMED]:
             axes.annotate(_short(shown[k].name), (intensity[k], achieved[k]), fontsize=7,
                           xytext=(4, 3), textcoords="offset points")  # fmt: skip
     axes.set_xscale("log")
@@ -122,10 +123,11 @@ def layer_cycles(report: Report) -> str:
 
 def unit_activity(report: Report) -> str:
     """What each unit does over the whole run, in percent."""
-    figure, axes = _figure(2.4)
+    figure, axes = _figure(3.0)
     units = list(report.activity)
     colours = {
-        kind.name: matplotlib.colors.to_hex(matplotlib.colormaps["tab20"](n)) for n, kind in enumerate(Activity)
+        kind.name: matplotlib.colors.to_hex(matplotlib.colormaps["tab20"](n))
+        for n, kind in enumerate(Activity)
     }
     parts = {
         kind.name: [100 * report.activity[unit].get(kind.name, 0) / report.cycles for unit in units]
@@ -137,8 +139,8 @@ def unit_activity(report: Report) -> str:
     axes.invert_yaxis()
     axes.set_xlabel("% of the run's cycles")
     axes.set_xlim(0, 100)
-    labels = [f"{name.lower()}: {ACTIVITY_MEANING[Activity[name]]}" for name in parts]
-    axes.legend(labels, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.28))
+    labels = [ACTIVITY_MEANING[Activity[name]] for name in parts]
+    figure.legend(labels, fontsize=7, ncols=3, loc="outside lower center", frameon=False)
     return _svg(figure, "units", "What each unit does, in percent of the run")
 
 
@@ -177,7 +179,9 @@ def timeline(report: Report) -> str:
             start, end, layer = _joined(spans.start, spans.end, owner[spans.instruction])
             pieces = list(zip((start + run.start).tolist(), (end - start).tolist(), strict=True))
             colours = [colour_of(n) for n in layer.tolist()]
-            axes.broken_barh(pieces, (spans.unit - 0.4, 0.8), facecolors=colours, linewidth=0, rasterized=many)
+            axes.broken_barh(
+                pieces, (spans.unit - 0.4, 0.8), facecolors=colours, linewidth=0, rasterized=many
+            )
     axes.set_yticks([int(u) for u in Unit], [u.name for u in Unit])
     axes.invert_yaxis()
     axes.set_xlim(0, max(report.cycles, 1))
@@ -201,19 +205,25 @@ def act_map(report: Report) -> str:
         colours[tint] += (1 - colours[tint]) * _LOADED_TINT
         span = (run.start, run.start + run.timing.cycles)
         data = np.round(colours * 255).astype(np.uint8)
-        axes.imshow(data, origin="lower", aspect="auto", interpolation="nearest", extent=(*span, 0, capacity))
+        axes.imshow(
+            data, origin="lower", aspect="auto", interpolation="nearest", extent=(*span, 0, capacity / 1024)
+        )
         for layer in np.unique(picture.layer[used & ~picture.loaded]).tolist():
             rows, columns = np.nonzero((picture.layer == layer) & ~picture.loaded)
             if len(rows) > area.get(layer, 0):
                 area[layer] = len(rows)
                 middle = run.start + (float(np.median(columns)) + 0.5) / PICTURE_COLUMNS * run.timing.cycles
-                places[layer] = (middle, (float(np.median(rows)) + 0.5) / len(picture.layer) * capacity)
+                places[layer] = (
+                    middle,
+                    (float(np.median(rows)) + 0.5) / len(picture.layer) * capacity / 1024,
+                )
     for layer in sorted(area, key=lambda n: -area[n])[:_LABELLED]:
-        axes.annotate(_short(report.layers[layer].name), places[layer], fontsize=5.5, ha="center", va="center")
+        axes.annotate(
+            _short(report.layers[layer].name), places[layer], fontsize=5.5, ha="center", va="center"
+        )
     axes.set_xlim(0, max(report.cycles, 1))
-    axes.set_ylim(0, capacity)
-    axes.yaxis.set_major_formatter(EngFormatter(unit="B"))
-    axes.set_ylabel("address in ACT")
+    axes.set_ylim(0, capacity / 1024)
+    axes.set_ylabel("address in ACT, KiB")
     _cycle_axis(axes)
     return _svg(figure, "act", "Memory map of ACT over time: whose map lies where")
 
@@ -227,11 +237,13 @@ def memory_use(report: Report) -> str:
             found = run.residency.occupancy[memory]
             times += (found.times + run.start).tolist()
             parts += (100 * found.used_bytes / found.capacity_bytes).tolist()
+        times.append(report.cycles)
+        parts.append(parts[-1])
         axes.step(times, parts, where="post", color=colour, linewidth=0.8, label=memory.name)
     axes.set_xlim(0, max(report.cycles, 1))
     axes.set_ylim(0, 105)
     axes.set_ylabel("% in use")
-    axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     _cycle_axis(axes)
     return _svg(figure, "memory", "Part of the scratchpads in use over time")
 
@@ -253,12 +265,12 @@ def sweep_curve(rows: Sequence[SweepRow]) -> str:
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [f"{size // 1024} KiB" for size in sizes])
     axes.minorticks_off()
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.15 * max([*unmerged, *(row.dram_bytes or 0 for row in good), 1]))
     axes.yaxis.set_major_formatter(EngFormatter(unit="B"))
     axes.set_xlabel(f"{rows[0].memory.upper()} size")
     axes.set_ylabel("DRAM traffic a run")
     axes.grid(True, alpha=0.3)
-    axes.legend()
+    axes.legend(frameon=False)
     return _svg(figure, "sweep", "DRAM traffic over the size of on-chip memory")
 
 
@@ -279,7 +291,7 @@ def search_plot(points: Sequence[SearchPoint]) -> str:
     axes.yaxis.set_major_formatter(EngFormatter())
     axes.grid(True, alpha=0.3)
     if points:
-        axes.legend()
+        axes.legend(frameon=False)
     return _svg(figure, "search", "The tuner's search: measurements and the best so far")
 
 
@@ -334,7 +346,7 @@ def _finish_bars(axes: Axes, label: str, *, engineering: bool = True) -> None:
     if engineering:
         axes.xaxis.set_major_formatter(EngFormatter())
     axes.grid(True, axis="x", alpha=0.3)
-    axes.legend(ncols=7, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0))
+    axes.legend(ncols=7, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0), frameon=False)
 
 
 def _cycle_axis(axes: Axes) -> None:

@@ -24,7 +24,9 @@ Progress = Callable[[int, int], None]
 
 _KIB = 1024
 _UNITS = {"K": _KIB, "M": _KIB * _KIB}
-_TEXT = re.compile(r"(?P<memory>[a-z]+)=(?P<low>\d{1,6})(?P<low_unit>[KM])(\.\.(?P<high>\d{1,6})(?P<high_unit>[KM]))?")
+_TEXT = re.compile(
+    r"(?P<memory>[a-z]+)=(?P<low>\d{1,6})(?P<low_unit>[KM])(\.\.(?P<high>\d{1,6})(?P<high_unit>[KM]))?"
+)
 _REMEDY = "write it like act=64K..1M"
 
 
@@ -114,7 +116,7 @@ def _measured(row: SweepRow, model: Model, overlay: Overlay, kib: int) -> SweepR
     from tilewright.pipeline import compile  # starts the compiler, which a plain report does without
 
     try:
-        changed = dataclasses.replace(overlay, **{f"{row.memory}_kib": kib})
+        changed = Overlay.from_dict(overlay.to_dict() | {f"{row.memory}_kib": kib}, "the sweep")
         package = compile(model, changed)
         runs = [timing.run(Program(region.stream, changed)) for region in package.regions]
     except TilewrightError as error:
