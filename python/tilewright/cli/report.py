@@ -204,7 +204,8 @@ def _write_sweep(rows: tuple[SweepRow, ...]) -> None:
     for row in rows:
         table.add_row(
             row.memory, f"{row.asked_bytes // 1024:,}", f"{row.bytes // 1024:,}", _number(row.cycles),
-            _number(row.fps, 1), _number(row.dram_bytes), _number(row.dram_bytes_unmerged), _number(row.host_layers), escape(row.reason),
+            _number(row.fps, 1), _number(row.dram_bytes), _number(row.dram_bytes_unmerged),
+            _number(row.host_layers), escape(row.reason),
         )  # fmt: skip
     write_result("")
     write_table(table)

@@ -1,6 +1,6 @@
 """What a compiled network costs, and what it could cost at best."""
 
-from tilewright.report.analyse import Assumptions, LayerReport, Report, analyse
+from tilewright.report.analysis import Assumptions, LayerReport, Report, analyse
 from tilewright.report.bound import LayerBound, Limits, NetworkBound, baseline, bound
 from tilewright.report.sweep import Sweep, SweepRow, parse_sweep, run_sweep
 

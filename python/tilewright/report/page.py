@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable, Sequence
 
 from tilewright.report import plots
-from tilewright.report.analyse import LayerReport, Report
+from tilewright.report.analysis import LayerReport, Report
 from tilewright.report.plots import SearchPoint
 from tilewright.report.sweep import SweepRow
 from tilewright.report.tables import totals

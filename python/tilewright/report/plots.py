@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
-from tilewright.report.analyse import LayerReport, Report
+from tilewright.report.analysis import LayerReport, Report
 from tilewright.report.attribution import unit_spans
 from tilewright.report.residency import PICTURE_COLUMNS
 from tilewright.report.sweep import SweepRow
@@ -71,7 +71,7 @@ class SearchPoint:
 
 def colour_of(layer: int) -> str:
     """The colour of a layer in timeline and memory map; twenty take turns."""
-    return matplotlib.colors.to_hex(matplotlib.colormaps["tab20"](layer % 20))
+    return str(matplotlib.colors.to_hex(matplotlib.colormaps["tab20"](layer % 20)))
 
 
 def roofline(report: Report) -> str:
@@ -254,7 +254,7 @@ def sweep_curve(rows: Sequence[SweepRow]) -> str:
     good = [row for row in rows if row.dram_bytes is not None]
     sizes = [row.bytes for row in rows]
     if good:
-        merged = [row.dram_bytes for row in good]
+        merged = [row.dram_bytes or 0 for row in good]
         axes.plot([r.bytes for r in good], merged, "o-", color=_READ, label="as compiled")
     unmerged = [row.dram_bytes_unmerged or 0 for row in rows]
     axes.plot(sizes, unmerged, "--", color="#555555", label="unmerged")

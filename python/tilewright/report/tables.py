@@ -8,7 +8,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from tilewright.report.analyse import LayerReport, Report
+from tilewright.report.analysis import LayerReport, Report
 from tilewright.report.sweep import SweepRow
 from tilewright.targets.sim.trace import chrome_trace
 
