@@ -49,7 +49,7 @@ def report(
         typer.Option(
             "--sweep",
             metavar="act=64K..1M",
-            help="Compile again for other sizes of ACT (or WGT), doubling: DRAM traffic against on-chip memory.",
+            help="Compile again for other sizes of ACT, doubling: DRAM traffic against on-chip memory.",
         ),
     ] = None,
     pj_per_mac: Annotated[

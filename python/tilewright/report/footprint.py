@@ -107,6 +107,13 @@ def _inside(count: int, stride: int, taps: int, dilation: int, offset: int, size
     return found[(found >= 0) & (found < size)]
 
 
+def _taps(count: int, stride: int, taps: int, dilation: int, offset: int, size: int) -> I64:
+    """Taps along one axis that lie inside the map for some window."""
+    starts = np.arange(count, dtype=np.int64) * stride + offset
+    places = np.add.outer(np.arange(taps, dtype=np.int64) * dilation, starts)
+    return np.flatnonzero(((places >= 0) & (places < size)).any(axis=1))
+
+
 def _ring(rows: I64, ring: int) -> I64:
     return np.unique(rows % ring) if ring else rows
 
@@ -134,8 +141,11 @@ def _vector_reads(i: Vector, o: Overlay, rows: Mapping[Memory, int]) -> Rows:
     sets = 2 if i.negative or i.op == VectorOp.SCALED_ADD else 1
     param = [_sums(rows[Memory.PARAM], i.param_base, _axis(i.n_c, i.param_c), _axis(sets, o.block_in), lanes)]
     if i.op == VectorOp.DEPTHWISE:
-        taps = _axis(i.kernel_y * i.kernel_x * (o.block_in // 8), 1)
-        param.append(_sums(rows[Memory.PARAM], i.depthwise_base, _axis(i.n_c, i.depthwise_c), taps))
+        records = o.block_in // 8
+        ky = _taps(i.n_y, i.stride_y, i.kernel_y, i.dilation_y, i.offset_y, i.height) * i.kernel_x * records
+        kx = _taps(i.n_x, i.stride_x, i.kernel_x, i.dilation_x, i.offset_x, i.width) * records
+        channels = _axis(i.n_c, i.depthwise_c)
+        param.append(_sums(rows[Memory.PARAM], i.depthwise_base, channels, ky, kx, _axis(records, 1)))
     if i.table:
         param.append(_sums(rows[Memory.PARAM], i.table_base, _axis(TABLE_RECORDS, 1)))
     found = {Memory.PARAM: np.concatenate(param)}

@@ -79,9 +79,10 @@ def residency(
         for memory, rows in reads.items():
             followed[memory].read(index, rows)
         for memory, rows in writes.items():
+            distinct = followed[memory].distinct(rows)
             if memory is Memory.ACT:
-                canvas.paint(*followed[memory].lives(rows))
-            followed[memory].write(index, rows)
+                canvas.paint(*followed[memory].lives(distinct))
+            followed[memory].write(index, distinct)
     canvas.paint(*followed[Memory.ACT].lives(np.arange(overlay.act_half_words)))
     sizes = row_bytes(overlay)
     occupancy = {memory: rows.occupancy(sizes[memory]) for memory, rows in followed.items()}
@@ -98,18 +99,23 @@ class _Rows:
         self.begun = np.zeros(len(timing.opcodes), np.int64)
         self.ended = np.zeros(len(timing.opcodes), np.int64)
 
+    def distinct(self, rows: I64) -> I64:
+        """Rows without repeats, ascending; quicker than sorting."""
+        marks = np.zeros(len(self.writer), bool)
+        marks[rows] = True
+        return np.flatnonzero(marks)
+
     def read(self, index: int, rows: I64) -> None:
         self.reader[rows] = index
 
     def write(self, index: int, rows: I64) -> None:
-        rows = np.unique(rows)
+        """Rows without repeats."""
         self._end(rows)
         self.begun[index] += len(rows)
         self.writer[rows] = self.reader[rows] = index
 
     def lives(self, rows: I64) -> tuple[I64, I64, I64]:
-        """Rows that hold something, ascending, with their writers and last readers."""
-        rows = np.unique(rows)
+        """Those of these rows that hold something, with their writers and last readers."""
         rows = rows[self.writer[rows] >= 0]
         return rows, self.writer[rows], self.reader[rows]
 

@@ -30,16 +30,8 @@ _TEXT = re.compile(
 _REMEDY = "write it like act=64K..1M"
 
 
-def _act_kib(overlay: Overlay) -> int:
-    return 2 * BANK_KIB_PER_LANE * overlay.block_in  # a pair of banks
-
-
-def _wgt_kib(overlay: Overlay) -> int:
-    return max(overlay.tile_bytes // _KIB, 1)
-
-
-_STEP_KIB: dict[str, Callable[[Overlay], int]] = {"act": _act_kib, "wgt": _wgt_kib}
-"""Memories that can be swept, and the KiB that their sizes are multiples of."""
+MEMORIES = ("act",)
+"""Memories that can be swept."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +71,9 @@ def parse_sweep(text: str) -> Sweep:
     if found is None:
         raise ConfigError(Fault(f"expected a memory and sizes in K or M, found {text!r}", where, _REMEDY))
     memory = found["memory"]
-    if memory not in _STEP_KIB:
-        known = ", ".join(_STEP_KIB)
-        raise ConfigError(Fault(f"there is no memory {memory!r} to sweep, known are {known}", where, _REMEDY))
+    if memory not in MEMORIES:
+        known = ", ".join(MEMORIES)
+        raise ConfigError(Fault(f"the memory {memory!r} cannot be swept, expected {known}", where, _REMEDY))
     low = int(found["low"]) * _UNITS[found["low_unit"]]
     high = low if found["high"] is None else int(found["high"]) * _UNITS[found["high_unit"]]
     if low == 0 or high < low:
@@ -100,7 +92,7 @@ def run_sweep(package: Package, sweep: Sweep, progress: Progress | None = None) 
     model, overlay = model_of(package), package.overlay
     limits = Limits.of(overlay)  # unmerged bytes depend on no width that is swept
     unmerged = sum(bound(graph, limits).dram_bytes_unmerged for graph in region_graphs(model, overlay))
-    step = _STEP_KIB[sweep.memory](overlay)
+    step = 2 * BANK_KIB_PER_LANE * overlay.block_in  # a pair of banks
     rows: list[SweepRow] = []
     for number, asked in enumerate(sweep.sizes):
         kib = -(-asked // (step * _KIB)) * step
