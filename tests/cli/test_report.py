@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,7 +118,9 @@ def test_bad_options(demo_package: Path) -> None:
 
 
 def test_a_process_of_its_own(demo_package: Path, tmp_path: Path) -> None:
-    """Without warnings, and without matplotlib where no page is asked for."""
+    """Nothing else is printed, and matplotlib, which is slow to start, only serves the page."""
+    light = "import sys, tilewright.cli.app, tilewright.report.tables; print('matplotlib' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", light], text=True) == "False\n"
     found = process("report", demo_package, "--json")
     assert (found.returncode, found.stderr) == (0, "")
     assert json.loads(found.stdout)["network"] == "digits"

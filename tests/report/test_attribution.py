@@ -31,9 +31,9 @@ def cycle_by_cycle(timing: Timing, layer_of: list[int], layers: int) -> list[lis
             unit = Unit(int(timing.opcodes[i]) - 1)
             if unit not in working and timing.start[i] <= now <= timing.end[i]:
                 working[unit] = i
-        unit = next((u for u in PRIORITY if u in working), None)
-        if unit is not None:
-            found[layer_of[working[unit]]][unit] += 1
+        first = next((u for u in PRIORITY if u in working), None)
+        if first is not None:
+            found[layer_of[working[first]]][first] += 1
             continue
         later = [i for i in real if timing.start[i] >= now]
         waited = (

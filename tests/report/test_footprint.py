@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.report.conftest import DEMO
+from tests.cli.commands import DEMO
 
 import tilewright as tw
 from tilewright.errors import SimError
