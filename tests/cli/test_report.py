@@ -117,7 +117,7 @@ def test_bad_options(demo_package: Path) -> None:
     ]
 
 
-def test_a_process_of_its_own(demo_package: Path, tmp_path: Path) -> None:
+def test_a_process_of_its_own(demo_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing else is printed, and matplotlib, which is slow to start, only serves the page."""
     light = "import sys, tilewright.cli.app, tilewright.report.tables; print('matplotlib' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", light], text=True) == "False\n"
@@ -125,6 +125,7 @@ def test_a_process_of_its_own(demo_package: Path, tmp_path: Path) -> None:
     assert (found.returncode, found.stderr) == (0, "")
     assert json.loads(found.stdout)["network"] == "digits"
     path = tmp_path / "page.html"
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "fonts"))  # as at its first start
     found = process("report", demo_package, "--html", path)
     assert found.returncode == 0
     assert found.stderr == f"{path}: {path.stat().st_size:,} bytes\n"

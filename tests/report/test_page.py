@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import re
+from dataclasses import dataclass
 from html.parser import HTMLParser
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 import tilewright as tw
 from tilewright.report import Report, SweepRow, analyse
 from tilewright.report.page import page
-from tilewright.report.plots import SearchPoint, search_plot, sweep_curve
+from tilewright.report.plots import search_plot, sweep_curve
 from tilewright.report.tables import COLUMNS, document, layers_csv, sweep_csv, trace
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -22,6 +23,15 @@ SWEEP = (
     SweepRow("act", 65536, 65536, 100, 2.5e6, 5000, 4000, 1),
     SweepRow("act", 131072, 131072, dram_bytes_unmerged=4000, reason="<too small> & so on"),
 )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A point of a search, as the tuner's log gives it."""
+
+    trial: int
+    value: float | None
+    best: float | None
 
 
 class Page(HTMLParser):
@@ -68,7 +78,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def text(demo_report: Report) -> str:
-    return page(demo_report, SWEEP, [SearchPoint(0, 5.0), SearchPoint(1, None), SearchPoint(2, 4.0)])
+    return page(demo_report, SWEEP, [Trial(0, 5.0, 5.0), Trial(1, None, 5.0), Trial(2, 4.0, 4.0)])
 
 
 def test_csv_and_json_agree(demo_report: Report) -> None:
@@ -207,6 +217,10 @@ def test_sweep_as_csv() -> None:
 
 
 def test_search_plot() -> None:
-    assert "best so far" in search_plot([SearchPoint(0, 7.0), SearchPoint(1, 3.0)])
-    assert "failed" in search_plot([SearchPoint(0, None)])
+    drawn = search_plot([Trial(0, 7.0, 7.0), Trial(2, 9.0, 3.0), Trial(1, 3.0, 3.0)], "cycles")
+    assert ">best so far<" in drawn
+    assert ">failed<" not in drawn
+    assert ">cycles<" in drawn
+    assert ">failed<" in search_plot([Trial(0, 7.0, 7.0), Trial(1, None, 7.0)])
+    assert ">best so far<" not in search_plot([Trial(0, None, None)])
     assert search_plot([])

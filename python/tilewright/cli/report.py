@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -114,6 +115,7 @@ def report(
 
 
 def _page(found: Report, rows: tuple[SweepRow, ...]) -> str:
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells when it looks for fonts
     from tilewright.report.page import page  # starts matplotlib
 
     return page(found, rows)

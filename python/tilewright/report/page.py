@@ -40,8 +40,13 @@ _ABOUT = {
 }
 
 
-def page(report: Report, sweep: Sequence[SweepRow] = (), search: Sequence[SearchPoint] = ()) -> str:
-    """The page; `sweep` and `search` (a tuner's measurements) add their plots where they are given."""
+def page(
+    report: Report,
+    sweep: Sequence[SweepRow] = (),
+    search: Sequence[SearchPoint] = (),
+    objective: str = "objective",
+) -> str:
+    """The page; `sweep` and `search` (a tuner's trials of an objective) add their plots where they are given."""
     parts = [_head(report), _cards(report), _host(report)]
     if report.runs:
         parts += [
@@ -58,7 +63,7 @@ def page(report: Report, sweep: Sequence[SweepRow] = (), search: Sequence[Search
     if sweep:
         parts += [_plot("Memory sweep", plots.sweep_curve(sweep), _ABOUT["sweep"]), _sweep_table(sweep)]
     if search:
-        parts.append(_plot("Tuning", plots.search_plot(search), ""))
+        parts.append(_plot("Tuning", plots.search_plot(search, objective), ""))
     parts.append(_layers(report))
     title = html.escape(f"{report.name} on {report.overlay.name}")
     return (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Protocol
 
 import matplotlib
 import numpy as np
@@ -56,17 +56,19 @@ _LOADED_TINT = 0.5
 """How far the colour of what LOAD wrote goes towards white."""
 
 
-@dataclass(frozen=True)
-class SearchPoint:
-    """A measurement of the tuner.
+class SearchPoint(Protocol):
+    """A trial of the tuner, as `tune/log.py` gives them.
 
-    Attributes:
-        trial: its number, from 0.
-        value: of the objective, smaller is better; None where the point could not be measured.
+    `value` is the objective's, smaller is better; None where the trial failed. `best` is the best so far; None before
+    there is one.
     """
 
-    trial: int
-    value: float | None
+    @property
+    def trial(self) -> int: ...
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def best(self) -> float | None: ...
 
 
 def colour_of(layer: int) -> str:
@@ -274,23 +276,23 @@ def sweep_curve(rows: Sequence[SweepRow]) -> str:
     return _svg(figure, "sweep", "DRAM traffic over the size of on-chip memory")
 
 
-def search_plot(points: Sequence[SearchPoint]) -> str:
-    """The tuner's search: each measurement, and the best so far."""
+def search_plot(points: Sequence[SearchPoint], objective: str = "objective") -> str:
+    """The tuner's search: each trial's value, and the best so far."""
     figure, axes = _figure(3.2)
     measured = [(p.trial, p.value) for p in points if p.value is not None]
-    failed = [p.trial for p in points if p.value is None]
+    best = sorted((p.trial, p.best) for p in points if p.best is not None)
+    failed = [p.trial for p in points if p.value is None and p.best is not None]
     if measured:
-        trials, values = [t for t, _ in measured], [v for _, v in measured]
-        axes.plot(trials, values, ".", color="#9ecae1", markersize=4, label="measured")
-        axes.step(trials, np.minimum.accumulate(values), where="post", color="#1f77b4", label="best so far")
+        axes.plot(*zip(*measured, strict=True), ".", color="#9ecae1", markersize=4, label="measured")
+    if best:
+        axes.step(*zip(*best, strict=True), where="post", color="#1f77b4", label="best so far")
     if failed:
-        base = min((v for _, v in measured), default=0.0)
-        axes.plot(failed, [base] * len(failed), "x", color="#d62728", markersize=4, label="failed")
+        axes.plot(failed, [best[-1][1]] * len(failed), "x", color="#d62728", markersize=4, label="failed")
     axes.set_xlabel("trial")
-    axes.set_ylabel("objective")
+    axes.set_ylabel(objective)
     axes.yaxis.set_major_formatter(EngFormatter())
     axes.grid(True, alpha=0.3)
-    if points:
+    if measured or best:
         axes.legend(frameon=False)
     return _svg(figure, "search", "The tuner's search: measurements and the best so far")
 
