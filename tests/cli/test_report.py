@@ -43,7 +43,8 @@ def test_the_table_puts_the_host_first(demo_package: Path) -> None:
     lines = result.stdout.splitlines()
     assert lines[0].startswith("host: 1 layer, 0 MACs, 1.500 ms = ")
     assert lines[0].endswith("(measured, as given by --host-ms)")
-    assert lines[2].split()[:2] == ["prob", "Softmax"]
+    assert lines[1].startswith("  estimate by operator: quantize 0.012 ms, region 0.002 ms, ")
+    assert lines[3].split()[:2] == ["prob", "Softmax"]
     assert "digits on ultra96-w8" in result.stdout
     assert "more layers are folded into these" in lines[-1]
     assert result.stderr == ""

@@ -134,6 +134,11 @@ def _write_host(found: Report) -> None:
         f"host: {len(layers)} layer{'' if len(layers) == 1 else 's'}, {found.host_macs:,} MACs, "
         f"{found.host.ms:.3f} ms = {found.host_time_share:.1%} of a run ({found.host.source})"
     )
+    by_op: dict[str, float] = {}
+    for work in found.host.work:
+        by_op[work.op] = by_op.get(work.op, 0.0) + work.ms
+    parts = sorted(by_op.items(), key=lambda item: -item[1])
+    write_result("  estimate by operator: " + ", ".join(f"{op} {ms:.3f} ms" for op, ms in parts))
     if layers:
         table = plain_table("  layer", "operator", "MACs", "why on the host", right=("MACs",))
         for layer in layers:
