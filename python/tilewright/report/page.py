@@ -12,7 +12,7 @@ from tilewright.report.sweep import SweepRow
 from tilewright.report.tables import totals
 
 _CSS = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #1b1b1b; max-width: 1120px; margin: 1.5em auto; padding: 0 1em; }
+body { font: 15px/1.45 system-ui, sans-serif; color: #1b1b1b; max-width: 1280px; margin: 1.5em auto; padding: 0 1em; }
 h1 { font-size: 1.5em; margin-bottom: .1em; } h2 { font-size: 1.15em; margin: 1.8em 0 .3em; }
 p.about { color: #555; margin: .2em 0 .8em; } .warn { background: #fff3cd; padding: .5em .8em; }
 .cards { display: flex; flex-wrap: wrap; gap: .7em; margin: 1em 0; }

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tilewright.report.analysis import LayerReport, Report
 from tilewright.report.attribution import unit_spans
-from tilewright.report.residency import PICTURE_COLUMNS
+from tilewright.report.residency import PICTURE_COLUMNS, PICTURE_ROWS
 from tilewright.report.sweep import SweepRow
 from tilewright.targets.isa.spec import Memory, Unit
 from tilewright.targets.sim.rules import ACTIVITY_MEANING, Activity
@@ -41,8 +41,8 @@ _BAR_INCHES = 0.19
 _NAME_LENGTH = 34
 _NAMED = 8
 """Layers named in the roofline plot: those that lose most cycles to their bound."""
-_LABELLED = 30
-"""Layers named in the picture of ACT: those that fill most of it."""
+_LABELLED = 0.004
+"""Part of the picture of ACT that a layer must fill to be named there."""
 _COLUMN_COLOURS = {
     "MATRIX steps": "#1f77b4",
     "MATRIX waits": "#9ecae1",
