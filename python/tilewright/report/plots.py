@@ -219,10 +219,10 @@ def act_map(report: Report) -> str:
                     middle,
                     (float(np.median(rows)) + 0.5) / len(picture.layer) * capacity / 1024,
                 )
-    for layer in sorted(area, key=lambda n: -area[n])[:_LABELLED]:
-        axes.annotate(
-            _short(report.layers[layer].name), places[layer], fontsize=5.5, ha="center", va="center"
-        )
+    for layer, place in places.items():
+        if area[layer] >= _LABELLED * PICTURE_ROWS * PICTURE_COLUMNS:
+            name = _short(report.layers[layer].name)
+            axes.annotate(name, place, fontsize=5.5, ha="center", va="center")
     axes.set_xlim(0, max(report.cycles, 1))
     axes.set_ylim(0, capacity / 1024)
     axes.set_ylabel("address in ACT, KiB")
