@@ -1,6 +1,5 @@
 #include "tilewright/timing.h"
 
-#include <deque>
 #include <string>
 
 #include "encoding.h"
@@ -43,17 +42,15 @@ class TimingMachine {
 
   // Returns false where `limit` cycles pass before FINISH.
   bool Run(std::int64_t limit, bool leap) {
+    leaps_ = leaps_ && leap;
     std::int64_t now = 0;
-    int pause = 0,
-        longest = 0;  // where no leap was possible, the next cycles are stepped without looking for one
     while (!finished_) {
       if (now >= limit) return false;
       Step(now++);
-      if (!leap || !leaps_ || finished_ || --pause >= 0) continue;
+      if (!leaps_ || finished_) continue;
       const std::int64_t cycles = std::min(Look(now), limit - now);
-      longest = cycles > 0 ? 0 : std::min(2 * longest + 1, 7);
-      pause = longest;
-      if (cycles > 0) Skip(now, cycles);
+      if (cycles <= 0) continue;
+      Skip(cycles, now);
       now += cycles;
     }
     out_.cycles = now;
@@ -105,7 +102,10 @@ class TimingMachine {
     out_.activity[static_cast<std::size_t>(unit)][static_cast<std::size_t>(activity)] += cycles;
   }
 
+  // Starts what can start, and notes what the units without work wait for. Needed only where something changed in
+  // the cycle before: a dispatch, a token, a unit that is free; or when the table may be loaded.
   void Start(std::int64_t now) {
+    changed_ = false;
     for (int unit = 0; unit < kUnits; ++unit) {
       auto& queue = queues_[unit];
       if (queue.empty() || !Accepts(unit, now) || Lacks(unit) >= 0) continue;
@@ -116,22 +116,34 @@ class TimingMachine {
       out_.instructions[static_cast<std::size_t>(next.index)].start = now;
       const std::uint8_t* bytes = At(next.index);
       switch (unit) {
-        case kLoad: load_.Start(isa::DecodeLoad(bytes), next.index, now); break;
-        case kMatrix: matrix_.Start(isa::DecodeMatrix(bytes), now); break;
+        case kLoad:
+          SyncVector(now);  // whose results may be in LOAD's way from now on
+          load_.Start(isa::DecodeLoad(bytes), next.index, now);
+          break;
+        case kMatrix:
+          SyncVector(now);  // which may have to wait for banks from now on
+          matrix_.Start(isa::DecodeMatrix(bytes), now);
+          matrix_at_ = matrix_until_ = now;
+          break;
         case kVector:
           vector_.Start(next_vector_, now);
+          vector_at_ = vector_until_ = now;
           if (!queue.empty()) next_vector_ = isa::DecodeVector(At(queue.front().index));
           break;
         default: store_.Start(isa::DecodeStore(bytes), next.index, now);
       }
       running_[unit] = next.index;
     }
+    for (int unit = 0; unit < kUnits; ++unit) idle_[unit] = Idle(unit);
+    const bool table = !queues_[kVector].empty() && !vector_.active() && next_vector_.table;
+    table_at_ = table && now <= vector_.written() ? vector_.written() + 1 : kNever;
   }
 
   void Retire(int unit, std::int64_t index, std::int64_t now) {
     out_.instructions[static_cast<std::size_t>(index)].end = now;
     const std::uint32_t give = Give(At(index));
     for (int to = 0; to < kUnits; ++to) tokens_[unit][to] += static_cast<int>(give >> to & 1);
+    changed_ = true;
   }
 
   bool Idle() const {
@@ -141,7 +153,7 @@ class TimingMachine {
            retiring_[kMatrix].empty() && retiring_[kVector].empty();
   }
   bool CanDispatch() const {
-    if (received_ / isa::kInstructionBytes <= dispatched_) return false;
+    if (received_ < (dispatched_ + 1) * isa::kInstructionBytes) return false;
     const int unit = UnitOf(At(dispatched_));
     return unit < 0 ? Idle() : queues_[unit].size() < static_cast<std::size_t>(c_.queue_depth);
   }
@@ -159,6 +171,7 @@ class TimingMachine {
       queues_[unit].push_back({dispatched_, Wait(bytes)});
     }
     ++dispatched_;
+    changed_ = true;
   }
 
   std::int64_t FetchCount() const {
@@ -178,6 +191,7 @@ class TimingMachine {
         dram_.Read(Reader::kFetch, burst, now);
       } else if (load_.Wants(now)) {
         const Burst burst = load_.Request(now);
+        changed_ = changed_ || !load_.forming();
         out_.dram_read_bytes += burst.bytes;
         dram_.Read(Reader::kLoad, burst, now);
       }
@@ -199,29 +213,79 @@ class TimingMachine {
     return moved;
   }
 
-  void Step(std::int64_t now) {
-    Start(now);
-    bool stepped = false, last = false;
-    // A unit without work of its own is judged by what the cycle began with.
-    Activity matrix = Idle(kMatrix), vector = Idle(kVector);
-    const Activity load = load_.active() ? Activity::kDram : Idle(kLoad);
-    const Activity store = store_.active() ? Activity::kDram : Idle(kStore);
-    BankMask reads = 0;
-    if (matrix_.active()) {
-      matrix = matrix_.Step(now, &stepped, &last);
-      if (last) retiring_[kMatrix].push_back({now + c_.matrix_depth, running_[kMatrix]});
-      // What MATRIX reads matters only to others that read.
-      if (stepped && ((vector_.reads() | store_.reads()) != 0)) reads = matrix_.StepBanks();
+  // MATRIX and VECTOR wait for nobody but each other, so while one goes on as its Look said it is left alone until
+  // `until`; Sync brings it up to `now` where another unit wants to know its banks.
+  void SyncMatrix(std::int64_t now) {
+    if (matrix_at_ < now) matrix_.Skip(matrix_at_, matrix_look_, now - matrix_at_);
+    matrix_at_ = matrix_until_ = now;
+  }
+  void SyncVector(std::int64_t now) {
+    if (vector_at_ < now) vector_.Skip(vector_at_, now - vector_at_);
+    vector_at_ = vector_until_ = now;
+  }
+
+  // A cycle of MATRIX; `watched` are the banks that others want to read in it, and the result those that it took.
+  BankMask StepMatrix(std::int64_t now, BankMask watched, Activity* activity) {
+    const bool seen = (matrix_.reach() & watched) != 0;
+    if (now < matrix_until_ && !seen) {
+      *activity = matrix_look_.activity;
+      return 0;
     }
-    if (vector_.active()) {
-      BankMask read = 0;
-      vector = vector_.Step(now, reads, &read, &last);
-      reads |= read;
-      if (last) retiring_[kVector].push_back({vector_.written(), running_[kVector]});
+    SyncMatrix(now);
+    bool stepped, last;
+    *activity = matrix_.Step(now, &stepped, &last);
+    matrix_at_ = matrix_until_ = now + 1;
+    if (last) {
+      retiring_[kMatrix].push_back({now + c_.matrix_depth, running_[kMatrix]});
+      changed_ = true;
+    } else if (leaps_) {
+      matrix_look_ = matrix_.Look(now + 1);
+      matrix_until_ += matrix_look_.cycles;
+    }
+    return stepped && seen ? matrix_.StepBanks() : 0;
+  }
+
+  // A cycle of VECTOR, with the banks that MATRIX took; the result are those that it took.
+  BankMask StepVector(std::int64_t now, BankMask taken, Activity* activity) {
+    SyncVector(now);
+    bool last;
+    BankMask read;
+    *activity = vector_.Step(now, taken, &read, &last);
+    vector_at_ = vector_until_ = now + 1;
+    if (last) {
+      retiring_[kVector].push_back({vector_.written(), running_[kVector]});
+      changed_ = true;
+    } else if (leaps_) {
+      const bool meets_load = load_.writes_act() && (load_.writes() & vector_.writes()) != 0;
+      vector_look_ = vector_.Look(now + 1, meets_load || (matrix_.reach() & vector_.reads()) != 0);
+      vector_until_ += vector_look_.cycles;
+    }
+    return read;
+  }
+
+  void Step(std::int64_t now) {
+    if (changed_ || now >= table_at_) Start(now);
+    // A unit without work of its own is judged by what the cycle began with.
+    Activity matrix = idle_[kMatrix], vector = idle_[kVector];
+    const Activity load = load_.active() ? Activity::kDram : idle_[kLoad];
+    const Activity store = store_.active() ? Activity::kDram : idle_[kStore];
+    const bool store_tries = store_.ReadsAt(now) <= now;
+    BankMask reads = 0;
+    if (matrix_.active() || vector_.active()) {
+      const BankMask wanted = store_tries ? store_.next() : 0;
+      const bool vector_steps =
+          vector_.active() && (now >= vector_until_ || (wanted & vector_.reads()) != 0);
+      if (matrix_.active())
+        reads = StepMatrix(now, wanted | (vector_steps ? vector_.reads() : 0), &matrix);
+      if (vector_steps)
+        reads |= StepVector(now, reads, &vector);
+      else if (vector_.active())
+        vector = vector_look_.activity;
     }
     bool store_held = false;
-    const bool store_read = store_.Read(now, reads, &store_held);
-    const bool load_held = load_.Drain(vector_.Written(now));
+    const bool store_read = store_tries && store_.Read(now, reads, &store_held);
+    if (store_read && !store_.reading()) changed_ = true;
+    const bool load_held = load_.Drain(load_.writes_next() ? vector_.Written(now) : 0);
     Dispatch(now);
     const Dram::Moved moved = Move(now);
     Request(now);
@@ -242,22 +306,17 @@ class TimingMachine {
 
   // Cycles from `now` on in which every unit goes on with what it does; 0 where one may not.
   std::int64_t Look(std::int64_t now) {
-    for (int unit = 0; unit < kUnits; ++unit)
-      if (!queues_[unit].empty() && Accepts(unit, now) && Lacks(unit) < 0) return 0;
-    if (CanDispatch()) return 0;
+    if (changed_) return 0;
+    std::int64_t cycles = table_at_ - now;
+    if (matrix_.active()) cycles = std::min(cycles, matrix_until_ - now);
+    if (vector_.active()) cycles = std::min(cycles, vector_until_ - now);
+    if (cycles <= 0 || CanDispatch()) return 0;
     if (dram_.CanRead() && (FetchWants() || load_.Wants(now))) return 0;
     if (dram_.CanWrite() && store_.Wants()) return 0;
-    std::int64_t cycles = kNever;
     for (int unit : {kMatrix, kVector})
       if (!retiring_[unit].empty()) cycles = std::min(cycles, retiring_[unit].front().time - now);
-    if (!queues_[kVector].empty() && !vector_.active()) cycles = std::min(cycles, WaitForTable(now));
     if (load_.forming() && load_.formed() > now) cycles = std::min(cycles, load_.formed() - now);
-    if (load_.writes_act() && (load_.writes() & (vector_.writes() | vector_.due()))) return 0;
-
-    matrix_look_ = vector_look_ = {kNever, Activity::kBusy};
-    if (matrix_.active()) matrix_look_ = matrix_.Look(now);
-    if (vector_.active()) vector_look_ = vector_.Look(now, (matrix_.reach() & vector_.reads()) != 0);
-    cycles = std::min({cycles, matrix_look_.cycles, vector_look_.cycles});
+    if (load_.writes_act() && (load_.writes() & (vector_.writes() | vector_.due(now)))) return 0;
 
     store_reads_ = false;
     if (const std::int64_t at = store_.ReadsAt(now); at > now) {
@@ -268,43 +327,44 @@ class TimingMachine {
       cycles = std::min(cycles, store_.Left() - 1);
     }
     cycles = std::min(cycles, dram_.Look(now, &dram_reads_, &dram_writes_));
-    if (dram_reads_ && dram_writes_) return 0;
     if (dram_reads_) {
       if (dram_.reader() == Reader::kFetch) return 0;
       cycles = std::min(cycles, load_.room() / c_.dram_read_bytes_per_cycle);
     }
-    if (load_.Closing() || (!dram_reads_ && load_.Writable())) return 0;
     if (dram_writes_ && store_.reading() && !store_reads_) return 0;  // the buffer gets room in between
-    return cycles;
+    return std::min(cycles, load_.Closing());
   }
 
-  // A table is loaded when VECTOR's last result is written.
-  std::int64_t WaitForTable(std::int64_t now) const {
-    return next_vector_.table && Lacks(kVector) < 0 ? std::max<std::int64_t>(vector_.written() + 1 - now, 0)
-                                                    : kNever;
-  }
-
-  void Skip(std::int64_t now, std::int64_t cycles) {
-    Count(kMatrix, matrix_.active() ? matrix_look_.activity : Idle(kMatrix), cycles);
-    Count(kVector, vector_.active() ? vector_look_.activity : Idle(kVector), cycles);
-    Count(kLoad, dram_reads_ ? Activity::kBusy : load_.active() ? Activity::kDram : Idle(kLoad), cycles);
-    Count(kStore,
-          store_reads_ || dram_writes_ ? Activity::kBusy
-          : store_.active()            ? Activity::kDram
-                                       : Idle(kStore),
-          cycles);
-    if (matrix_.active()) matrix_.Skip(now, matrix_look_, cycles);
-    vector_.Skip(now, cycles);
+  void Skip(std::int64_t cycles, std::int64_t now) {
+    Count(kMatrix, matrix_.active() ? matrix_look_.activity : idle_[kMatrix], cycles);
+    Count(kVector, vector_.active() ? vector_look_.activity : idle_[kVector], cycles);
+    const Activity load = load_.active() ? Activity::kDram : idle_[kLoad];
+    const Activity store = store_reads_      ? Activity::kBusy
+                           : store_.active() ? Activity::kDram
+                                             : idle_[kStore];
     bool held;
     for (std::int64_t k = 0; store_reads_ && k < cycles; ++k) store_.Read(now + k, 0, &held);
-    if (!dram_reads_ && !dram_writes_) {
+    const std::int64_t beat = c_.dram_read_bytes_per_cycle;
+    std::int64_t read = 0, written = 0;  // beats
+    if (!dram_writes_ && !dram_reads_) {
       dram_.SkipIdle(cycles);
-      return;
+      for (std::int64_t k = 0; k < cycles && load_.Writable(); ++k) load_.Drain(0);
+    } else if (!dram_writes_ && dram_.WholeBeats(cycles) && load_.Steady(beat)) {
+      dram_.SkipReads(cycles);
+      load_.SkipSteady(beat, cycles);
+      read = cycles;
+    } else {
+      for (std::int64_t k = 0; k < cycles; ++k) {
+        load_.Drain(0);
+        const Dram::Moved moved = Move(now + k);
+        read += moved.load_beat;
+        written += moved.write_beat;
+      }
     }
-    for (std::int64_t k = 0; k < cycles; ++k) {
-      load_.Drain(0);
-      Move(now + k);
-    }
+    Count(kLoad, Activity::kBusy, read);
+    Count(kLoad, load, cycles - read);
+    Count(kStore, Activity::kBusy, written);
+    Count(kStore, store, cycles - written);
   }
 
   const TimingConfig& c_;
@@ -317,14 +377,18 @@ class TimingMachine {
   LoadTimer load_;
   StoreTimer store_;
   Dram dram_;
-  std::deque<Queued> queues_[kUnits];
-  std::deque<Retiring> retiring_[kUnits];
+  Fifo<Queued> queues_[kUnits];
+  Fifo<Retiring> retiring_[kUnits];
   isa::Vector next_vector_{};  // at the head of VECTOR's queue
   int tokens_[kUnits][kUnits] = {};
   std::int64_t running_[kUnits] = {};
   std::int64_t requested_ = 0, received_ = 0, dispatched_ = 0;  // of FETCH; received_ in bytes
   bool finished_ = false, leaps_ = true;
+  bool changed_ = true;  // something that Start goes by
+  std::int64_t table_at_ = kNever;
+  Activity idle_[kUnits] = {};
   Quiet matrix_look_{}, vector_look_{};
+  std::int64_t matrix_at_ = 0, matrix_until_ = 0, vector_at_ = 0, vector_until_ = 0;
   bool store_reads_ = false, dram_reads_ = false, dram_writes_ = false;
 };
 

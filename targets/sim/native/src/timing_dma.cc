@@ -104,9 +104,19 @@ void Dram::SkipIdle(std::int64_t cycles) {
   credit_ = std::min<std::int64_t>(credit_ + steps * c_.dram_bytes_per_cycle, most);
 }
 
+// A beat more a cycle than the budget grows by is never taken: ConfigFault asks for dram_bytes_per_cycle to hold one.
+void Dram::SkipReads(std::int64_t cycles) {
+  const std::int64_t beat = c_.dram_read_bytes_per_cycle;
+  const std::int64_t gain = c_.dram_bytes_per_cycle - beat;
+  const std::int64_t most = c_.dram_write_bytes_per_cycle;  // of a full budget, less the beat
+  credit_ = std::min(credit_ + std::min(gain, most) * std::min(cycles, most + beat), most);
+  reading_.front().bytes -= cycles * beat;
+  reading_.front().beats -= cycles;
+}
+
 BankMask LoadTimer::writes() const {
   BankMask mask = 0;
-  for (const Flight& f : flight_) mask |= f.reach;
+  for (std::size_t k = 0; k < flight_.size(); ++k) mask |= flight_[k].reach;
   return mask;
 }
 
@@ -180,11 +190,6 @@ void StoreTimer::Start(const isa::Store& i, std::int64_t index, std::int64_t now
   ready_ = now + c_.start_cycles;
   element_ = taken_ = 0;
   flight_.push_back({index, 0, false});
-}
-
-std::int64_t StoreTimer::ReadsAt(std::int64_t now) const {
-  if (!reading_ || buffered_ + copy_.element > c_.store_buffer_bytes) return kNever;
-  return std::max(ready_, now);
 }
 
 bool StoreTimer::Read(std::int64_t now, BankMask taken, bool* held) {

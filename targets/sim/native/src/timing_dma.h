@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <array>
-#include <deque>
 
+#include "fifo.h"
 #include "isa.h"
 #include "timing_banks.h"
 
@@ -89,7 +89,12 @@ class Dram {
   // `reads` and `writes` say which way moves.
   std::int64_t Look(std::int64_t now, bool* reads, bool* writes) const;
   Reader reader() const { return reading_.front().who; }
+  // At most what Look said: without a beat, and with a whole beat read in each cycle and none written.
   void SkipIdle(std::int64_t cycles);
+  void SkipReads(std::int64_t cycles);
+  bool WholeBeats(std::int64_t cycles) const {
+    return reading_.front().bytes >= cycles * c_.dram_read_bytes_per_cycle;
+  }
 
  private:
   struct Transfer {
@@ -97,8 +102,8 @@ class Dram {
     std::int64_t bytes, beats, ready;
   };
   const TimingConfig& c_;
-  std::deque<Transfer> reading_, writing_;
-  std::deque<std::int64_t> answers_;  // times
+  Fifo<Transfer> reading_, writing_;
+  Fifo<std::int64_t> answers_;  // times
   std::int64_t credit_;
   bool write_next_ = false;  // whose turn it is where the budget serves one way only
 };
@@ -113,6 +118,7 @@ class LoadTimer {
   bool active() const { return forming_ || !flight_.empty(); }
   bool writes_act() const { return act_ > 0; }
   BankMask writes() const;
+  bool writes_next() const { return act_ > 0 && flight_.front().act; }  // whether ACT's port is asked for
   std::int64_t room() const { return c_.load_buffer_bytes - buffered_; }
   void Start(const isa::Load& i, std::int64_t index, std::int64_t now);
 
@@ -129,8 +135,21 @@ class LoadTimer {
   std::int64_t formed() const { return formed_; }
   bool forming() const { return forming_; }
   bool Writable() const;  // whether the buffer holds something to write
-  // Whether all that the oldest instruction still writes is in the buffer.
-  bool Closing() const { return !flight_.empty() && flight_.front().bytes <= buffered_; }
+  // Cycles before the one in which the oldest instruction may retire, as far as the buffer says.
+  std::int64_t Closing() const {
+    if (flight_.empty() || flight_.front().bytes > buffered_) return kNever;
+    return flight_.front().act ? flight_.front().bytes / flight_.front().copy.element - 1 : 0;
+  }
+  // Whether each cycle with a beat of `bytes` drains as much as it brings, so that the buffer stays as full.
+  bool Steady(std::int64_t bytes) const {
+    return !flight_.empty() && (flight_.front().act
+                                    ? flight_.front().copy.element == bytes && buffered_ >= bytes
+                                    : buffered_ == bytes);
+  }
+  void SkipSteady(std::int64_t bytes, std::int64_t cycles) {
+    flight_.front().bytes -= cycles * bytes;
+    flight_.front().written += cycles;
+  }
 
  private:
   struct Flight {
@@ -142,7 +161,7 @@ class LoadTimer {
   };
   const TimingConfig& c_;
   const Banks& banks_;
-  std::deque<Flight> flight_;
+  Fifo<Flight> flight_;
   BurstFormer former_;
   Burst burst_;
   bool forming_ = false;
@@ -170,7 +189,11 @@ class StoreTimer {
   void Answered();
   std::int64_t Retired();
   // When Read may next do something, kNever where only DRAM can change that.
-  std::int64_t ReadsAt(std::int64_t now) const;
+  std::int64_t ReadsAt(std::int64_t now) const {
+    if (!reading_ || buffered_ + copy_.element > c_.store_buffer_bytes) return kNever;
+    return std::max(ready_, now);
+  }
+  BankMask next() const { return banks_.One(copy_.AddressOf(element_)); }  // where Read reads
   bool reading() const { return reading_; }
   // Half words up to the end of the burst or of the buffer.
   std::int64_t Left() const {
@@ -190,8 +213,8 @@ class StoreTimer {
   BurstFormer former_;
   Burst burst_;
   std::int64_t ready_ = 0, element_ = 0, taken_ = 0, buffered_ = 0;
-  std::deque<Burst> whole_;  // wholly in the buffer, not yet requested
-  std::deque<Flight> flight_;
+  Fifo<Burst> whole_;  // wholly in the buffer, not yet requested
+  Fifo<Flight> flight_;
   std::int64_t retired_ = -1;
 };
 

@@ -34,8 +34,9 @@ void MatrixTimer::Start(const isa::Matrix& i, std::int64_t now) {
   std::int64_t lo = i.ring ? 0 : first * i.act_row;
   std::int64_t hi = (i.ring ? i.ring - 1 : std::max<std::int64_t>(bottom, 0)) * i.act_row;
   if (i.displaced) {
-    lo = 0;
-    hi += std::int64_t{c_.displacement_max} * i.act_row;
+    const std::int64_t row = i.ring ? 0 : i.act_row, column = i.act_x;
+    lo += c_.displacement_min * (row + column);
+    hi += c_.displacement_max * (row + column);
   }
   hi += std::int64_t{i.width - 1} * i.act_x + block * i.act_ic;
   reach_ = banks_.Pairs(i.act_base + lo, i.act_base + hi);

@@ -1,7 +1,5 @@
 #include "timing_vector.h"
 
-#include <map>
-
 namespace tilewright {
 
 void VectorTimer::Start(const isa::Vector& i, std::int64_t now) {
@@ -84,16 +82,16 @@ void VectorTimer::MakeColumns() {
     }
     return;
   }
-  std::map<std::int64_t, Column> found;
+  Column outside{-1, 0, 0};  // windows without a tap inside the map
+  std::int64_t next = 0;     // windows go from left to right: a column before this one has been met
   for (std::int64_t x = 0; x < n; ++x) {
     const std::int64_t first = x * stride + i_.offset_x;
     const std::int64_t lo = std::max<std::int64_t>(first, 0), hi = std::min(first + taps - 1, width - 1);
-    for (std::int64_t px = lo; px <= hi; ++px) found.insert({px, {px, x, 0}});
-    const std::int64_t end = hi >= lo ? hi : -1;
-    auto& last = found.insert({end, {end, x, 0}}).first->second;
+    for (next = std::max(next, lo); next <= hi; ++next) columns_.push_back({next, x, 0});
+    Column& last = hi >= lo ? columns_.back() : outside;
     if (last.results++ == 0) last.result = x;
   }
-  for (const auto& [x, column] : found) columns_.push_back(column);
+  if (outside.results != 0) columns_.insert(columns_.begin(), outside);
   const std::int64_t windows = std::min(n, (taps + stride - 1) / stride);
   passes_ = (windows + c_.window_reuse - 1) / c_.window_reuse;
 }
@@ -180,6 +178,7 @@ Activity VectorTimer::Step(std::int64_t now, BankMask taken, BankMask* read, boo
 // The results that the read of this cycle completes.
 void VectorTimer::Finish(std::int64_t now) {
   const Column& column = columns_[column_];
+  Forget(now);
   if (pending_.empty()) pending_reach_ = 0;
   pending_reach_ |= writes_;
   const std::int64_t y = std::int64_t{i_.dst_y} + y_;
@@ -197,7 +196,7 @@ void VectorTimer::Finish(std::int64_t now) {
 }
 
 BankMask VectorTimer::Written(std::int64_t now) {
-  while (!pending_.empty() && pending_.front().time < now) pending_.pop_front();
+  Forget(now);
   return !pending_.empty() && pending_.front().time == now ? pending_.front().banks : 0;
 }
 

@@ -2,9 +2,9 @@
 #ifndef TILEWRIGHT_SRC_TIMING_VECTOR_H_
 #define TILEWRIGHT_SRC_TIMING_VECTOR_H_
 
-#include <deque>
 #include <vector>
 
+#include "fifo.h"
 #include "isa.h"
 #include "timing_banks.h"
 
@@ -28,7 +28,10 @@ class VectorTimer {
   Activity Step(std::int64_t now, BankMask taken, BankMask* read, bool* last);
   // Banks that are written in cycle `now`; asked for in order.
   BankMask Written(std::int64_t now);
-  BankMask due() const { return pending_.empty() ? 0 : pending_reach_; }  // what Written may still say
+  BankMask due(std::int64_t now) {  // what Written may still say
+    Forget(now);
+    return pending_.empty() ? 0 : pending_reach_;
+  }
   Quiet Look(std::int64_t now, bool conflicts) const;
   void Skip(std::int64_t now, std::int64_t cycles);  // at most what Look said, from `now` on
 
@@ -52,6 +55,9 @@ class VectorTimer {
   BankMask Address() const;
   BankMask Halves(std::int64_t a) const { return banks_.One(a) | (size_ == 2 ? banks_.One(a + 1) : 0); }
   void Finish(std::int64_t now);
+  void Forget(std::int64_t now) {
+    while (!pending_.empty() && pending_.front().time < now) pending_.pop_front();
+  }
 
   const TimingConfig& c_;
   const Banks& banks_;
@@ -67,7 +73,7 @@ class VectorTimer {
   std::int64_t read_ = 0;  // within the column
   std::int64_t ready_ = 0, params_ready_ = 0, result_free_ = 0, written_ = -1;
   Activity waiting_ = Activity::kStart;
-  std::deque<Write> pending_;
+  Fifo<Write> pending_;
   BankMask pending_reach_ = 0;
 };
 
