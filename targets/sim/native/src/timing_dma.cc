@@ -4,10 +4,8 @@
 
 namespace tilewright {
 
-void BurstFormer::Start(const Copy& copy, std::int64_t beat, std::int64_t most) {
+void BurstFormer::Start(const Copy& copy) {
   copy_ = copy;
-  beat_ = beat;
-  most_ = most;
   const bool together = copy.n[2] == 1 || copy.dram[2] == copy.element;
   run_bytes_ = together ? copy.n[2] * copy.element : copy.element;
   runs_ = {copy.n[0], copy.n[1], together ? 1 : copy.n[2]};
@@ -23,10 +21,11 @@ std::int64_t BurstFormer::RunAddress() const {
 Burst BurstFormer::Next() {
   Burst burst;
   const std::int64_t first = RunAddress() + done_;
-  std::int64_t at = first;
+  std::int64_t at = first, room = most_bytes_ - most_.Rest(first);
   do {
-    const std::int64_t piece = std::min(run_bytes_ - done_, most_ - at % most_);
+    const std::int64_t piece = std::min(run_bytes_ - done_, room);
     at += piece;
+    room -= piece;
     done_ += piece;
     left_ -= piece;
     ++burst.pieces;
@@ -36,9 +35,9 @@ Burst BurstFormer::Next() {
       if (++run_[k] < runs_[k]) break;
       run_[k] = 0;
     }
-  } while (left_ > 0 && at % most_ != 0 && RunAddress() == at);
+  } while (left_ > 0 && room != 0 && RunAddress() == at);
   burst.bytes = at - first;
-  burst.beats = (at - 1) / beat_ - first / beat_ + 1;
+  burst.beats = beat_.Quotient(at - 1) - beat_.Quotient(first) + 1;
   return burst;
 }
 
@@ -129,7 +128,7 @@ void LoadTimer::Start(const isa::Load& i, std::int64_t index, std::int64_t now) 
                                    ? std::int64_t{c_.block_in} * c_.block_out * c_.wgt_bits / 8
                                    : sizes[i.memory];
   const Copy copy = Copy::Of(i, element);
-  former_.Start(copy, c_.dram_read_bytes_per_cycle, c_.dram_burst_bytes);
+  former_.Start(copy);
   burst_ = former_.Next();
   forming_ = true;
   formed_ = now + c_.start_cycles + burst_.pieces - 1;
@@ -183,23 +182,24 @@ std::int64_t LoadTimer::Retired() {
 
 void StoreTimer::Start(const isa::Store& i, std::int64_t index, std::int64_t now) {
   copy_ = Copy::Of(i, std::int64_t{c_.block_in} * c_.inp_bits / 8);
-  former_.Start(copy_, c_.dram_write_bytes_per_cycle, c_.dram_burst_bytes);
+  former_.Start(copy_);
+  walk_.Start(copy_);
   burst_ = former_.Next();
   reach_ = banks_.Pairs(copy_.address, copy_.last());
   reading_ = true;
   ready_ = now + c_.start_cycles;
-  element_ = taken_ = 0;
+  taken_ = 0;
   flight_.push_back({index, 0, false});
 }
 
 bool StoreTimer::Read(std::int64_t now, BankMask taken, bool* held) {
   *held = false;
   if (ReadsAt(now) > now) return false;
-  if (taken != 0 && banks_.One(copy_.AddressOf(element_)) & taken) {
+  if (taken != 0 && banks_.One(walk_.row()) & taken) {
     *held = true;
     return false;
   }
-  ++element_;
+  walk_.Next(copy_);
   buffered_ += copy_.element;
   taken_ += copy_.element;
   while (reading_ && taken_ >= burst_.bytes) {

@@ -35,6 +35,44 @@ struct Copy {
   }
 };
 
+// The scratchpad rows of a copy one after the other; AddressOf without its divisions.
+class Walk {
+ public:
+  void Start(const Copy& copy) {
+    *this = Walk();
+    row_ = copy.address;
+  }
+  std::int64_t row() const { return row_; }
+  void Next(const Copy& copy) {
+    row_ += copy.pad[2];
+    if (++k_[2] < copy.n[2]) return;
+    k_[2] = 0;
+    if (++k_[1] == copy.n[1]) {
+      k_[1] = 0;
+      ++k_[0];
+    }
+    row_ = copy.address + k_[0] * copy.pad[0] + k_[1] * copy.pad[1];
+  }
+
+ private:
+  std::int64_t k_[3] = {}, row_ = 0;
+};
+
+// Divides by what is a power of two on every board that is known, though it need not be.
+class Divisor {
+ public:
+  explicit Divisor(std::int64_t value) : value_(value) {
+    while (std::int64_t{1} << (shift_ + 1) <= value) ++shift_;
+    if (std::int64_t{1} << shift_ != value) shift_ = -1;
+  }
+  std::int64_t Quotient(std::int64_t x) const { return shift_ < 0 ? x / value_ : x >> shift_; }
+  std::int64_t Rest(std::int64_t x) const { return shift_ < 0 ? x % value_ : x & (value_ - 1); }
+
+ private:
+  std::int64_t value_;
+  int shift_ = 0;
+};
+
 struct Burst {
   std::int64_t bytes = 0, beats = 0;
   std::int64_t pieces = 0;  // cycles that the former takes for it
@@ -43,14 +81,16 @@ struct Burst {
 // Cuts a copy into bursts: neighbours in DRAM are joined, and a burst ends at a multiple of its largest size.
 class BurstFormer {
  public:
-  void Start(const Copy& copy, std::int64_t beat, std::int64_t most);
+  BurstFormer(std::int64_t beat, std::int64_t most) : beat_(beat), most_(most), most_bytes_(most) {}
+  void Start(const Copy& copy);
   bool done() const { return left_ == 0; }
   Burst Next();
 
  private:
   std::int64_t RunAddress() const;
   Copy copy_{};
-  std::int64_t beat_ = 1, most_ = 1;
+  Divisor beat_, most_;
+  std::int64_t most_bytes_;
   std::int64_t run_bytes_ = 0;
   std::array<std::int64_t, 3> runs_{}, run_{};  // counts, and the current run
   std::int64_t done_ = 0;                       // of its bytes
@@ -110,7 +150,8 @@ class Dram {
 
 class LoadTimer {
  public:
-  LoadTimer(const TimingConfig& config, const Banks& banks) : c_(config), banks_(banks) {}
+  LoadTimer(const TimingConfig& config, const Banks& banks)
+      : c_(config), banks_(banks), former_(config.dram_read_bytes_per_cycle, config.dram_burst_bytes) {}
 
   bool Accepts() const {
     return !forming_ && flight_.size() < static_cast<std::size_t>(c_.load_instructions);
@@ -172,7 +213,8 @@ class LoadTimer {
 
 class StoreTimer {
  public:
-  StoreTimer(const TimingConfig& config, const Banks& banks) : c_(config), banks_(banks) {}
+  StoreTimer(const TimingConfig& config, const Banks& banks)
+      : c_(config), banks_(banks), former_(config.dram_write_bytes_per_cycle, config.dram_burst_bytes) {}
 
   bool Accepts() const {
     return !reading_ && flight_.size() < static_cast<std::size_t>(c_.store_instructions);
@@ -193,7 +235,7 @@ class StoreTimer {
     if (!reading_ || buffered_ + copy_.element > c_.store_buffer_bytes) return kNever;
     return std::max(ready_, now);
   }
-  BankMask next() const { return banks_.One(copy_.AddressOf(element_)); }  // where Read reads
+  BankMask next() const { return banks_.One(walk_.row()); }  // where Read reads
   bool reading() const { return reading_; }
   // Half words up to the end of the burst or of the buffer.
   std::int64_t Left() const {
@@ -209,10 +251,11 @@ class StoreTimer {
   const Banks& banks_;
   bool reading_ = false;
   Copy copy_{};
+  Walk walk_;
   BankMask reach_ = 0;
   BurstFormer former_;
   Burst burst_;
-  std::int64_t ready_ = 0, element_ = 0, taken_ = 0, buffered_ = 0;
+  std::int64_t ready_ = 0, taken_ = 0, buffered_ = 0;
   Fifo<Burst> whole_;  // wholly in the buffer, not yet requested
   Fifo<Flight> flight_;
   std::int64_t retired_ = -1;

@@ -111,7 +111,11 @@ BankMask MatrixTimer::Reads() const {
   const std::int64_t px =
       std::int64_t{read_[kX]} * i_.stride_x + std::int64_t{read_[kKx]} * i_.dilation_x + i_.offset_x;
   if (py < 0 || py >= std::int64_t{i_.height} || px < 0 || px >= std::int64_t{i_.width}) return 0;
-  auto row = [&](std::int64_t y) { return i_.ring ? (y % i_.ring + i_.ring) % i_.ring : y; };
+  auto row = [&](std::int64_t y) {
+    const std::int64_t ring = i_.ring;
+    if (ring == 0 || (y >= 0 && y < ring)) return y;  // a division only where the ring wraps
+    return (y % ring + ring) % ring;
+  };
   const std::int64_t base = i_.act_base + block * i_.act_ic;
   if (!i_.displaced) return banks_.One(base + row(py) * i_.act_row + px * i_.act_x);
   BankMask mask = 0;
