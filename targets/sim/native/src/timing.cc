@@ -48,10 +48,7 @@ class TimingMachine {
       if (now >= limit) return false;
       Step(now++);
       if (!leaps_ || finished_) continue;
-      const std::int64_t cycles = std::min(Look(now), limit - now);
-      if (cycles <= 0) continue;
-      Skip(cycles, now);
-      now += cycles;
+      now = Coast(now, limit);
     }
     out_.cycles = now;
     return true;
@@ -267,8 +264,6 @@ class TimingMachine {
     if (changed_ || now >= table_at_) Start(now);
     // A unit without work of its own is judged by what the cycle began with.
     Activity matrix = idle_[kMatrix], vector = idle_[kVector];
-    const Activity load = load_.active() ? Activity::kDram : idle_[kLoad];
-    const Activity store = store_.active() ? Activity::kDram : idle_[kStore];
     const bool store_tries = store_.ReadsAt(now) <= now;
     BankMask reads = 0;
     if (matrix_.active() || vector_.active()) {
@@ -282,17 +277,9 @@ class TimingMachine {
       else if (vector_.active())
         vector = vector_look_.activity;
     }
-    bool store_held = false;
-    const bool store_read = store_tries && store_.Read(now, reads, &store_held);
-    if (store_read && !store_.reading()) changed_ = true;
-    const bool load_held = load_.Drain(load_.writes_next() ? vector_.Written(now) : 0);
-    Dispatch(now);
-    const Dram::Moved moved = Move(now);
-    Request(now);
     Count(kMatrix, matrix, 1);
     Count(kVector, vector, 1);
-    Count(kLoad, moved.load_beat ? Activity::kBusy : load_held ? Activity::kPort : load, 1);
-    Count(kStore, store_read || moved.write_beat ? Activity::kBusy : store_held ? Activity::kPort : store, 1);
+    FinishCycle(now, store_tries, reads, load_.writes_next() ? vector_.Written(now) : 0);
     for (int unit : {kMatrix, kVector}) {
       auto& queue = retiring_[unit];
       if (!queue.empty() && queue.front().time <= now) {
@@ -300,46 +287,117 @@ class TimingMachine {
         queue.pop_front();
       }
     }
+  }
+
+  // STORE's, LOAD's, FETCH's and DRAM's part of a cycle: `read` and `written` are banks of ACT that MATRIX and VECTOR
+  // take.
+  void FinishCycle(std::int64_t now, bool store_tries, BankMask read, BankMask written) {
+    const Activity load = load_.active() ? Activity::kDram : idle_[kLoad];
+    const Activity store = store_.active() ? Activity::kDram : idle_[kStore];
+    bool store_held = false;
+    const bool store_read = store_tries && store_.Read(now, read, &store_held);
+    if (store_read && !store_.reading()) changed_ = true;
+    const bool load_held = load_.Drain(written);
+    Dispatch(now);
+    const Dram::Moved moved = Move(now);
+    Request(now);
+    Count(kLoad, moved.load_beat ? Activity::kBusy : load_held ? Activity::kPort : load, 1);
+    Count(kStore, store_read || moved.write_beat ? Activity::kBusy : store_held ? Activity::kPort : store, 1);
     if (const std::int64_t index = load_.Retired(); index >= 0) Retire(kLoad, index, now);
     if (const std::int64_t index = store_.Retired(); index >= 0) Retire(kStore, index, now);
   }
 
-  // Cycles from `now` on in which every unit goes on with what it does; 0 where one may not.
-  std::int64_t Look(std::int64_t now) {
-    if (changed_) return 0;
-    std::int64_t cycles = table_at_ - now;
-    if (matrix_.active()) cycles = std::min(cycles, matrix_until_ - now);
-    if (vector_.active()) cycles = std::min(cycles, vector_until_ - now);
-    if (cycles <= 0 || CanDispatch()) return 0;
+  // Goes on from `now` as long as MATRIX and VECTOR do as they said and no unit starts or retires: only LOAD, STORE and
+  // DRAM are looked at. Returns the first cycle that is not done.
+  std::int64_t Coast(std::int64_t now, std::int64_t limit) {
+    if (changed_) return now;
+    std::int64_t until = std::min(table_at_, limit);
+    if (matrix_.active()) until = std::min(until, matrix_until_);
+    if (vector_.active()) until = std::min(until, vector_until_);
+    for (int unit : {kMatrix, kVector})
+      if (!retiring_[unit].empty()) until = std::min(until, retiring_[unit].front().time);
+    const std::int64_t first = now;
+    matrix_banks_known_ = false;
+    while (now < until && !changed_ && !CanDispatch()) {
+      const std::int64_t still = std::min(Still(now), until - now);
+      if (still > 0)
+        Skip(still, now);
+      else if (!StepTransfers(now))
+        break;
+      now += std::max<std::int64_t>(still, 1);
+    }
+    Count(kMatrix, matrix_.active() ? matrix_look_.activity : idle_[kMatrix], now - first);
+    Count(kVector, vector_.active() ? vector_look_.activity : idle_[kVector], now - first);
+    return now;
+  }
+
+  // Whether VECTOR takes (Coast) or may take a bank that LOAD is about to write.
+  bool LoadMeetsVector(std::int64_t now) {
+    return load_.writes_act() && (load_.writes() & (vector_.writes() | vector_.due(now))) != 0;
+  }
+  // Whether a STORE that wants `bank` gets it while Coast lasts.
+  enum class Port { kFree, kTaken, kOpen };
+  Port PortOf(BankMask bank, std::int64_t now) {
+    if ((vector_.reads() & bank) != 0 && vector_look_.activity == Activity::kBusy) return Port::kOpen;
+    if ((matrix_.reach() & bank) == 0 || matrix_look_.activity != Activity::kBusy) return Port::kFree;
+    if (!matrix_banks_known_) {
+      SyncKeeping(now);
+      matrix_banks_ = matrix_.RunBanks(&matrix_always_);
+      matrix_banks_known_ = true;
+    }
+    if ((matrix_banks_ & bank) == 0) return Port::kFree;
+    return matrix_always_ ? Port::kTaken : Port::kOpen;
+  }
+  // Brings MATRIX up to `now` without asking it anew.
+  void SyncKeeping(std::int64_t now) {
+    const std::int64_t until = matrix_until_;
+    SyncMatrix(now);
+    matrix_until_ = until;
+  }
+
+  // A cycle of LOAD, STORE and DRAM within Coast; false, and nothing done, where it depends on what MATRIX or VECTOR
+  // do in this very cycle.
+  bool StepTransfers(std::int64_t now) {
+    if (LoadMeetsVector(now)) return false;
+    const bool store_tries = store_.ReadsAt(now) <= now;
+    const Port port = store_tries ? PortOf(store_.next(), now) : Port::kFree;
+    if (port == Port::kOpen) return false;
+    FinishCycle(now, store_tries, port == Port::kTaken ? ~BankMask{0} : 0, 0);
+    return true;
+  }
+
+  // Cycles from `now` on in which LOAD, STORE and DRAM go on with what they do; 0 where they may not.
+  std::int64_t Still(std::int64_t now) {
     if (dram_.CanRead() && (FetchWants() || load_.Wants(now))) return 0;
     if (dram_.CanWrite() && store_.Wants()) return 0;
-    for (int unit : {kMatrix, kVector})
-      if (!retiring_[unit].empty()) cycles = std::min(cycles, retiring_[unit].front().time - now);
-    if (load_.forming() && load_.formed() > now) cycles = std::min(cycles, load_.formed() - now);
-    if (load_.writes_act() && (load_.writes() & (vector_.writes() | vector_.due(now)))) return 0;
-
-    store_reads_ = false;
+    std::int64_t cycles = kNever;
+    if (load_.forming() && load_.formed() > now) cycles = load_.formed() - now;
+    store_reads_ = store_held_ = false;
     if (const std::int64_t at = store_.ReadsAt(now); at > now) {
       cycles = std::min(cycles, at - now);
     } else {
-      if (store_.reads() & (matrix_.reach() | vector_.reads())) return 0;
-      store_reads_ = true;
-      cycles = std::min(cycles, store_.Left() - 1);
+      const Port port = PortOf(store_.next(), now);
+      if (port == Port::kOpen) return 0;
+      store_held_ = port == Port::kTaken;
+      store_reads_ = !store_held_;
+      if (store_reads_) {
+        if ((store_.reads() & (matrix_.reach() | vector_.reads())) != 0) return 0;
+        cycles = std::min(cycles, store_.Left() - 1);
+      }
     }
-    cycles = std::min(cycles, dram_.Look(now, &dram_reads_, &dram_writes_));
+    cycles = std::min({cycles, dram_.Look(now, &dram_reads_, &dram_writes_), load_.Closing()});
     if (dram_reads_) {
       if (dram_.reader() == Reader::kFetch) return 0;
       cycles = std::min(cycles, load_.room() / c_.dram_read_bytes_per_cycle);
     }
-    if (dram_writes_ && store_.reading() && !store_reads_) return 0;  // the buffer gets room in between
-    return std::min(cycles, load_.Closing());
+    if (dram_writes_ && store_.reading() && !store_reads_ && !store_held_) return 0;  // the buffer gets room
+    return cycles > 0 && !LoadMeetsVector(now) ? cycles : 0;
   }
 
   void Skip(std::int64_t cycles, std::int64_t now) {
-    Count(kMatrix, matrix_.active() ? matrix_look_.activity : idle_[kMatrix], cycles);
-    Count(kVector, vector_.active() ? vector_look_.activity : idle_[kVector], cycles);
     const Activity load = load_.active() ? Activity::kDram : idle_[kLoad];
     const Activity store = store_reads_      ? Activity::kBusy
+                           : store_held_     ? Activity::kPort
                            : store_.active() ? Activity::kDram
                                              : idle_[kStore];
     bool held;
@@ -389,7 +447,11 @@ class TimingMachine {
   Activity idle_[kUnits] = {};
   Quiet matrix_look_{}, vector_look_{};
   std::int64_t matrix_at_ = 0, matrix_until_ = 0, vector_at_ = 0, vector_until_ = 0;
-  bool store_reads_ = false, dram_reads_ = false, dram_writes_ = false;
+  // Of MATRIX's run of steps, where known: banks that it may read, and whether that is one that each step reads.
+  bool matrix_banks_known_ = false, matrix_always_ = false;
+  BankMask matrix_banks_ = 0;
+  // What Still found.
+  bool store_reads_ = false, store_held_ = false, dram_reads_ = false, dram_writes_ = false;
 };
 
 bool Fail(Fault* fault, FaultKind kind, std::int64_t index, const std::string& text) {

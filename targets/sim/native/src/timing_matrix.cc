@@ -4,6 +4,7 @@ namespace tilewright {
 namespace {
 
 enum { kOc, kIc, kKy, kKx, kY, kX };
+constexpr BankMask kFirstBanks = 0x5555555555555555;
 
 }  // namespace
 
@@ -124,6 +125,33 @@ BankMask MatrixTimer::Reads() const {
     mask |=
         banks_.Pairs(at + (px + c_.displacement_min) * i_.act_x, at + (px + c_.displacement_max) * i_.act_x);
   }
+  return mask;
+}
+
+BankMask MatrixTimer::RunBanks(bool* always) const {
+  *always = false;
+  // Counters of a run that has several rows start anew in its second; only the row of the next step is certain.
+  bool y_runs = false, x_runs = false;
+  for (int k = outer_; k < 6; ++k) (order_[k] == kY ? y_runs : order_[k] == kX ? x_runs : y_runs) |= n_[order_[k]] > 1;
+  const std::int64_t first_y = y_runs ? 0 : count_[kY], last_y = y_runs ? n_[kY] - 1 : count_[kY];
+  const std::int64_t first_x = x_runs ? 0 : count_[kX], last_x = x_runs ? n_[kX] - 1 : count_[kX];
+  const std::int64_t tap_y = std::int64_t{count_[kKy]} * i_.dilation_y + i_.offset_y;
+  const std::int64_t tap_x = std::int64_t{count_[kKx]} * i_.dilation_x + i_.offset_x;
+  const std::int64_t top = first_y * i_.stride_y + tap_y, bottom = last_y * i_.stride_y + tap_y;
+  const std::int64_t left = first_x * i_.stride_x + tap_x, right = last_x * i_.stride_x + tap_x;
+  if (i_.displaced || (i_.ring && (top < 0 || bottom >= std::int64_t{i_.ring}))) return reach_;
+  const bool inside = top >= 0 && bottom < std::int64_t{i_.height} && left >= 0 && right < std::int64_t{i_.width};
+  const std::int64_t block =
+      std::int64_t{i_.ic_first} + std::int64_t{count_[kOc]} * i_.ic_stride_o + count_[kIc];
+  const std::int64_t base = i_.act_base + block * i_.act_ic;
+  const std::int64_t low = base + std::max<std::int64_t>(top, 0) * i_.act_row + std::max<std::int64_t>(left, 0) * i_.act_x;
+  const std::int64_t high = base + bottom * i_.act_row + right * i_.act_x;
+  BankMask mask = banks_.Pairs(low, high);
+  const bool even = ((std::int64_t{i_.act_row} * i_.stride_y % 2 == 0) || top == bottom) &&
+                    ((std::int64_t{i_.act_x} * i_.stride_x % 2 == 0) || left == right);
+  // Half words at even distances lie all in the first or all in the second bank of their pairs.
+  if (even && inside) mask &= low % 2 == 0 ? kFirstBanks : kFirstBanks << 1;
+  *always = inside && (mask & (mask - 1)) == 0 && mask != 0 && high < c_.act_half_words;
   return mask;
 }
 

@@ -20,6 +20,8 @@ class MatrixTimer {
   // Banks that the step just made has read.
   BankMask StepBanks() const { return step_banks_wanted_ ? Reads() : 0; }
   Quiet Look(std::int64_t now) const;
+  // Banks that the steps of the current run read from the next one on; `always`: it is one, and each of them reads it.
+  BankMask RunBanks(bool* always) const;
   void Skip(std::int64_t now, const Quiet& what,
             std::int64_t cycles);  // at most what Look said, from `now` on
 
