@@ -34,7 +34,11 @@ class TimingMachine {
         vector_(config, banks_),
         load_(config, banks_),
         store_(config, banks_),
-        dram_(config) {
+        dram_(config),
+        beat_(config.dram_read_bytes_per_cycle),
+        fetch_burst_(config.dram_burst_bytes / isa::kInstructionBytes) {
+    units_.reserve(static_cast<std::size_t>(count_));
+    for (std::int64_t n = 0; n < count_; ++n) units_.push_back(static_cast<std::int8_t>(UnitOf(At(n))));
     // Results that a leap passes over are not noted; a LOAD that starts behind it writes when they are long
     // written.
     leaps_ = c_.dram_latency_cycles + c_.start_cycles > c_.vector_depth + 4;
@@ -151,7 +155,7 @@ class TimingMachine {
   }
   bool CanDispatch() const {
     if (received_ < (dispatched_ + 1) * isa::kInstructionBytes) return false;
-    const int unit = UnitOf(At(dispatched_));
+    const int unit = units_[static_cast<std::size_t>(dispatched_)];
     return unit < 0 ? Idle() : queues_[unit].size() < static_cast<std::size_t>(c_.queue_depth);
   }
   void Dispatch(std::int64_t now) {
@@ -172,7 +176,7 @@ class TimingMachine {
   }
 
   std::int64_t FetchCount() const {
-    return std::min<std::int64_t>(c_.dram_burst_bytes / isa::kInstructionBytes, count_ - requested_);
+    return std::min(fetch_burst_, count_ - requested_);
   }
   bool FetchWants() const {
     return requested_ < count_ && requested_ - dispatched_ + FetchCount() <= c_.fetch_instructions;
@@ -388,7 +392,7 @@ class TimingMachine {
     cycles = std::min({cycles, dram_.Look(now, &dram_reads_, &dram_writes_), load_.Closing()});
     if (dram_reads_) {
       if (dram_.reader() == Reader::kFetch) return 0;
-      cycles = std::min(cycles, load_.room() / c_.dram_read_bytes_per_cycle);
+      cycles = std::min(cycles, beat_.Quotient(load_.room()));
     }
     if (dram_writes_ && store_.reading() && !store_reads_ && !store_held_) return 0;  // the buffer gets room
     return cycles > 0 && !LoadMeetsVector(now) ? cycles : 0;
@@ -435,6 +439,9 @@ class TimingMachine {
   LoadTimer load_;
   StoreTimer store_;
   Dram dram_;
+  const Divisor beat_;              // bytes that DRAM reads in a cycle
+  const std::int64_t fetch_burst_;  // instructions
+  std::vector<std::int8_t> units_;  // of each instruction; -1 for FINISH
   Fifo<Queued> queues_[kUnits];
   Fifo<Retiring> retiring_[kUnits];
   isa::Vector next_vector_{};  // at the head of VECTOR's queue

@@ -261,6 +261,140 @@ class StoreTimer {
   std::int64_t retired_ = -1;
 };
 
+// Asked for in every cycle that is not leapt over.
+
+inline Dram::Moved Dram::Step(std::int64_t now, std::int64_t room) {
+  Moved moved;
+  const std::int64_t r = c_.dram_read_bytes_per_cycle, w = c_.dram_write_bytes_per_cycle;
+  credit_ = std::min(credit_ + c_.dram_bytes_per_cycle, r + w);
+  bool read = !reading_.empty() && reading_.front().ready <= now &&
+              (reading_.front().who == Reader::kFetch || room >= r);
+  bool write = !writing_.empty() && writing_.front().ready <= now;
+  if (read && write && credit_ < r + w) {
+    (write_next_ ? read : write) = false;
+    write_next_ = !write_next_;
+  }
+  if (read) {
+    Transfer& t = reading_.front();
+    const std::int64_t bytes = t.beats == 1 ? t.bytes : std::min(t.bytes, r);
+    moved.read[static_cast<int>(t.who)] = bytes;
+    moved.load_beat = t.who == Reader::kLoad;
+    credit_ -= r;
+    t.bytes -= bytes;
+    if (--t.beats == 0) reading_.pop_front();
+  }
+  if (write) {
+    Transfer& t = writing_.front();
+    const std::int64_t bytes = t.beats == 1 ? t.bytes : std::min(t.bytes, w);
+    moved.written = bytes;
+    moved.write_beat = true;
+    credit_ -= w;
+    t.bytes -= bytes;
+    if (--t.beats == 0) {
+      writing_.pop_front();
+      answers_.push_back(now + c_.dram_latency_cycles);
+    }
+  }
+  while (!answers_.empty() && answers_.front() <= now) {
+    answers_.pop_front();
+    ++moved.answered;
+  }
+  return moved;
+}
+
+inline std::int64_t Dram::Look(std::int64_t now, bool* reads, bool* writes) const {
+  *reads = *writes = false;
+  std::int64_t cycles = kNever;
+  if (!answers_.empty()) cycles = std::min(cycles, answers_.front() - now);
+  for (bool way : {false, true}) {
+    const auto& queue = way ? writing_ : reading_;
+    if (queue.empty()) continue;
+    if (queue.front().ready > now) {
+      cycles = std::min(cycles, queue.front().ready - now);
+    } else {
+      (way ? *writes : *reads) = true;
+      cycles = std::min(cycles, queue.front().beats - 1);
+    }
+  }
+  return cycles;
+}
+
+inline bool LoadTimer::Writable() const {
+  return !flight_.empty() &&
+         (flight_.front().act ? buffered_ >= flight_.front().copy.element : buffered_ > 0);
+}
+
+inline bool LoadTimer::Drain(BankMask taken) {
+  if (!Writable()) return false;
+  Flight& f = flight_.front();
+  if (f.act) {
+    if (taken != 0 && banks_.One(f.copy.AddressOf(f.written)) & taken) return true;
+    ++f.written;
+    f.bytes -= f.copy.element;
+    buffered_ -= f.copy.element;
+  } else {
+    const std::int64_t bytes = std::min(f.bytes, buffered_);
+    f.bytes -= bytes;
+    buffered_ -= bytes;
+  }
+  if (f.bytes == 0) {
+    retired_ = f.index;
+    act_ -= f.act;
+    flight_.pop_front();
+  }
+  return false;
+}
+
+inline std::int64_t LoadTimer::Retired() {
+  const std::int64_t index = retired_;
+  retired_ = -1;
+  return index;
+}
+
+inline bool StoreTimer::Read(std::int64_t now, BankMask taken, bool* held) {
+  *held = false;
+  if (ReadsAt(now) > now) return false;
+  if (taken != 0 && banks_.One(walk_.row()) & taken) {
+    *held = true;
+    return false;
+  }
+  walk_.Next(copy_);
+  buffered_ += copy_.element;
+  taken_ += copy_.element;
+  while (reading_ && taken_ >= burst_.bytes) {
+    taken_ -= burst_.bytes;
+    whole_.push_back(burst_);
+    ++flight_.back().bursts;
+    if (former_.done()) {
+      reading_ = false;
+      flight_.back().read = true;
+    } else {
+      burst_ = former_.Next();
+    }
+  }
+  return true;
+}
+
+inline Burst StoreTimer::Request() {
+  const Burst burst = whole_.front();
+  whole_.pop_front();
+  return burst;
+}
+
+inline void StoreTimer::Answered() {
+  Flight& f = flight_.front();
+  if (--f.bursts == 0 && f.read) {
+    retired_ = f.index;
+    flight_.pop_front();
+  }
+}
+
+inline std::int64_t StoreTimer::Retired() {
+  const std::int64_t index = retired_;
+  retired_ = -1;
+  return index;
+}
+
 }  // namespace tilewright
 
 #endif  // TILEWRIGHT_SRC_TIMING_DMA_H_

@@ -137,14 +137,20 @@ BankMask MatrixTimer::RunBanks(bool* always) const {
   const std::int64_t first_x = x_runs ? 0 : count_[kX], last_x = x_runs ? n_[kX] - 1 : count_[kX];
   const std::int64_t tap_y = std::int64_t{count_[kKy]} * i_.dilation_y + i_.offset_y;
   const std::int64_t tap_x = std::int64_t{count_[kKx]} * i_.dilation_x + i_.offset_x;
-  const std::int64_t top = first_y * i_.stride_y + tap_y, bottom = last_y * i_.stride_y + tap_y;
+  std::int64_t top = first_y * i_.stride_y + tap_y, bottom = last_y * i_.stride_y + tap_y;
   const std::int64_t left = first_x * i_.stride_x + tap_x, right = last_x * i_.stride_x + tap_x;
-  if (i_.displaced || (i_.ring && (top < 0 || bottom >= std::int64_t{i_.ring}))) return reach_;
+  if (i_.displaced) return reach_;
   const bool inside = top >= 0 && bottom < std::int64_t{i_.height} && left >= 0 && right < std::int64_t{i_.width};
+  top = std::max<std::int64_t>(top, 0);  // other rows are not read
+  if (const std::int64_t ring = i_.ring; ring != 0) {
+    const bool wraps = top % ring + (bottom - top) >= ring;
+    bottom = wraps ? ring - 1 : bottom - top + top % ring;
+    top = wraps ? 0 : top % ring;
+  }
   const std::int64_t block =
       std::int64_t{i_.ic_first} + std::int64_t{count_[kOc]} * i_.ic_stride_o + count_[kIc];
   const std::int64_t base = i_.act_base + block * i_.act_ic;
-  const std::int64_t low = base + std::max<std::int64_t>(top, 0) * i_.act_row + std::max<std::int64_t>(left, 0) * i_.act_x;
+  const std::int64_t low = base + top * i_.act_row + std::max<std::int64_t>(left, 0) * i_.act_x;
   const std::int64_t high = base + bottom * i_.act_row + right * i_.act_x;
   BankMask mask = banks_.Pairs(low, high);
   const bool even = ((std::int64_t{i_.act_row} * i_.stride_y % 2 == 0) || top == bottom) &&

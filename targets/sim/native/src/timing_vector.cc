@@ -102,6 +102,17 @@ void VectorTimer::EnterGroup(std::int64_t now) {
   if (next < i_.n_c) params_ready_ = std::max(params_ready_, now) + LoadCycles(next, Size(next));
 }
 
+// Rows of the map that the windows of a row of results meet.
+std::int64_t VectorTimer::TapRows(std::int64_t y) const {
+  const std::int64_t first = y * i_.stride_y + i_.offset_y, height = i_.height;
+  std::int64_t rows = 0;
+  for (std::int64_t k = 0; k < std::int64_t{i_.kernel_y}; ++k) {
+    const std::int64_t py = first + k * i_.dilation_y;
+    rows += py >= 0 && py < height;
+  }
+  return rows;
+}
+
 void VectorTimer::EnterRow() {
   rows_.clear();
   for (std::int64_t k = 0; k < std::int64_t{i_.kernel_y}; ++k) {
@@ -203,16 +214,22 @@ BankMask VectorTimer::Written(std::int64_t now) {
 Quiet VectorTimer::Look(std::int64_t now, bool conflicts) const {
   if (now < ready_) return {ready_ - now, waiting_};
   if (conflicts || !flows_ || now < result_free_) return {0, Activity::kBusy};
-  // Up to the last read of the row.
-  const std::int64_t each = ReadsOf(column_);
-  const std::int64_t columns = static_cast<std::int64_t>(columns_.size() - column_);
-  return {columns * each - read_ - 1, Activity::kBusy};
+  // Up to the last read of the last row that has as many as this one.
+  const std::int64_t each = ReadsOf(column_), columns = static_cast<std::int64_t>(columns_.size());
+  std::int64_t rows = 1;
+  while (y_ + rows < i_.n_y && TapRows(y_ + rows) == TapRows(y_)) ++rows;
+  return {(rows * columns - static_cast<std::int64_t>(column_)) * each - read_ - 1, Activity::kBusy};
 }
 
 void VectorTimer::Skip(std::int64_t now, std::int64_t cycles) {
   if (!active_ || now < ready_) return;
-  const std::int64_t each = ReadsOf(column_), reads = read_ + cycles;
-  column_ += static_cast<std::size_t>(reads / each);
+  const std::int64_t each = ReadsOf(column_), columns = static_cast<std::int64_t>(columns_.size());
+  const std::int64_t reads = static_cast<std::int64_t>(column_) * each + read_ + cycles;
+  if (const std::int64_t rows = reads / (each * columns); rows != 0) {
+    y_ += static_cast<std::uint32_t>(rows);
+    EnterRow();
+  }
+  column_ = static_cast<std::size_t>(reads / each % columns);
   read_ = reads % each;
 }
 

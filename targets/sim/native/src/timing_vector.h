@@ -48,6 +48,7 @@ class VectorTimer {
   void MakeColumns();
   void EnterGroup(std::int64_t now);
   void EnterRow();
+  std::int64_t TapRows(std::int64_t y) const;
   int Size(std::uint32_t first) const;
   std::int64_t LoadCycles(std::uint32_t first, int size) const;
   std::int64_t ReadsOf(std::size_t column) const;
