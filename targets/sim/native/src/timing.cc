@@ -39,14 +39,11 @@ class TimingMachine {
         fetch_burst_(config.dram_burst_bytes / isa::kInstructionBytes) {
     units_.reserve(static_cast<std::size_t>(count_));
     for (std::int64_t n = 0; n < count_; ++n) units_.push_back(static_cast<std::int8_t>(UnitOf(At(n))));
-    // Results that a leap passes over are not noted; a LOAD that starts behind it writes when they are long
-    // written.
-    leaps_ = c_.dram_latency_cycles + c_.start_cycles > c_.vector_depth + 4;
   }
 
   // Returns false where `limit` cycles pass before FINISH.
   bool Run(std::int64_t limit, bool leap) {
-    leaps_ = leaps_ && leap;
+    leaps_ = leap;
     std::int64_t now = 0;
     while (!finished_) {
       if (now >= limit) return false;
@@ -117,10 +114,7 @@ class TimingMachine {
       out_.instructions[static_cast<std::size_t>(next.index)].start = now;
       const std::uint8_t* bytes = At(next.index);
       switch (unit) {
-        case kLoad:
-          SyncVector(now);  // whose results may be in LOAD's way from now on
-          load_.Start(isa::DecodeLoad(bytes), next.index, now);
-          break;
+        case kLoad: load_.Start(isa::DecodeLoad(bytes), next.index, now); break;
         case kMatrix:
           SyncVector(now);  // which may have to wait for banks from now on
           matrix_.Start(isa::DecodeMatrix(bytes), now);
@@ -215,13 +209,31 @@ class TimingMachine {
   }
 
   // MATRIX and VECTOR wait for nobody but each other, so while one goes on as its Look said it is left alone until
-  // `until`; Sync brings it up to `now` where another unit wants to know its banks.
-  void SyncMatrix(std::int64_t now) {
+  // `until`; Bring makes up for the cycles before `now` where another unit wants to know its banks, and Sync has it
+  // looked at anew.
+  void BringMatrix(std::int64_t now) {
     if (matrix_at_ < now) matrix_.Skip(matrix_at_, matrix_look_, now - matrix_at_);
-    matrix_at_ = matrix_until_ = now;
+    matrix_at_ = now;
+  }
+  void SyncMatrix(std::int64_t now) {
+    BringMatrix(now);
+    matrix_until_ = now;
+  }
+  void BringVector(std::int64_t now) {
+    // LOAD asks for results that are yet to be written, so the last reads are made one by one.
+    const std::int64_t noted = std::int64_t{c_.vector_depth} + 2;
+    if (now - vector_at_ > noted) {
+      vector_.Skip(vector_at_, now - noted - vector_at_);
+      vector_at_ = now - noted;
+    }
+    for (; vector_at_ < now; ++vector_at_) {
+      BankMask read;
+      bool last;
+      vector_.Step(vector_at_, 0, &read, &last);
+    }
   }
   void SyncVector(std::int64_t now) {
-    if (vector_at_ < now) vector_.Skip(vector_at_, now - vector_at_);
+    if (vector_.active()) BringVector(now);
     vector_at_ = vector_until_ = now;
   }
 
@@ -257,8 +269,7 @@ class TimingMachine {
       retiring_[kVector].push_back({vector_.written(), running_[kVector]});
       changed_ = true;
     } else if (leaps_) {
-      const bool meets_load = load_.writes_act() && (load_.writes() & vector_.writes()) != 0;
-      vector_look_ = vector_.Look(now + 1, meets_load || (matrix_.reach() & vector_.reads()) != 0);
+      vector_look_ = vector_.Look(now + 1, (matrix_.reach() & vector_.reads()) != 0);
       vector_until_ += vector_look_.cycles;
     }
     return read;
@@ -283,7 +294,12 @@ class TimingMachine {
     }
     Count(kMatrix, matrix, 1);
     Count(kVector, vector, 1);
-    FinishCycle(now, store_tries, reads, load_.writes_next() ? vector_.Written(now) : 0);
+    BankMask written = 0;
+    if (load_.Writable() && LoadMeetsVector(now)) {
+      if (vector_.active()) BringVector(now);
+      written = vector_.Written(now);
+    }
+    FinishCycle(now, store_tries, reads, written);
     for (int unit : {kMatrix, kVector}) {
       auto& queue = retiring_[unit];
       if (!queue.empty() && queue.front().time <= now) {
@@ -335,9 +351,9 @@ class TimingMachine {
     return now;
   }
 
-  // Whether VECTOR takes (Coast) or may take a bank that LOAD is about to write.
+  // Whether results of VECTOR may go to the banks that LOAD writes.
   bool LoadMeetsVector(std::int64_t now) {
-    return load_.writes_act() && (load_.writes() & (vector_.writes() | vector_.due(now))) != 0;
+    return load_.writes_next() && (load_.writes() & (vector_.writes() | vector_.due(now))) != 0;
   }
   // Whether a STORE that wants `bank` gets it while Coast lasts.
   enum class Port { kFree, kTaken, kOpen };
@@ -345,24 +361,17 @@ class TimingMachine {
     if ((vector_.reads() & bank) != 0 && vector_look_.activity == Activity::kBusy) return Port::kOpen;
     if ((matrix_.reach() & bank) == 0 || matrix_look_.activity != Activity::kBusy) return Port::kFree;
     if (!matrix_banks_known_) {
-      SyncKeeping(now);
+      BringMatrix(now);
       matrix_banks_ = matrix_.RunBanks(&matrix_always_);
       matrix_banks_known_ = true;
     }
     if ((matrix_banks_ & bank) == 0) return Port::kFree;
     return matrix_always_ ? Port::kTaken : Port::kOpen;
   }
-  // Brings MATRIX up to `now` without asking it anew.
-  void SyncKeeping(std::int64_t now) {
-    const std::int64_t until = matrix_until_;
-    SyncMatrix(now);
-    matrix_until_ = until;
-  }
-
   // A cycle of LOAD, STORE and DRAM within Coast; false, and nothing done, where it depends on what MATRIX or VECTOR
   // do in this very cycle.
   bool StepTransfers(std::int64_t now) {
-    if (LoadMeetsVector(now)) return false;
+    if (load_.Writable() && LoadMeetsVector(now)) return false;
     const bool store_tries = store_.ReadsAt(now) <= now;
     const Port port = store_tries ? PortOf(store_.next(), now) : Port::kFree;
     if (port == Port::kOpen) return false;
@@ -395,7 +404,7 @@ class TimingMachine {
       cycles = std::min(cycles, beat_.Quotient(load_.room()));
     }
     if (dram_writes_ && store_.reading() && !store_reads_ && !store_held_) return 0;  // the buffer gets room
-    return cycles > 0 && !LoadMeetsVector(now) ? cycles : 0;
+    return cycles > 0 && !((dram_reads_ || load_.Writable()) && LoadMeetsVector(now)) ? cycles : 0;
   }
 
   void Skip(std::int64_t cycles, std::int64_t now) {

@@ -15,7 +15,11 @@ void VectorTimer::Start(const isa::Vector& i, std::int64_t now) {
   result_cycles_ = std::max<std::int64_t>(narrow_, 1 + static_cast<std::int64_t>(i.out_planes));
   MakeColumns();
   flows_ = narrow_ == 1 && !(two_ && (i.src2_x == 0 || i.kernel_x != 1 || i.kernel_y != 1));
-  const std::int64_t reads = passes_ * (1 + static_cast<std::int64_t>(i.in_planes)) + (two_ ? 1 : 0);
+  std::int64_t rows_least = kNever;  // that a window has inside the map
+  for (std::int64_t y = 0; y < std::int64_t{i.n_y}; ++y)
+    rows_least = std::min(rows_least, std::max<std::int64_t>(TapRows(y), 1));
+  const std::int64_t reads =
+      rows_least * passes_ * (1 + static_cast<std::int64_t>(i.in_planes)) + (two_ ? 1 : 0);
   for (const Column& c : columns_)
     if (c.results * result_cycles_ > reads) flows_ = false;
 
