@@ -253,6 +253,7 @@ class TimingMachine {
       changed_ = true;
     } else if (leaps_) {
       matrix_look_ = matrix_.Look(now + 1);
+      matrix_banks_known_ = false;
       matrix_until_ += matrix_look_.cycles;
     }
     return stepped && seen ? matrix_.StepBanks() : 0;
@@ -294,12 +295,7 @@ class TimingMachine {
     }
     Count(kMatrix, matrix, 1);
     Count(kVector, vector, 1);
-    BankMask written = 0;
-    if (load_.Writable() && LoadMeetsVector(now)) {
-      if (vector_.active()) BringVector(now);
-      written = vector_.Written(now);
-    }
-    FinishCycle(now, store_tries, reads, written);
+    FinishCycle(now, store_tries, reads, Written(now));
     for (int unit : {kMatrix, kVector}) {
       auto& queue = retiring_[unit];
       if (!queue.empty() && queue.front().time <= now) {
@@ -337,13 +333,12 @@ class TimingMachine {
     for (int unit : {kMatrix, kVector})
       if (!retiring_[unit].empty()) until = std::min(until, retiring_[unit].front().time);
     const std::int64_t first = now;
-    matrix_banks_known_ = false;
     while (now < until && !changed_ && !CanDispatch()) {
       const std::int64_t still = std::min(Still(now), until - now);
       if (still > 0)
         Skip(still, now);
-      else if (!StepTransfers(now))
-        break;
+      else
+        StepTransfers(now);
       now += std::max<std::int64_t>(still, 1);
     }
     Count(kMatrix, matrix_.active() ? matrix_look_.activity : idle_[kMatrix], now - first);
@@ -351,11 +346,17 @@ class TimingMachine {
     return now;
   }
 
+  // Banks that VECTOR writes in this cycle, as far as they are in LOAD's way.
+  BankMask Written(std::int64_t now) {
+    if (!load_.Writable() || !LoadMeetsVector(now)) return 0;
+    if (vector_.active()) BringVector(now);
+    return vector_.Written(now);
+  }
   // Whether results of VECTOR may go to the banks that LOAD writes.
   bool LoadMeetsVector(std::int64_t now) {
     return load_.writes_next() && (load_.writes() & (vector_.writes() | vector_.due(now))) != 0;
   }
-  // Whether a STORE that wants `bank` gets it while Coast lasts.
+  // Whether a STORE that wants `bank` gets it as long as MATRIX and VECTOR do as they said.
   enum class Port { kFree, kTaken, kOpen };
   Port PortOf(BankMask bank, std::int64_t now) {
     if ((vector_.reads() & bank) != 0 && vector_look_.activity == Activity::kBusy) return Port::kOpen;
@@ -368,15 +369,25 @@ class TimingMachine {
     if ((matrix_banks_ & bank) == 0) return Port::kFree;
     return matrix_always_ ? Port::kTaken : Port::kOpen;
   }
-  // A cycle of LOAD, STORE and DRAM within Coast; false, and nothing done, where it depends on what MATRIX or VECTOR
-  // do in this very cycle.
-  bool StepTransfers(std::int64_t now) {
-    if (load_.Writable() && LoadMeetsVector(now)) return false;
+  // A cycle of LOAD, STORE and DRAM within Coast.
+  void StepTransfers(std::int64_t now) {
     const bool store_tries = store_.ReadsAt(now) <= now;
-    const Port port = store_tries ? PortOf(store_.next(), now) : Port::kFree;
-    if (port == Port::kOpen) return false;
-    FinishCycle(now, store_tries, port == Port::kTaken ? ~BankMask{0} : 0, 0);
-    return true;
+    BankMask reads = 0;
+    if (store_tries) {
+      const Port port = PortOf(store_.next(), now);
+      if (port == Port::kTaken) reads = ~BankMask{0};
+      if (port == Port::kOpen) {
+        if (vector_.active()) {
+          BringVector(now);
+          reads = vector_.NextBanks(now);
+        }
+        if (matrix_.active() && matrix_look_.activity == Activity::kBusy) {
+          BringMatrix(now);
+          reads |= matrix_.NextBanks();
+        }
+      }
+    }
+    FinishCycle(now, store_tries, reads, Written(now));
   }
 
   // Cycles from `now` on in which LOAD, STORE and DRAM go on with what they do; 0 where they may not.
@@ -386,7 +397,12 @@ class TimingMachine {
     std::int64_t cycles = kNever;
     if (load_.forming() && load_.formed() > now) cycles = load_.formed() - now;
     store_reads_ = store_held_ = false;
-    if (const std::int64_t at = store_.ReadsAt(now); at > now) {
+    const bool free = (store_.reads() & (matrix_.reach() | vector_.reads())) == 0;
+    // While DRAM takes no burst, STORE goes on from one to the next.
+    store_runs_ = free && !dram_.CanWrite() && store_.reading();
+    if (store_runs_) {
+      cycles = std::min(cycles, store_.Rest() - 1);
+    } else if (const std::int64_t at = store_.ReadsAt(now); at > now) {
       cycles = std::min(cycles, at - now);
     } else {
       const Port port = PortOf(store_.next(), now);
@@ -394,16 +410,18 @@ class TimingMachine {
       store_held_ = port == Port::kTaken;
       store_reads_ = !store_held_;
       if (store_reads_) {
-        if ((store_.reads() & (matrix_.reach() | vector_.reads())) != 0) return 0;
+        if (!free) return 0;
         cycles = std::min(cycles, store_.Left() - 1);
       }
     }
-    cycles = std::min({cycles, dram_.Look(now, &dram_reads_, &dram_writes_), load_.Closing()});
+    if (cycles <= 0) return 0;
+    cycles = std::min({cycles, dram_.Look(now, store_runs_, &dram_reads_, &dram_writes_), load_.Closing()});
     if (dram_reads_) {
       if (dram_.reader() == Reader::kFetch) return 0;
       cycles = std::min(cycles, beat_.Quotient(load_.room()));
     }
-    if (dram_writes_ && store_.reading() && !store_reads_ && !store_held_) return 0;  // the buffer gets room
+    if (dram_writes_ && store_.reading() && !store_reads_ && !store_held_ && !store_runs_)
+      return 0;  // the buffer gets room
     return cycles > 0 && !((dram_reads_ || load_.Writable()) && LoadMeetsVector(now)) ? cycles : 0;
   }
 
@@ -416,8 +434,21 @@ class TimingMachine {
     bool held;
     for (std::int64_t k = 0; store_reads_ && k < cycles; ++k) store_.Read(now + k, 0, &held);
     const std::int64_t beat = c_.dram_read_bytes_per_cycle;
-    std::int64_t read = 0, written = 0;  // beats
-    if (!dram_writes_ && !dram_reads_) {
+    std::int64_t read = 0, written = 0;  // beats; of STORE cycles in which it reads, too
+    if (store_runs_) {
+      const bool full = store_.ReadsAt(now + cycles) == kNever;  // and nothing comes that changes it
+      if (full && !dram_writes_ && !dram_reads_ && !load_.Writable()) {
+        dram_.SkipIdle(cycles);
+      } else {
+        for (std::int64_t k = 0; k < cycles; ++k) {
+          const bool reads = store_.ReadsAt(now + k) <= now + k && store_.Read(now + k, 0, &held);
+          load_.Drain(0);
+          const Dram::Moved moved = Move(now + k);
+          read += moved.load_beat;
+          written += reads || moved.write_beat;
+        }
+      }
+    } else if (!dram_writes_ && !dram_reads_) {
       dram_.SkipIdle(cycles);
       for (std::int64_t k = 0; k < cycles && load_.Writable(); ++k) load_.Drain(0);
     } else if (!dram_writes_ && dram_.WholeBeats(cycles) && load_.Steady(beat)) {
@@ -467,7 +498,7 @@ class TimingMachine {
   bool matrix_banks_known_ = false, matrix_always_ = false;
   BankMask matrix_banks_ = 0;
   // What Still found.
-  bool store_reads_ = false, store_held_ = false, dram_reads_ = false, dram_writes_ = false;
+  bool store_reads_ = false, store_held_ = false, store_runs_ = false, dram_reads_ = false, dram_writes_ = false;
 };
 
 bool Fail(Fault* fault, FaultKind kind, std::int64_t index, const std::string& text) {

@@ -96,6 +96,7 @@ void StoreTimer::Start(const isa::Store& i, std::int64_t index, std::int64_t now
   copy_ = Copy::Of(i, std::int64_t{c_.block_in} * c_.inp_bits / 8);
   former_.Start(copy_);
   walk_.Start(copy_);
+  rest_ = copy_.elements();
   burst_ = former_.Next();
   reach_ = banks_.Pairs(copy_.address, copy_.last());
   reading_ = true;

@@ -126,8 +126,8 @@ class Dram {
   Moved Step(std::int64_t now, std::int64_t room);
 
   // Cycles in which neither a burst ends nor an answer comes nor a way starts, if nothing is requested;
-  // `reads` and `writes` say which way moves.
-  std::int64_t Look(std::int64_t now, bool* reads, bool* writes) const;
+  // `reads` and `writes` say which way moves. With `any_writes`, written bursts may start and end.
+  std::int64_t Look(std::int64_t now, bool any_writes, bool* reads, bool* writes) const;
   Reader reader() const { return reading_.front().who; }
   // At most what Look said: without a beat, and with a whole beat read in each cycle and none written.
   void SkipIdle(std::int64_t cycles);
@@ -237,6 +237,8 @@ class StoreTimer {
   }
   BankMask next() const { return banks_.One(walk_.row()); }  // where Read reads
   bool reading() const { return reading_; }
+  // Half words yet to be read.
+  std::int64_t Rest() const { return rest_; }
   // Half words up to the end of the burst or of the buffer.
   std::int64_t Left() const {
     return std::min(burst_.bytes - taken_, c_.store_buffer_bytes - buffered_) / copy_.element;
@@ -255,7 +257,7 @@ class StoreTimer {
   BankMask reach_ = 0;
   BurstFormer former_;
   Burst burst_;
-  std::int64_t ready_ = 0, taken_ = 0, buffered_ = 0;
+  std::int64_t ready_ = 0, rest_ = 0, taken_ = 0, buffered_ = 0;
   Fifo<Burst> whole_;  // wholly in the buffer, not yet requested
   Fifo<Flight> flight_;
   std::int64_t retired_ = -1;
@@ -302,14 +304,17 @@ inline Dram::Moved Dram::Step(std::int64_t now, std::int64_t room) {
   return moved;
 }
 
-inline std::int64_t Dram::Look(std::int64_t now, bool* reads, bool* writes) const {
+inline std::int64_t Dram::Look(std::int64_t now, bool any_writes, bool* reads, bool* writes) const {
   *reads = *writes = false;
   std::int64_t cycles = kNever;
   if (!answers_.empty()) cycles = std::min(cycles, answers_.front() - now);
   for (bool way : {false, true}) {
     const auto& queue = way ? writing_ : reading_;
     if (queue.empty()) continue;
-    if (queue.front().ready > now) {
+    if (way && any_writes) {  // the answer to a burst that ends comes later than this
+      *writes = true;
+      cycles = std::min<std::int64_t>(cycles, c_.dram_latency_cycles);
+    } else if (queue.front().ready > now) {
       cycles = std::min(cycles, queue.front().ready - now);
     } else {
       (way ? *writes : *reads) = true;
@@ -359,6 +364,7 @@ inline bool StoreTimer::Read(std::int64_t now, BankMask taken, bool* held) {
     return false;
   }
   walk_.Next(copy_);
+  --rest_;
   buffered_ += copy_.element;
   taken_ += copy_.element;
   while (reading_ && taken_ >= burst_.bytes) {

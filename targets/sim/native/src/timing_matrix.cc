@@ -104,13 +104,13 @@ Activity MatrixTimer::Step(std::int64_t now, bool* stepped, bool* last) {
   return Activity::kBusy;
 }
 
-BankMask MatrixTimer::Reads() const {
+BankMask MatrixTimer::Reads(const std::uint32_t* count) const {
   const std::int64_t block =
-      std::int64_t{i_.ic_first} + std::int64_t{read_[kOc]} * i_.ic_stride_o + read_[kIc];
+      std::int64_t{i_.ic_first} + std::int64_t{count[kOc]} * i_.ic_stride_o + count[kIc];
   const std::int64_t py =
-      std::int64_t{read_[kY]} * i_.stride_y + std::int64_t{read_[kKy]} * i_.dilation_y + i_.offset_y;
+      std::int64_t{count[kY]} * i_.stride_y + std::int64_t{count[kKy]} * i_.dilation_y + i_.offset_y;
   const std::int64_t px =
-      std::int64_t{read_[kX]} * i_.stride_x + std::int64_t{read_[kKx]} * i_.dilation_x + i_.offset_x;
+      std::int64_t{count[kX]} * i_.stride_x + std::int64_t{count[kKx]} * i_.dilation_x + i_.offset_x;
   if (py < 0 || py >= std::int64_t{i_.height} || px < 0 || px >= std::int64_t{i_.width}) return 0;
   auto row = [&](std::int64_t y) {
     const std::int64_t ring = i_.ring;

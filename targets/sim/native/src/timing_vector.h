@@ -26,6 +26,8 @@ class VectorTimer {
 
   // One cycle; `taken` are banks that MATRIX reads in it. `read` gets the banks that VECTOR reads.
   Activity Step(std::int64_t now, BankMask taken, BankMask* read, bool* last);
+  // Banks that it would read in cycle `now`, where it waits for nobody.
+  BankMask NextBanks(std::int64_t now) const { return now < ready_ ? 0 : Address(); }
   // Banks that are written in cycle `now`; asked for in order.
   BankMask Written(std::int64_t now);
   BankMask due(std::int64_t now) {  // what Written may still say
