@@ -335,11 +335,12 @@ class TimingMachine {
     const std::int64_t first = now;
     while (now < until && !changed_ && !CanDispatch()) {
       const std::int64_t still = std::min(Still(now), until - now);
-      if (still > 0)
-        Skip(still, now);
-      else
+      if (still > 0) {
+        now += Skip(still, now);
+      } else {
         StepTransfers(now);
-      now += std::max<std::int64_t>(still, 1);
+        ++now;
+      }
     }
     Count(kMatrix, matrix_.active() ? matrix_look_.activity : idle_[kMatrix], now - first);
     Count(kVector, vector_.active() ? vector_look_.activity : idle_[kVector], now - first);
@@ -399,7 +400,8 @@ class TimingMachine {
     store_reads_ = store_held_ = false;
     const bool free = (store_.reads() & (matrix_.reach() | vector_.reads())) == 0;
     // While DRAM takes no burst, STORE goes on from one to the next.
-    store_runs_ = free && !dram_.CanWrite() && store_.reading();
+    store_runs_ = free && !dram_.CanWrite() && store_.reading() &&
+                  (dram_.Writes() || store_.ReadsAt(now) != kNever);
     if (store_runs_) {
       cycles = std::min(cycles, store_.Rest() - 1);
     } else if (const std::int64_t at = store_.ReadsAt(now); at > now) {
@@ -425,7 +427,8 @@ class TimingMachine {
     return cycles > 0 && !((dram_reads_ || load_.Writable()) && LoadMeetsVector(now)) ? cycles : 0;
   }
 
-  void Skip(std::int64_t cycles, std::int64_t now) {
+  // Does those cycles, or the first of them; returns how many.
+  std::int64_t Skip(std::int64_t cycles, std::int64_t now) {
     const Activity load = load_.active() ? Activity::kDram : idle_[kLoad];
     const Activity store = store_reads_      ? Activity::kBusy
                            : store_held_     ? Activity::kPort
@@ -436,17 +439,13 @@ class TimingMachine {
     const std::int64_t beat = c_.dram_read_bytes_per_cycle;
     std::int64_t read = 0, written = 0;  // beats; of STORE cycles in which it reads, too
     if (store_runs_) {
-      const bool full = store_.ReadsAt(now + cycles) == kNever;  // and nothing comes that changes it
-      if (full && !dram_writes_ && !dram_reads_ && !load_.Writable()) {
-        dram_.SkipIdle(cycles);
-      } else {
-        for (std::int64_t k = 0; k < cycles; ++k) {
-          const bool reads = store_.ReadsAt(now + k) <= now + k && store_.Read(now + k, 0, &held);
-          load_.Drain(0);
-          const Dram::Moved moved = Move(now + k);
-          read += moved.load_beat;
-          written += reads || moved.write_beat;
-        }
+      for (std::int64_t k = 0; k < cycles; ++k) {
+        const bool reads = store_.ReadsAt(now + k) <= now + k && store_.Read(now + k, 0, &held);
+        load_.Drain(0);
+        const Dram::Moved moved = Move(now + k);
+        read += moved.load_beat;
+        written += reads || moved.write_beat;
+        if (!dram_.Writes() && store_.ReadsAt(now + k + 1) == kNever) cycles = k + 1;  // the rest is a leap
       }
     } else if (!dram_writes_ && !dram_reads_) {
       dram_.SkipIdle(cycles);
@@ -467,6 +466,7 @@ class TimingMachine {
     Count(kLoad, load, cycles - read);
     Count(kStore, Activity::kBusy, written);
     Count(kStore, store, cycles - written);
+    return cycles;
   }
 
   const TimingConfig& c_;

@@ -129,6 +129,7 @@ class Dram {
   // `reads` and `writes` say which way moves. With `any_writes`, written bursts may start and end.
   std::int64_t Look(std::int64_t now, bool any_writes, bool* reads, bool* writes) const;
   Reader reader() const { return reading_.front().who; }
+  bool Writes() const { return !writing_.empty(); }
   // At most what Look said: without a beat, and with a whole beat read in each cycle and none written.
   void SkipIdle(std::int64_t cycles);
   void SkipReads(std::int64_t cycles);
