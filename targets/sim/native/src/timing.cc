@@ -325,7 +325,7 @@ class TimingMachine {
 
   // Goes on from `now` as long as MATRIX and VECTOR do as they said and no unit starts or retires: only LOAD, STORE and
   // DRAM are looked at. Returns the first cycle that is not done.
-  std::int64_t Coast(std::int64_t now, std::int64_t limit) {
+  __attribute__((flatten)) std::int64_t Coast(std::int64_t now, std::int64_t limit) {
     if (changed_) return now;
     std::int64_t until = std::min(table_at_, limit);
     if (matrix_.active()) until = std::min(until, matrix_until_);
