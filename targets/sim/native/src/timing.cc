@@ -191,11 +191,17 @@ class TimingMachine {
         dram_.Read(Reader::kLoad, burst, now);
       }
     }
-    if (store_.Wants() && dram_.CanWrite()) {
-      const Burst burst = store_.Request();
-      out_.dram_write_bytes += burst.bytes;
-      dram_.Write(burst, now);
-    }
+    RequestWrite(now);
+  }
+  void RequestWrite(std::int64_t now) {
+    if (!store_.Wants() || !dram_.CanWrite()) return;
+    const Burst burst = store_.Request();
+    out_.dram_write_bytes += burst.bytes;
+    dram_.Write(burst, now);
+  }
+  // Whether STORE or DRAM's writes do something in the next cycles, but for answers.
+  bool StoreMoves(std::int64_t now) const {
+    return dram_.Writes() || store_.ReadsAt(now) <= now || (store_.Wants() && dram_.CanWrite());
   }
 
   // DRAM's cycle; returns what moved.
@@ -394,16 +400,17 @@ class TimingMachine {
   // Cycles from `now` on in which LOAD, STORE and DRAM go on with what they do; 0 where they may not.
   std::int64_t Still(std::int64_t now) {
     if (dram_.CanRead() && (FetchWants() || load_.Wants(now))) return 0;
-    if (dram_.CanWrite() && store_.Wants()) return 0;
     std::int64_t cycles = kNever;
     if (load_.forming() && load_.formed() > now) cycles = load_.formed() - now;
     store_reads_ = store_held_ = false;
     const bool free = (store_.reads() & (matrix_.reach() | vector_.reads())) == 0;
-    // While DRAM takes no burst, STORE goes on from one to the next.
-    store_runs_ = free && !dram_.CanWrite() && store_.reading() &&
-                  (dram_.Writes() || store_.ReadsAt(now) != kNever);
+    // What STORE and DRAM's writes do on their own is done cycle by cycle, but without the rest of the machine.
+    store_runs_ = store_.active() && free && StoreMoves(now);
     if (store_runs_) {
-      cycles = std::min(cycles, store_.Rest() - 1);
+      if (store_.reading())
+        cycles = std::min(cycles, store_.Rest() - 1);
+    } else if (dram_.CanWrite() && store_.Wants()) {
+      return 0;
     } else if (const std::int64_t at = store_.ReadsAt(now); at > now) {
       cycles = std::min(cycles, at - now);
     } else {
@@ -443,9 +450,15 @@ class TimingMachine {
         const bool reads = store_.ReadsAt(now + k) <= now + k && store_.Read(now + k, 0, &held);
         load_.Drain(0);
         const Dram::Moved moved = Move(now + k);
+        RequestWrite(now + k);
         read += moved.load_beat;
         written += reads || moved.write_beat;
-        if (!dram_.Writes() && store_.ReadsAt(now + k + 1) == kNever) cycles = k + 1;  // the rest is a leap
+        if (const std::int64_t index = store_.Retired(); index >= 0) {
+          Retire(kStore, index, now + k);
+          cycles = k + 1;
+        } else if (!StoreMoves(now + k + 1)) {
+          cycles = k + 1;  // the rest is a leap
+        }
       }
     } else if (!dram_writes_ && !dram_reads_) {
       dram_.SkipIdle(cycles);

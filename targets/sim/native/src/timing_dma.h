@@ -126,7 +126,7 @@ class Dram {
   Moved Step(std::int64_t now, std::int64_t room);
 
   // Cycles in which neither a burst ends nor an answer comes nor a way starts, if nothing is requested;
-  // `reads` and `writes` say which way moves. With `any_writes`, written bursts may start and end.
+  // `reads` and `writes` say which way moves. With `any_writes`, that of writes does not count.
   std::int64_t Look(std::int64_t now, bool any_writes, bool* reads, bool* writes) const;
   Reader reader() const { return reading_.front().who; }
   bool Writes() const { return !writing_.empty(); }
@@ -308,13 +308,12 @@ inline Dram::Moved Dram::Step(std::int64_t now, std::int64_t room) {
 inline std::int64_t Dram::Look(std::int64_t now, bool any_writes, bool* reads, bool* writes) const {
   *reads = *writes = false;
   std::int64_t cycles = kNever;
-  if (!answers_.empty()) cycles = std::min(cycles, answers_.front() - now);
+  if (!answers_.empty() && !any_writes) cycles = answers_.front() - now;
   for (bool way : {false, true}) {
     const auto& queue = way ? writing_ : reading_;
     if (queue.empty()) continue;
-    if (way && any_writes) {  // the answer to a burst that ends comes later than this
+    if (way && any_writes) {
       *writes = true;
-      cycles = std::min<std::int64_t>(cycles, c_.dram_latency_cycles);
     } else if (queue.front().ready > now) {
       cycles = std::min(cycles, queue.front().ready - now);
     } else {
