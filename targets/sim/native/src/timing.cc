@@ -199,9 +199,9 @@ class TimingMachine {
     out_.dram_write_bytes += burst.bytes;
     dram_.Write(burst, now);
   }
-  // Whether STORE or DRAM's writes do something in the next cycles, but for answers.
-  bool StoreMoves(std::int64_t now) const {
-    return dram_.Writes() || store_.ReadsAt(now) <= now || (store_.Wants() && dram_.CanWrite());
+  // Whether STORE or DRAM's writes do something in the next cycles, but for answers; `held`: STORE has no port.
+  bool StoreMoves(std::int64_t now, bool held) const {
+    return dram_.Writes() || (!held && store_.ReadsAt(now) <= now) || (store_.Wants() && dram_.CanWrite());
   }
 
   // DRAM's cycle; returns what moved.
@@ -376,25 +376,26 @@ class TimingMachine {
     if ((matrix_banks_ & bank) == 0) return Port::kFree;
     return matrix_always_ ? Port::kTaken : Port::kOpen;
   }
+  // Banks that MATRIX and VECTOR read in this cycle of Coast, as far as STORE must know; all where they have its own.
+  BankMask Taken(std::int64_t now) {
+    const Port port = PortOf(store_.next(), now);
+    if (port != Port::kOpen) return port == Port::kTaken ? ~BankMask{0} : 0;
+    BankMask banks = 0;
+    if (vector_.active()) {
+      BringVector(now);
+      banks = vector_.NextBanks(now);
+    }
+    if (matrix_.active() && matrix_look_.activity == Activity::kBusy) {
+      BringMatrix(now);
+      banks |= matrix_.NextBanks();
+    }
+    return banks;
+  }
+
   // A cycle of LOAD, STORE and DRAM within Coast.
   void StepTransfers(std::int64_t now) {
     const bool store_tries = store_.ReadsAt(now) <= now;
-    BankMask reads = 0;
-    if (store_tries) {
-      const Port port = PortOf(store_.next(), now);
-      if (port == Port::kTaken) reads = ~BankMask{0};
-      if (port == Port::kOpen) {
-        if (vector_.active()) {
-          BringVector(now);
-          reads = vector_.NextBanks(now);
-        }
-        if (matrix_.active() && matrix_look_.activity == Activity::kBusy) {
-          BringMatrix(now);
-          reads |= matrix_.NextBanks();
-        }
-      }
-    }
-    FinishCycle(now, store_tries, reads, Written(now));
+    FinishCycle(now, store_tries, store_tries ? Taken(now) : 0, Written(now));
   }
 
   // Cycles from `now` on in which LOAD, STORE and DRAM go on with what they do; 0 where they may not.
@@ -402,61 +403,41 @@ class TimingMachine {
     if (dram_.CanRead() && (FetchWants() || load_.Wants(now))) return 0;
     std::int64_t cycles = kNever;
     if (load_.forming() && load_.formed() > now) cycles = load_.formed() - now;
-    store_reads_ = store_held_ = false;
-    const bool free = (store_.reads() & (matrix_.reach() | vector_.reads())) == 0;
+    store_held_ = store_.ReadsAt(now) <= now && PortOf(store_.next(), now) == Port::kTaken;
     // What STORE and DRAM's writes do on their own is done cycle by cycle, but without the rest of the machine.
-    store_runs_ = store_.active() && free && StoreMoves(now);
-    if (store_runs_) {
-      if (store_.reading())
-        cycles = std::min(cycles, store_.Rest() - 1);
-    } else if (dram_.CanWrite() && store_.Wants()) {
-      return 0;
-    } else if (const std::int64_t at = store_.ReadsAt(now); at > now) {
-      cycles = std::min(cycles, at - now);
-    } else {
-      const Port port = PortOf(store_.next(), now);
-      if (port == Port::kOpen) return 0;
-      store_held_ = port == Port::kTaken;
-      store_reads_ = !store_held_;
-      if (store_reads_) {
-        if (!free) return 0;
-        cycles = std::min(cycles, store_.Left() - 1);
-      }
-    }
+    store_runs_ = StoreMoves(now, store_held_);
+    if (store_.reading()) cycles = std::min(cycles, store_.Rest() - 1);
+    if (!store_runs_ && !store_held_) cycles = std::min(cycles, store_.ReadsAt(now) - now);
     if (cycles <= 0) return 0;
     cycles = std::min({cycles, dram_.Look(now, store_runs_, &dram_reads_, &dram_writes_), load_.Closing()});
     if (dram_reads_) {
       if (dram_.reader() == Reader::kFetch) return 0;
       cycles = std::min(cycles, beat_.Quotient(load_.room()));
     }
-    if (dram_writes_ && store_.reading() && !store_reads_ && !store_held_ && !store_runs_)
-      return 0;  // the buffer gets room
     return cycles > 0 && !((dram_reads_ || load_.Writable()) && LoadMeetsVector(now)) ? cycles : 0;
   }
 
   // Does those cycles, or the first of them; returns how many.
   std::int64_t Skip(std::int64_t cycles, std::int64_t now) {
     const Activity load = load_.active() ? Activity::kDram : idle_[kLoad];
-    const Activity store = store_reads_      ? Activity::kBusy
-                           : store_held_     ? Activity::kPort
-                           : store_.active() ? Activity::kDram
-                                             : idle_[kStore];
-    bool held;
-    for (std::int64_t k = 0; store_reads_ && k < cycles; ++k) store_.Read(now + k, 0, &held);
+    const Activity store = store_.active() ? Activity::kDram : idle_[kStore];
     const std::int64_t beat = c_.dram_read_bytes_per_cycle;
-    std::int64_t read = 0, written = 0;  // beats; of STORE cycles in which it reads, too
+    std::int64_t read = 0, written = 0, held = 0;  // LOAD's beats; STORE's cycles of work, and without ACT's port
     if (store_runs_) {
+      const bool free = PortOf(store_.reads(), now) == Port::kFree;
       for (std::int64_t k = 0; k < cycles; ++k) {
-        const bool reads = store_.ReadsAt(now + k) <= now + k && store_.Read(now + k, 0, &held);
+        bool no_port = false, reads = false;
+        if (store_.ReadsAt(now + k) <= now + k) reads = store_.Read(now + k, free ? 0 : Taken(now + k), &no_port);
         load_.Drain(0);
         const Dram::Moved moved = Move(now + k);
         RequestWrite(now + k);
         read += moved.load_beat;
         written += reads || moved.write_beat;
+        held += no_port && !moved.write_beat;
         if (const std::int64_t index = store_.Retired(); index >= 0) {
           Retire(kStore, index, now + k);
           cycles = k + 1;
-        } else if (!StoreMoves(now + k + 1)) {
+        } else if (!StoreMoves(now + k + 1, no_port)) {
           cycles = k + 1;  // the rest is a leap
         }
       }
@@ -470,15 +451,15 @@ class TimingMachine {
     } else {
       for (std::int64_t k = 0; k < cycles; ++k) {
         load_.Drain(0);
-        const Dram::Moved moved = Move(now + k);
-        read += moved.load_beat;
-        written += moved.write_beat;
+        read += Move(now + k).load_beat;
       }
     }
+    if (!store_runs_ && store_held_) held = cycles;
     Count(kLoad, Activity::kBusy, read);
     Count(kLoad, load, cycles - read);
     Count(kStore, Activity::kBusy, written);
-    Count(kStore, store, cycles - written);
+    Count(kStore, Activity::kPort, held);
+    Count(kStore, store, cycles - written - held);
     return cycles;
   }
 
@@ -511,7 +492,7 @@ class TimingMachine {
   bool matrix_banks_known_ = false, matrix_always_ = false;
   BankMask matrix_banks_ = 0;
   // What Still found.
-  bool store_reads_ = false, store_held_ = false, store_runs_ = false, dram_reads_ = false, dram_writes_ = false;
+  bool store_held_ = false, store_runs_ = false, dram_reads_ = false, dram_writes_ = false;
 };
 
 bool Fail(Fault* fault, FaultKind kind, std::int64_t index, const std::string& text) {
