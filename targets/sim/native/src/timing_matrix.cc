@@ -142,8 +142,10 @@ BankMask MatrixTimer::RunBanks(bool* always) const {
   if (i_.displaced) return reach_;
   const bool inside = top >= 0 && bottom < std::int64_t{i_.height} && left >= 0 && right < std::int64_t{i_.width};
   top = std::max<std::int64_t>(top, 0);  // other rows are not read
+  std::int64_t row_step = std::int64_t{i_.act_row} * i_.stride_y;
   if (const std::int64_t ring = i_.ring; ring != 0) {
     const bool wraps = top % ring + (bottom - top) >= ring;
+    if (wraps) row_step = i_.act_row;
     bottom = wraps ? ring - 1 : bottom - top + top % ring;
     top = wraps ? 0 : top % ring;
   }
@@ -153,7 +155,7 @@ BankMask MatrixTimer::RunBanks(bool* always) const {
   const std::int64_t low = base + top * i_.act_row + std::max<std::int64_t>(left, 0) * i_.act_x;
   const std::int64_t high = base + bottom * i_.act_row + right * i_.act_x;
   BankMask mask = banks_.Pairs(low, high);
-  const bool even = ((std::int64_t{i_.act_row} * i_.stride_y % 2 == 0) || top == bottom) &&
+  const bool even = (row_step % 2 == 0 || top == bottom) &&
                     ((std::int64_t{i_.act_x} * i_.stride_x % 2 == 0) || left == right);
   // Half words at even distances lie all in the first or all in the second bank of their pairs.
   if (even && inside) mask &= low % 2 == 0 ? kFirstBanks : kFirstBanks << 1;
