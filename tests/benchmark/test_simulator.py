@@ -37,7 +37,9 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert network["network"] == "light_shufflenet"
     assert network["cycles"] > 0
     both = network["functional_s"] + network["timing_s"]
-    assert network["ratio"] == pytest.approx(both / network["functional_s"])  # the same division, written twice
+    assert network["ratio"] == pytest.approx(
+        both / network["functional_s"]
+    )  # the same division, written twice
 
 
 def test_unknown_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
