@@ -120,7 +120,8 @@ def region_graphs(model: Model, target: Overlay) -> list[Graph]:
     from tilewright.relay_passes.partition import Partition, is_region
     from tilewright.relay_passes.supported import lowered
 
-    module = Partition(target)(lowered(model.relax(), target)[1])
+    stages = lowered(model.relax(), target)
+    module = Partition(target)(stages.integer, stages.evicted)
     found = {symbol.name_hint: f for symbol, f in module.functions.items() if is_region(f)}
     return [lift(found[name], name) for name in sorted(found, key=lambda n: int(n.rpartition("_")[2]))]
 
