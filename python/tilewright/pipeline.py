@@ -18,7 +18,6 @@ from tilewright.evaluation import LABEL_OFFSET
 from tilewright.frontend.dataset import Dataset, open_dataset
 from tilewright.frontend.model import Model, fit_inputs, require_float
 from tilewright.quantize.options import Method, QuantizeOptions
-from tilewright.quantize.quantizer import quantize_onnx
 from tilewright.runtime import Package
 from tilewright.stages import stage
 from tilewright.targets import config
@@ -61,6 +60,8 @@ def quantize(
         ConfigError: no calibration, or options out of range.
         DataError: the set is empty, or its images do not fit.
     """
+    from tilewright.quantize.quantizer import quantize_onnx  # starts ONNX Runtime
+
     require_float(model)
     if calibration is None:
         raise ConfigError(Fault(f"model {model.name} is float and needs a calibration set", remedy=_NEEDED))

@@ -107,7 +107,9 @@ def main(arguments: list[str]) -> int:
     options = parser("compile", str(__doc__))
     options.add_argument("networks", nargs="*", help=f"of the list; default: {', '.join(DEFAULT)}")
     options.add_argument("--target", default="ultra96-w8", help="an overlay (ultra96-w8)")
-    options.add_argument("--float", action="store_true", help="calibrate float networks in the measured process")
+    options.add_argument(
+        "--float", action="store_true", help="calibrate float networks in the measured process"
+    )
     options.add_argument("--cache", type=Path, help="folder that keeps quantised networks between runs")
     options.add_argument("--repeat", type=int, default=1, help="runs of each network; the fastest counts (1)")
     options.add_argument("--csv", type=Path, help="file for the table, with machine and versions")
@@ -138,7 +140,9 @@ def main(arguments: list[str]) -> int:
         for row in rows:
             progress.print(row.name)
             given = arguments_of(row, quantised, data, chosen.float)
-            costs = [measure(given, chosen.target, Path(folder, "out.twp")) for _ in range(max(1, chosen.repeat))]
+            costs = [
+                measure(given, chosen.target, Path(folder, "out.twp")) for _ in range(max(1, chosen.repeat))
+            ]
             cost = min(costs, key=lambda c: c.compile_s)
             figures = asdict(cost)
             against = judged(row.name, chosen.target, figures)

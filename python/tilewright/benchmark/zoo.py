@@ -20,7 +20,7 @@ from rich.console import Console
 from tilewright.benchmark.architectures import ALL, ZOO
 from tilewright.benchmark.machine import machine
 from tilewright.benchmark.marks import judged
-from tilewright.benchmark.networks import DEMO, find_data
+from tilewright.benchmark.networks import find_data
 from tilewright.benchmark.quantised import Quantised, quantise
 from tilewright.benchmark.report import Report
 from tilewright.errors import ConfigError, Fault, TilewrightError

@@ -69,17 +69,18 @@ def compile_model(
     options = ModelOptions(
         model, weights, input_shape or (), batch, label_offset, resize, crop, channels, mean, std
     )
-    with clean_stdout(), record() as seconds:
+    with record() as seconds:
         with stage("import"):
             from tilewright import pipeline
-
-            loaded = options.load()
-        if not loaded.is_quantised or calibration is not None:
-            with stage("quantise"), progress("calibrating") as report:
-                loaded = pipeline.quantize(loaded, calibration, bits, layout=layout, progress=report)
-        package = pipeline.compile(loaded, chosen, strip=strip)
-        with stage("write"):
-            size = package.save(output)
+        with clean_stdout():
+            with stage("import"):
+                loaded = options.load()
+            if not loaded.is_quantised or calibration is not None:
+                with stage("quantise"), progress("calibrating") as report:
+                    loaded = pipeline.quantize(loaded, calibration, bits, layout=layout, progress=report)
+            package = pipeline.compile(loaded, chosen, strip=strip)
+            with stage("write"):
+                size = package.save(output)
     warn_random(package)
     totals = {
         "accelerator_macs": package.report["accelerator_macs"],
