@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 
 STAGES = ("import", "quantise", "relax", "lower", "emit", "write")
-"""All stages in their order: reading the network, quantising it, starting TVM and importing to Relax, the passes down to
-regions, planning and emitting the streams, writing the package."""
+"""All stages in their order: reading the network, quantising it, starting TVM and importing to Relax, the passes down
+to regions, planning and emitting the streams, writing the package."""
 
 _seconds: ContextVar[dict[str, float] | None] = ContextVar("seconds", default=None)
 

@@ -1,7 +1,7 @@
 """Quantised networks for studies of speed, kept in a folder between runs.
 
-Ranges come from seeded noise, for no figure of speed depends on them. A file's name holds a digest of everything that it
-is made from, so that a changed network, setting or version is quantised anew.
+Ranges come from seeded noise, for no figure of speed depends on them. A file's name holds a digest of everything that
+it is made from, so that a changed network, setting or version is quantised anew.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Time of whole networks by the timing simulator, beside their bound and the marks that they are to reach.
 
-Networks: the zoo of `architectures.py`, others of the table by name, and any file. Float ones are quantised on one noisy
-image, for speed does not depend on values. Host layers are left out of every figure.
+Networks: the zoo of `architectures.py`, others of the table by name, and any file. Float ones are quantised on one
+noisy image, for speed does not depend on values. Host layers are left out of every figure.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -231,8 +231,14 @@ def rows(
             yield row
 
 
-_number, _percent, _mega = "{:,}".format, "{:.1%}".format, lambda n: f"{n / 1e6:.2f}"
-COLUMNS = [
+_number, _percent = "{:,}".format, "{:.1%}".format
+
+
+def _mega(count: int) -> str:
+    return f"{count / 1e6:.2f}"
+
+
+COLUMNS: list[tuple[str, Callable[[Any], str]]] = [
     ("network", str),
     ("overlay", str),
     ("cycles", _number),
