@@ -17,15 +17,15 @@ ARCHITECTURES: dict[str, Network] = {
     n.name: n
     for n in (
         _prototxt("squeezenet_v1.0", "squeezenet_v1.0_deploy", 861),
-        _prototxt("googlenet", "bvlc_googlenet.deploy", 1593),
+        _prototxt("googlenet", "bvlc_googlenet.deploy", 1711),
         _prototxt("resnet50_caffe", "ResNet-50-deploy", 3858),
         _prototxt("densenet121_caffe", "DenseNet_121", 2845),
         _prototxt("mobilenet_v1_caffe", "mobilenet_v1_deploy", 569),
-        _prototxt("mobilenet_v2_caffe", "mobilenet_v2_deploy", 301),
-        _prototxt("shufflenet_v1_caffe", "shufflenet_v1_1x_g3_deploy", 138),
-        _prototxt("shufflenet_v2_caffe", "shufflenet_v2_x1.0_miaow", 148),
+        _prototxt("mobilenet_v2_caffe", "mobilenet_v2_deploy", 429),
+        _prototxt("shufflenet_v1_caffe", "shufflenet_v1_1x_g3_deploy", 127),
+        _prototxt("shufflenet_v2_caffe", "shufflenet_v2_x1.0_miaow", 145),
         _prototxt("vgg16", "vgg16", 15470),
-        _prototxt("fcn_alexnet", "fcn_alexnet", 5980),
+        _prototxt("fcn_alexnet", "fcn_alexnet", 21803),
         _prototxt("ssd300", "ssd300_vgg16", 31400),
     )
 }

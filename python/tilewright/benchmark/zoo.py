@@ -1,7 +1,7 @@
 """Time of whole networks by the timing simulator, beside their bound and the marks that they are to reach.
 
 Networks: the zoo of `architectures.py`, others of the table by name, and any file. Float ones are quantised on one
-noisy image, for speed does not depend on values. Host layers are left out of every figure.
+noisy image, for speed does not depend on values. Host layers are left out of every figure but `host_macs`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from tilewright.targets.sim.trace import write_chrome_trace
 
 if TYPE_CHECKING:
     from tilewright.codegen.graph import Graph
+    from tilewright.relay_passes.supported import Stages
     from tilewright.report import NetworkBound
     from tilewright.targets.region import CompiledRegion
 
@@ -55,6 +56,7 @@ class Row:
         dram_bytes, dram_bytes_unmerged: moved, and as the bound counts them without merging.
         dram_ratio: of the two.
         macs: products of the network on the accelerator.
+        host_macs: those that are left to the host, whose time is in no figure.
         stalls: for each unit its cycles by activity.
         compile_seconds: from the quantised network to the streams; the start of TVM is left out.
         timing_seconds, simulate_seconds: of the timing simulator, and of the fast one that computes the values.
@@ -76,6 +78,7 @@ class Row:
     dram_bytes_unmerged: int
     dram_ratio: float
     macs: int
+    host_macs: int
     compile_seconds: float
     timing_seconds: float
     simulate_seconds: float
@@ -116,6 +119,11 @@ def network(name: str) -> Model:
 
 def region_graphs(model: Model, target: Overlay) -> list[Graph]:
     """The accelerator's regions of a quantised network, in the order in which they run."""
+    return _lowered(model, target)[1]
+
+
+def _lowered(model: Model, target: Overlay) -> tuple[Stages, list[Graph]]:
+    """What a network becomes before it is partitioned, and its regions in the order in which they run."""
     from tilewright.codegen.lift import lift
     from tilewright.relay_passes.partition import Partition, is_region
     from tilewright.relay_passes.supported import lowered
@@ -123,7 +131,8 @@ def region_graphs(model: Model, target: Overlay) -> list[Graph]:
     stages = lowered(model.relax(), target)
     module = Partition(target)(stages.integer, stages.evicted)
     found = {symbol.name_hint: f for symbol, f in module.functions.items() if is_region(f)}
-    return [lift(found[name], name) for name in sorted(found, key=lambda n: int(n.rpartition("_")[2]))]
+    names = sorted(found, key=lambda n: int(n.rpartition("_")[2]))
+    return stages, [lift(found[name], name) for name in names]
 
 
 def program_of(region: CompiledRegion, target: Overlay) -> Program:
@@ -154,10 +163,11 @@ def _conv_ratio(timings: Sequence[Timing], bounds: Sequence[NetworkBound]) -> fl
 def measure(name: str, model: Model, target: Overlay) -> tuple[Row, list[Timing], list[NetworkBound]]:
     """Compile and time a network. Raises ScheduleError where a layer does not fit."""
     from tilewright.codegen.compile import compile_region
+    from tilewright.relay_passes.supported import supported_rows
     from tilewright.report import Limits, baseline, bound
 
     start = time.perf_counter()
-    graphs = region_graphs(model, target)
+    stages, graphs = _lowered(model, target)
     if not graphs:
         raise ConfigError(Fault("no layer runs on the accelerator", name))
     regions = [compile_region(graph, target) for graph in graphs]
@@ -197,6 +207,7 @@ def measure(name: str, model: Model, target: Overlay) -> tuple[Row, list[Timing]
         dram_bytes_unmerged=unmerged,
         dram_ratio=moved / unmerged,
         macs=macs,
+        host_macs=sum(r.macs for r in supported_rows(model.proto, target, stages) if r.place == "host"),
         compile_seconds=compiled - start,
         timing_seconds=timed - compiled,
         simulate_seconds=simulated - timed,
@@ -251,6 +262,7 @@ COLUMNS: list[tuple[str, Callable[[Any], str]]] = [
     ("dram_mb", _mega),
     ("unmerged_mb", _mega),
     ("dram_ratio", "{:.2f}".format),
+    ("host_macs", _number),
     ("regions", str),
     ("instructions", _number),
     ("compile_s", "{:.2f}".format),
