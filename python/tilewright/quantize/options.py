@@ -49,6 +49,7 @@ class QuantizeOptions:
     share_average: bool = False
     accumulator_bits: int = 32
     statistics_samples: int = 64
+    exact: bool = True
 
     def __post_init__(self) -> None:
         if self.bits not in SUPPORTED_BITS:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilewright.quantize.affine import SMALLEST_RANGE, Affine
+from tilewright.quantize.exact import weight_scales
 from tilewright.quantize.graph import Graph
 from tilewright.quantize.options import QuantizeOptions
 from tilewright.quantize.units import Unit, attribute, weight_axis
@@ -72,7 +73,7 @@ def output_channels(unit: Unit, weight_shape: tuple[int, ...]) -> int:
 
 
 def integer_weights(
-    unit: Unit, weight: Floats, bias: Floats, source: Affine, options: QuantizeOptions
+    unit: Unit, weight: Floats, bias: Floats, source: Affine, result: Affine, options: QuantizeOptions
 ) -> IntegerWeights:
     """Return the integers for `weight` and `bias`, given the parameters of the unit's input."""
     axis = weight_axis(unit.head, weight.shape)
@@ -84,6 +85,8 @@ def integer_weights(
     largest = np.where(largest > SMALLEST_RANGE, largest, overall if overall > SMALLEST_RANGE else 1.0)
     limit = 2 ** (options.bits - 1) - 1
     scale = np.maximum(largest / limit, _smallest_scale(unit, weight, bias, source, options))
+    if options.exact:
+        scale = weight_scales(scale, result.scale)
     scale32 = scale.astype(np.float32)
     shape = [1] * weight.ndim
     shape[axis] = -1
