@@ -44,8 +44,8 @@ from tilewright.quantize.units import Unit, attribute
 # Mantissas, divided by the last one: from a half, itself a power of two, to 1.
 _POWERS = (1, 2)
 _SHORT = (4, 5, 6, 7, 8)
-_LONGER = tuple(range(8, 17))
-_LONGEST = 4
+_LONGER = tuple(range(16, 33))
+_LONGEST = 5
 # One step of 8 bits may be lost at the end of a range, as 1 in 0..1 at the scale 1/256.
 _ONE_STEP = 1 / 255
 _NO_STEP = 2.0**-30
