@@ -54,7 +54,7 @@ def test_equalisation_keeps_the_function(activation: str, attributes: dict[str, 
     graph = Graph(_separable(activation, **attributes))
     samples = noise_samples(graph.model, 8)
     pairs = find_pairs(graph, find_units(graph))
-    found = [(pair.first.head.name, *(reader.head.name for reader in pair.readers)) for pair in pairs]
+    found = [(pair.first.head.name, *(reader.head.name for reader, _ in pair.readers)) for pair in pairs]
     assert found == [("c1", "c2"), ("c2", "y")]
     changed = equalise(graph, pairs, [[*samples]])
     for feed in samples:
@@ -121,7 +121,7 @@ def test_several_readers_are_equalised_together() -> None:
     graph = Graph(build(nodes, {"x": MAP}, ["y", "z"], constants))
     samples = noise_samples(graph.model, 8)
     (pair,) = find_pairs(graph, find_units(graph))
-    assert [reader.head.name for reader in pair.readers] == ["y", "z"]
+    assert [reader.head.name for reader, _ in pair.readers] == ["y", "z"]
     changed = equalise(graph, [pair], [[*samples]])
     for feed in samples:
         for before, after in zip(run(graph.model, feed), run(changed.model, feed), strict=True):

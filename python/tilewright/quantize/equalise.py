@@ -187,7 +187,9 @@ def _factors(pair: Pair, ranges: NDArray[np.float64], widest: float) -> NDArray[
     return np.asarray(np.clip(factors, _SMALLEST_FACTOR, 1.0), np.float64)
 
 
-def _apply(graph: Graph, constants: dict[str, onnx.TensorProto], pair: Pair, factors: NDArray[np.float64]) -> None:
+def _apply(
+    graph: Graph, constants: dict[str, onnx.TensorProto], pair: Pair, factors: NDArray[np.float64]
+) -> None:
     first = pair.first.head
     weight = _array(constants[first.input[1]])
     rows = {

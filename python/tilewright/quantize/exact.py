@@ -6,23 +6,23 @@ with an integer n. float32 holds it without rounding, in whatever order it is ad
 as they come out of a range have 24 bits each, and then the sums are rounded; now and then one ends on the other side
 of a half, and from there on the networks differ. So scales get short mantissas:
 
-* Activations get X = 1, a power of two. That costs no range: every tensor between convolutions may be multiplied by a
-  factor c > 0, as equalisation does channel by channel (`equalise.py`), until its range fits. Tensors that an addition,
-  pooling, concat, clamp or layout joins have one factor, so that not all of them fit at once: those that MAC units make
-  may then have X of 3 bits, and c is where the least resolution is lost. The factor is 1, and X of 3 bits, for graph
-  inputs, for what functions other than f(c x) = c f(x) read or make, and for what the host reads.
-* Weights get `W = t Y`, t of 4 bits, where `sy = Y 2^c` is the scale of the result. At most an eighth, on average 4 %,
-  of their resolution goes.
+* Activations get powers of two, X = 1. That costs no range: every tensor between convolutions may be multiplied by a
+  factor c > 0, as equalisation does channel by channel (`equalise.py`), until its range fits. Tensors that an
+  addition, pooling, concat, clamp or layout joins have one factor, so that not all of them fit at once: X of 3 bits is
+  allowed for those that MAC units make, and c is where the least resolution is lost. The factor is 1, and X has 5 bits,
+  for graph inputs, for what functions other than f(c x) = c f(x) read or make, and for what the host reads in 8 bits.
+* Weights get `W = t Y`, t of 5 bits, where `sy = Y 2^c` is the scale of the result. At most a sixteenth, on average
+  2 %, of their resolution goes, and `X Y n` has 19 bits of room.
 
 What is left is one division and rounding, `rint(y / sy) + zy`, with halves to even. They are no rare case now: the
-sums form a lattice. The machine's `rne((acc m + B) / 2^s)` breaks them alike where
+sums form a lattice. The machine's `rne((acc m + B) / 2^s)` treats them alike where
 
 * its multiplier `sx sw / sy = X t 2^k` is exact in 24 bits: hence the factor Y in W; an addition needs Y = 1,
 * zy is even, for it is added before rounding.
 
-A mean over n values has the multiplier `sx / (n sy)`, in lowest terms p / q: exact if q is a power of two, and never
-beside a half if q is odd. Where neither holds, and where an addition's result has no factor of its own, the scale
-keeps its full mantissa; halves are rare again there, as they were.
+A mean over n values has the multiplier `sx / (n sy)`, in lowest terms p / q: exact if q is a power of two, and no mean
+is a half if q is odd, so `sy` is the smallest scale with one or the other. Where there is none, and where the result of
+an addition or product has no factor of its own, the scale keeps its full mantissa; halves are as rare there as before.
 """
 
 from __future__ import annotations
@@ -45,27 +45,28 @@ from tilewright.quantize.units import Unit, attribute
 _POWERS = (1, 2)
 _SHORT = (4, 5, 6, 7, 8)
 _LONGER = tuple(range(16, 33))
-_LONGEST = 5
+_BITS = 5
 # One step of 8 bits may be lost at the end of a range, as 1 in 0..1 at the scale 1/256.
 _ONE_STEP = 1 / 255
-_NO_STEP = 2.0**-30
+# Float rounding of scales and factors.
+_NOTHING = 2.0**-30
 # What a power of two is worth over another short scale, in bits of resolution: sums have more room.
 _PREFERENCE = 0.02
 
 
 def odd_part(scale: np.float32) -> int:
-    """Return Y of `scale = Y 2^c`, Y odd, where Y has at most 4 bits; 1 for all longer ones."""
+    """Return Y of `scale = Y 2^c`, Y odd, where Y has at most 5 bits; 1 for all longer ones."""
     fraction, _ = np.frexp(np.float64(scale))
-    value = float(np.ldexp(fraction, _LONGEST))
+    value = float(np.ldexp(fraction, _BITS))
     if not value.is_integer():
         return 1
     return int(value) // (int(value) & -int(value))
 
 
 def weight_scales(least: NDArray[np.float64], result: np.float32) -> NDArray[np.float64]:
-    """Return the smallest scales `t Y 2^k`, t of 4 bits, that are not below `least`; Y is that of `result`."""
+    """Return the smallest scales `t Y 2^k`, t of 5 bits, that are not below `least`; Y is that of `result`."""
     odd = odd_part(result)
-    return odd * _round_up(least / odd, _LONGER, _NO_STEP)
+    return odd * _round_up(least / odd, _LONGER, _NOTHING)
 
 
 def _round_up(values: ArrayLike, mantissas: tuple[int, ...], slack: float) -> NDArray[np.float64]:
@@ -86,33 +87,36 @@ def short_scales(graph: Graph, units: list[Unit], scheme: Scheme) -> tuple[Schem
     mantissas = _mantissas(graph, units, scheme)
     even = {group: _with_even_zero(affine) for group, affine in scheme.parameters.items()}
     factors: dict[str, float] = {}
-    parameters: dict[str, Affine] = {}
+    # Where neither a factor nor a longer mantissa helps, the range keeps all its resolution.
+    parameters = dict(scheme.parameters)
+    unchanged: set[str] = set()
     for names, fixed in _tied(graph, units, scheme):
         groups = dict.fromkeys(scheme.group[name] for name in names)
         factor = 1.0 if fixed else _best_factor([(float(even[g].scale), mantissas[g]) for g in groups])
         factors |= dict.fromkeys(names, factor)
         for group in groups:
-            if not fixed or even[group].bits > 8:
-                scale = _round_up(factor * float(even[group].scale), mantissas[group], _ONE_STEP)
-            elif mantissas[group] == _SHORT:
-                scale = _round_up(even[group].scale, _LONGER, _ONE_STEP)
-            else:
-                parameters[group] = scheme.parameters[group]
-                continue
+            if fixed and even[group].bits <= 8:
+                if mantissas[group] == _POWERS:
+                    unchanged.add(group)
+                    continue
+                mantissas[group] = _LONGER
+            scale = _round_up(factor * float(even[group].scale), mantissas[group], _ONE_STEP)
             parameters[group] = replace(even[group], scale=np.float32(scale))
     for unit in units:
-        group = scheme.group[unit.outputs[0]]
-        if unit.kind == "average":
-            needed = factors[unit.outputs[0]] * float(even[group].scale)
-            source = parameters[scheme.group[unit.inputs[0]]].scale
-            scale = _mean_scale(needed, mantissas[group], source, _counts(graph, unit))
-            parameters[group] = replace(parameters[group], scale=np.float32(scale))
-    return Scheme(scheme.group, {group: parameters[group] for group in scheme.parameters}), factors
+        source, group = scheme.group[unit.inputs[0]], scheme.group[unit.outputs[0]]
+        if unit.kind == "average" and source != group and group not in unchanged:
+            needed = factors[group] * float(even[group].scale)
+            counts = _counts(graph, unit)
+            smallest = _mean_scale(needed, mantissas[group], parameters[source].scale, counts)
+            parameters[group] = replace(parameters[group], scale=np.float32(smallest))
+    return Scheme(scheme.group, parameters), factors
 
 
 def _mantissas(graph: Graph, units: list[Unit], scheme: Scheme) -> dict[str, tuple[int, ...]]:
     """Return the mantissas that each group's scale may have."""
-    result = {group: _SHORT if affine.bits <= 8 else _POWERS for group, affine in scheme.parameters.items()}
+    result: dict[str, tuple[int, ...]] = {
+        group: _SHORT if affine.bits <= 8 else _POWERS for group, affine in scheme.parameters.items()
+    }
     for unit in units:
         source, group = scheme.group[unit.inputs[0]], scheme.group[unit.outputs[0]]
         requantised = unit.kind == "concat" and any(scheme.group[name] != group for name in unit.inputs)
@@ -130,7 +134,9 @@ def _with_even_zero(affine: Affine) -> Affine:
     if zero % 2 == 0:
         return affine
     candidates = [
-        (max(zero / even, (largest - zero) / (largest - even)), even) for even in (zero - 1, zero + 1) if 0 < even < largest
+        (max(zero / even, (largest - zero) / (largest - even)), even)
+        for even in (zero - 1, zero + 1)
+        if 0 < even < largest
     ]
     wider, even = min(candidates)
     return replace(affine, scale=np.float32(float(affine.scale) * wider), zero_point=even)
@@ -199,7 +205,7 @@ def _mean_scale(needed: float, mantissas: tuple[int, ...], source: np.float32, c
         divisors = [(ratio / count).denominator for count in counts]
         if all(divisor % 2 == 1 or divisor & (divisor - 1) == 0 for divisor in divisors):
             return scale
-        scale = float(_round_up(scale * (1 + 2 * _NO_STEP), mantissas, _NO_STEP))
+        scale = float(_round_up(scale * (1 + 2 * _NOTHING), mantissas, _NOTHING))
     return needed
 
 

@@ -61,7 +61,7 @@ def quantize_onnx(
     whole = read_in_float(graph, units)
     ranges = calibrate_ranges(graph, tensors, whole, samples.batches_of_all(), options)
     scheme = make_scheme(graph, units, ranges, options)
-    if options.exact:
+    if options.exact_sums:
         scheme, factors = short_scales(graph, units, scheme)
         graph = multiply(graph, units, factors)
         units = find_units(graph)
