@@ -130,6 +130,55 @@ def test_several_readers_are_equalised_together() -> None:
     assert _error(graph.model, QuantizeOptions()) < 0.9 * _error(graph.model, QuantizeOptions(equalise=False))
 
 
+def test_channels_of_a_concat_are_equalised_among_all_of_it() -> None:
+    """Two operators of very different range, whose results one concat hands on, through a pooling too."""
+    nodes = [
+        node("Conv", "x w1", "c1"),
+        node("Relu", "c1", "r1"),
+        node("Conv", "x w2", "c2"),
+        node("Relu", "c2", "r2"),
+        node("Concat", "r1 r2", "k", axis=1),
+        node("Conv", "k w3", "y"),
+        node("MaxPool", "k", "p", kernel_shape=[2, 2]),
+        node("Conv", "p w4", "z", group=14),
+    ]
+    constants = {
+        "w1": _weights((8, 8, 1, 1), 1),
+        "w2": _weights((6, 8, 1, 1), 2) * 20,
+        "w3": normal((4, 14, 1, 1), 3),
+        # Two results of each channel.
+        "w4": normal((28, 1, 3, 3), 4),
+    }
+    graph = Graph(build(nodes, {"x": MAP}, ["y", "z"], constants))
+    samples = noise_samples(graph.model, 8)
+    pairs = find_pairs(graph, find_units(graph))
+    found = [
+        (pair.tensor, pair.joined, [(r.head.name, start) for r, start in pair.readers]) for pair in pairs
+    ]
+    assert found == [("r1", "k", [("y", 0), ("z", 0)]), ("r2", "k", [("y", 8), ("z", 8)])]
+    changed = equalise(graph, pairs, [[*samples]])
+    largest = {"before": 0.0, "after": 0.0}
+    for feed in samples:
+        for name, network in (("before", graph), ("after", changed)):
+            low = run(network.slice_model(["r1"]), feed)[0].max()
+            largest[name] = max(largest[name], float(low))
+        for before, after in zip(run(graph.model, feed), run(changed.model, feed), strict=True):
+            assert np.abs(before - after).max() <= 1e-5 * np.abs(before).max()
+    assert largest["after"] > 2 * largest["before"], "the narrow half uses more of the common range"
+
+
+def test_a_concat_along_a_map_is_left_alone() -> None:
+    nodes = [
+        node("Conv", "x w1", "c1"),
+        node("Conv", "x w2", "c2"),
+        node("Concat", "c1 c2", "k", axis=2),
+        node("Conv", "k w3", "y"),
+    ]
+    constants = {f"w{k}": normal((8, 8, 1, 1), k) for k in (1, 2, 3)}
+    graph = Graph(build(nodes, {"x": MAP}, ["y"], constants))
+    assert find_pairs(graph, find_units(graph)) == []
+
+
 def test_equalisation_survives_dead_channels() -> None:
     model = _separable()
     constants = {item.name: item for item in model.graph.initializer}

@@ -8,7 +8,8 @@ output channel, so that the first operator loses nothing; what matters is the ra
 tensor between, measured on the calibration set. Where only depthwise operators read it, their weights have
 scales of their own too, and every channel is given the full range, `s = range / widest`. A dense reader must
 represent columns of different size, so it meets the tensor half-way: `s = sqrt(range / widest)`, which measured
-better than both ends and than the paper's balance with the columns' ranges (README).
+better than both ends and than the paper's balance with the columns' ranges (README). What a concat of channels joins
+is one tensor here: its widest channel is the measure for all its parts.
 """
 
 from __future__ import annotations
