@@ -171,15 +171,21 @@ def _tied(graph: Graph, units: list[Unit], scheme: Scheme) -> list[tuple[list[st
 def _best_factor(members: list[tuple[float, tuple[int, ...]]]) -> float:
     """Return the c of 1..2 with which scales and their mantissas lose least when rounded up."""
 
+    by_mantissas: dict[tuple[int, ...], list[float]] = {}
+    for scale, mantissas in members:
+        by_mantissas.setdefault(mantissas, []).append(scale)
+
     def cost(factor: float) -> float:
         total = 0.0
-        for scale, mantissas in members:
-            rounded = float(_round_up(factor * scale, mantissas, _ONE_STEP))
-            total += float(np.log2(rounded / (factor * scale)))
-            total += _PREFERENCE * (float(np.frexp(rounded)[0]) != 0.5)
+        for mantissas, scales in by_mantissas.items():
+            needed = factor * np.array(scales)
+            rounded = _round_up(needed, mantissas, _ONE_STEP)
+            longer = np.count_nonzero(np.frexp(rounded)[0] != 0.5)
+            total += float(np.log2(rounded / needed).sum()) + _PREFERENCE * longer
         return total
 
-    candidates = [float(_round_up(scale, _POWERS, 0.0)) / scale for scale, _ in members]
+    # Each member in turn becomes a power of two.
+    candidates = {float(_round_up(scale, _POWERS, 0.0)) / scale for scale, _ in members}
     return min(candidates, key=lambda factor: (round(cost(factor), 6), factor))
 
 
