@@ -32,8 +32,8 @@ class Group(BaseModel):
         stripes: into how many parts the rows of the last layer's results are cut.
         strips: into how many parts the columns are cut; 1 where there are several layers.
         slices: into how many parts the half words of a single VECTOR layer's channels are cut; 1 elsewhere.
-        lag: stripes by which each layer runs behind those that it reads, so that MATRIX and VECTOR work on
-            different stripes; 0 or 1.
+        lag: how layers run behind those that they read, so that MATRIX and VECTOR work on different stripes: 0 not at
+            all; 1 a stripe, where MATRIX reads what a VECTOR layer makes; 2 a stripe wherever one reads another.
         keep: maps, by the name of the layer (or region input) that they come from, that stay in ACT, whole, for the
             next group. All others that are needed later go through DRAM.
     """
@@ -44,7 +44,7 @@ class Group(BaseModel):
     stripes: int = Field(default=1, ge=1)
     strips: int = Field(default=1, ge=1)
     slices: int = Field(default=1, ge=1)
-    lag: int = Field(default=0, ge=0, le=1)
+    lag: int = Field(default=0, ge=0, le=2)
     keep: tuple[str, ...] = ()
 
 

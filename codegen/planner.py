@@ -146,7 +146,7 @@ class _Search:
     def cuts(self, segment: Segment, resident: int, keep: int, room: int) -> Iterator[tuple[int, int]]:
         """The least number of stripes that fits and some more, with and without lag."""
         numbers = [n for n in STRIPES if n <= segment.most] or [1]
-        for lag in (0, 1) if len(segment.layers) > 1 else (0,):
+        for lag in range(3) if len(segment.layers) > 1 else (0,):
             fits = [segment.needs(n, lag, resident, keep) <= room for n in numbers]
             first = fits.index(True) if True in fits else len(numbers)
             if lag:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from tilewright.codegen.flow import Flow, sources
-from tilewright.codegen.layers import VectorLayer
+from tilewright.codegen.layers import MatrixLayer, VectorLayer
 from tilewright.codegen.plan import Group, RegionPlan
 from tilewright.codegen.values import Map
 from tilewright.errors import Fault, FaultList, ScheduleError
@@ -537,9 +537,15 @@ def progress(flow: Flow, layers: range, stripes: int) -> dict[int, list[int]]:
 
 
 def lags(flow: Flow, layers: range, lag: int) -> dict[int, int]:
-    """Stripes by which each layer runs behind the group's first."""
+    """Stripes by which each layer runs behind the group's first; `lag` as in a plan."""
     found: dict[int, int] = {}
     for i in layers:
-        made = [w for m in flow.read_by(i) for w in flow.writers.get(m, ()) if w in layers and w < i]
-        found[i] = max((found[w] + lag for w in made), default=0)
+        found[i] = 0
+        for m in flow.read_by(i):
+            for w in flow.writers.get(m, ()):
+                if w in layers and w < i:
+                    handed = isinstance(flow.layers[w], VectorLayer) and isinstance(
+                        flow.layers[i], MatrixLayer
+                    )
+                    found[i] = max(found[i], found[w] + (lag == 2 or (lag == 1 and handed)))
     return found

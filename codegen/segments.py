@@ -23,7 +23,7 @@ class Lines:
         bit: of the map.
         whole: half words of all of it.
         row, height: half words of a row, and rows.
-        behind: stripes that it spans beyond one, without and with lag.
+        behind: stripes that it spans beyond one, by lag.
         halo: rows that it spans beyond whole stripes.
         always_whole: no matter how many stripes.
         stores: needs a stripe more where the map goes to DRAM as well.
@@ -33,7 +33,7 @@ class Lines:
     whole: int
     row: int
     height: int
-    behind: tuple[int, int]
+    behind: tuple[int, int, int]
     halo: int
     always_whole: bool
     stores: bool
@@ -129,7 +129,7 @@ class Segments:
         made = list(dict.fromkeys(flow.layers[i].output for i in layers))
         striped = True
         lines, loads, stores = [], [], []
-        depth = lags(flow, layers, 1)
+        depths = [lags(flow, layers, lag) for lag in range(3)]
         for m in read:
             writers = flow.writers.get(m, ())
             inside = [w in layers for w in writers]
@@ -140,7 +140,7 @@ class Segments:
             scattered = any(inside) and not flow.plain(m)
             if any(inside) and (reads_whole or scattered):
                 striped = False
-            lines.append(self.lines_of(m, readers, depth, any(inside), reads_whole or scattered, layers))
+            lines.append(self.lines_of(m, readers, depths, any(inside), reads_whole or scattered, layers))
             if not any(inside):
                 pixels = m.height * m.width * self.unit
                 loads.append((self.bit[m], pixels * self.span(m, readers), pixels * m.blocks))
@@ -149,7 +149,7 @@ class Segments:
                 rows, columns = flow.layers[flow.writers[m][0]].geometry.count
                 row = columns * m.blocks
                 lines.append(
-                    Lines(self.bit[m], m.half_words, row, rows, (1, 1), 0, False, False)
+                    Lines(self.bit[m], m.half_words, row, rows, (1, 1, 1), 0, False, False)
                     if flow.plain(m)
                     else Lines(
                         self.bit[m], min(2 * rows * row, m.half_words), row, rows, (1, 1), 0, False, False
@@ -171,15 +171,17 @@ class Segments:
         return max(r.first_block + r.blocks for r in spans) - min(r.first_block for r in spans)
 
     def lines_of(
-        self, m: Map, readers: list[int], depth: dict[int, int], made: bool, whole: bool, layers: range
+        self, m: Map, readers: list[int], depths: list[dict[int, int]], made: bool, whole: bool, layers: range
     ) -> Lines:
-        depths = [depth[c] for c in readers]
-        start = depth[self.flow.writers[m][0]] if made else min(depths) - 1
+        behind = []
+        for depth in depths:
+            last = max(depth[c] for c in readers)
+            first = depth[self.flow.writers[m][0]] if made else min(depth[c] for c in readers) - 1
+            behind.append(last - first)
         halo = 0
         for c in readers:
             g = self.flow.layers[c].geometry
             halo = max(halo, (g.kernel[0] - 1) * g.dilation[0] + 1 - g.stride[0])
         blocks = m.blocks if made else self.span(m, readers)
         stores = made and (m.segment is Base.OUTPUT or self.last_use[m] >= layers.stop)
-        behind = (0 if made else 1, max(depths) - start)
         return Lines(self.bit[m], m.half_words, m.width * blocks, m.height, behind, halo, whole, stores)
