@@ -204,8 +204,8 @@ class Coster:
     def pipelined(self, layers: range, stripes: int, lag: int, dram: float) -> float:
         """Cycles of stripes that run one behind the other: in each turn the busiest unit counts.
 
-        Within a turn a layer that reads what another has just made waits for it: for the first results, or for all
-        of them where VECTOR made them for MATRIX.
+        Within a turn a layer that reads what another has just made waits for it: for the first results; for all of
+        them where VECTOR made them for MATRIX; and VECTOR is left with the last chunk where MATRIX made them.
         """
         key = layers.start, layers.stop, stripes, lag
         if key not in self.turns:
@@ -231,6 +231,8 @@ class Coster:
                     for w in flow.writers.get(m, ()):
                         if w in active and behind[w] == behind[i]:
                             waits += LATENCY
-                            if work.matrix and self.works[w].own_vector:
+                            if work.matrix:
                                 waits += self.works[w].own_vector / stripes
+                            else:
+                                waits += work.own_vector / stripes / self.works[w].chunks
             yield last - first, matrix, vector, waits + TURN

@@ -131,15 +131,15 @@ Action = Fill | Step | Drain
 
 @dataclass(eq=False)
 class Schedule:
-    """What happens, in stream order; the buffers, without addresses yet.
+    """What happens, turn by turn; the buffers, without addresses yet.
+
+    In a turn every layer of a group makes a stripe at most. Fills come first, drains last.
 
     Attributes:
-        group_of: group number of each action.
         through_dram: maps that DRAM must hold, with the first and last group that touches them there.
     """
 
-    actions: list[Action] = field(default_factory=list)
-    group_of: list[int] = field(default_factory=list)
+    turns: list[list[Action]] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
     through_dram: dict[Map, tuple[int, int]] = field(default_factory=dict)
 
@@ -450,6 +450,7 @@ class _Group:
         steps = self.group.stripes + max(self.lag.values())
         for cut, (x, columns) in product(self.slices(), cuts):
             for u in range(-1, steps):
+                self.schedule.turns.append([])
                 for m in self.loaded:
                     t = u - self.fill_lag(m)
                     if 0 <= t < self.group.stripes:
@@ -468,8 +469,7 @@ class _Group:
                 self.schedule.touch(m, self.number)
 
     def act(self, action: Action) -> None:
-        self.schedule.actions.append(action)
-        self.schedule.group_of.append(self.number)
+        self.schedule.turns[-1].append(action)
 
     def fill(self, m: Map, t: int, x: int, columns: int, cut: range) -> None:
         start, stop = (self.filled(m, t - 1) if t else self.first_needed(m)), self.filled(m, t)
