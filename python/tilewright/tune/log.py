@@ -21,9 +21,9 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -165,12 +165,19 @@ def _parse(data: bytes, path: Path) -> tuple[Header | None, list[Record], int]:
     return header, records, sound
 
 
+def _require_file(path: Path) -> None:
+    """A device may never end. Raises DataError."""
+    if path.exists() and not path.is_file():
+        raise DataError(Fault("is no file that a log can be", str(path), "give another --log"))
+
+
 def read(path: str | Path) -> tuple[Header, list[Record]]:
     """A log's header, and its records by trial.
 
     Raises DataError where there is no such file or it is no log; warns of a torn last line.
     """
     path = Path(path)
+    _require_file(path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -196,7 +203,7 @@ class Log:
     def __init__(self, path: str | Path | None, header: Header) -> None:
         self.records: list[Record] = []
         self._path = None if path is None else Path(path)
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
         if self._path is not None:
             self._open(self._path, header)
 
@@ -215,9 +222,10 @@ class Log:
         self._write(_encode(record))
 
     def _open(self, path: Path, header: Header) -> None:
+        _require_file(path)
         try:
             # Append mode: nobody's line can be overwritten, whatever happens.
-            file = self._file = path.open("a+b")
+            file = self._file = path.open("a+b", buffering=0)
         except OSError as error:
             raise DataError(
                 Fault(f"the log cannot be written: {error.strerror}", str(path), "check the path")
@@ -238,7 +246,7 @@ class Log:
             raise
 
     @staticmethod
-    def _lock(file: IO[bytes], path: Path) -> None:
+    def _lock(file: FileIO, path: Path) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -264,8 +272,8 @@ class Log:
         if self._file is None:
             return
         try:
-            self._file.write(line)
-            self._file.flush()
+            while line:
+                line = line[self._file.write(line) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             raise DataError(

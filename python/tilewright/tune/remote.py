@@ -30,6 +30,7 @@ LIMIT_S = 600.0
 """How long a measurement may take before its worker counts as dead."""
 OPENING_S = 120.0
 """How long a worker may take until it has the network."""
+PAUSE_S = 0.2
 LOOK_S = 2.0
 """Time between two questions to the tracker for more workers."""
 BROKEN = (RuntimeError, OSError)
@@ -113,7 +114,7 @@ class Remote:
             elif time.monotonic() - alone_since > self._patience:
                 text = f"no worker for key {self._key!r} is left"
                 raise ConfigError(Fault(text, self._where, f"{self._remedy()}; the log continues"))
-            wait([*running, *self._opening] or [Future()], timeout=0.2, return_when=FIRST_COMPLETED)
+            _pause([*running, *self._opening])
             for future in [f for f, (_, _, since) in running.items() if _over(f, since, self._limit)]:
                 i, session, _ = running.pop(future)
                 outcome = _result(future)
@@ -184,6 +185,14 @@ def _ask(tracker: tuple[str, int]) -> dict[str, Any]:
         return found
     finally:
         session.close()
+
+
+def _pause(futures: Sequence[Future[Any]]) -> None:
+    """Until one is there, or for a moment."""
+    if futures:
+        wait(futures, timeout=PAUSE_S, return_when=FIRST_COMPLETED)
+    else:
+        time.sleep(PAUSE_S)
 
 
 def _over(future: Future[T], since: float, limit: float) -> bool:

@@ -76,8 +76,8 @@ class Search:
 
     def tell(self, point: Point, outcome: Outcome) -> None:
         """What a plan measured."""
-        refused = not isinstance(outcome, Measurement)
-        self._values[point] = math.inf if refused else outcome.value(self.objective)
+        value = outcome.value(self.objective) if isinstance(outcome, Measurement) else math.inf
+        self._values[point] = value
 
     def propose(self, count: int) -> list[Proposal]:
         """The next plans, none told already; fewer than `count` where no more are found."""
@@ -92,7 +92,9 @@ class Search:
         sound = [point for point, value in self._values.items() if value < math.inf]
         elite = sorted(sound, key=self._values.__getitem__)[:ELITE]
         # Where all is measured around the best plans, something farther off.
-        found = self._candidates(elite, sound) or self._candidates(self._random.sample(sound, len(sound)), sound)
+        found = self._candidates(elite, sound) or self._candidates(
+            self._random.sample(sound, len(sound)), sound
+        )
         points = list(found)
         order = [points[i] for i in np.argsort(-self._scores(points), kind="stable")]
         chosen: list[Proposal] = []

@@ -304,7 +304,8 @@ class Space:
 
     def _set(self, point: Point, edit: Edit) -> Iterator[Sequence[Cut]]:
         g = edit.group
-        yield [*point[:g], point[g]._replace(**{edit.kind: edit.value}), *point[g + 1 :]]
+        changed = {**point[g]._asdict(), edit.kind: edit.value}
+        yield [*point[:g], Cut(**changed), *point[g + 1 :]]
 
     def _keep(self, point: Point, edit: Edit) -> Iterator[Sequence[Cut]]:
         """Keep a map until its last reader, or for the next group only; or drop it from here on."""
