@@ -1,4 +1,4 @@
-"""An RPC tracker and workers on loopback. A worker for made-up networks: `python -m tests.tune.workers HOST:PORT KEY`."""
+"""An RPC tracker and workers on loopback. A worker for made-up networks: `python -m tests.tune.workers --tracker HOST:PORT --key KEY`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from tests.tune.synthetic import Bench, Synthetic
@@ -94,9 +94,11 @@ def _listens(port: int) -> bool:
     return False
 
 
-def worker(address: tuple[str, int], key: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker for made-up networks."""
-    return process("tests.tune.workers", f"{address[0]}:{address[1]}", key)  # type: ignore[return-value]
+def worker(
+    address: tuple[str, int], key: str, module: Sequence[str] = ("tests.tune.workers",)
+) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """A worker, by default one for made-up networks."""
+    return process(*module, "--tracker", f"{address[0]}:{address[1]}", "--key", key)
 
 
 def registered(address: tuple[str, int], key: str) -> int:
@@ -124,4 +126,4 @@ if __name__ == "__main__":
     # By its importable name: the server's process gets it by pickle.
     from tests.tune.workers import open_made_up as opener
 
-    serve(parse_address(sys.argv[1]), sys.argv[2], opener)
+    serve(parse_address(sys.argv[2]), sys.argv[4], opener)

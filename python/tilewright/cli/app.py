@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from tilewright.cli import compile as compile_command
-from tilewright.cli import evaluate, run, supported, targets
+from tilewright.cli import evaluate, run, supported, targets, tune
 from tilewright.cli.console import say
 from tilewright.errors import TilewrightError
 
@@ -74,7 +74,7 @@ def _main(
     """Compile trained ONNX and Caffe networks to the Tilewright accelerator, and run them on its simulator.
 
     [bold]supported[/bold] tells what of a network the accelerator takes, [bold]compile[/bold] makes a package,
-    [bold]run[/bold] and [bold]evaluate[/bold] use it. Each has --help with examples.
+    [bold]run[/bold] and [bold]evaluate[/bold] use it, [bold]tune[/bold] makes it faster. Each has --help with examples.
     """
 
 
@@ -83,6 +83,7 @@ for _command in (
     compile_command.compile_model,
     run.run,
     evaluate.evaluate,
+    tune.tune,
     targets.targets,
 ):
     app.command(name=_command.__name__.removesuffix("_model"))(_command)
