@@ -37,6 +37,7 @@ class Judge:
         self._prepared, self._flow, self._macs = prepared, prepared.flow, macs
         self._coster = Coster(prepared)
         self._known: dict[_Key, _Needs] = {}
+        self._places: dict[tuple[Need, ...], int] = {}
         self._touched: dict[tuple[int, int], tuple[frozenset[Map], frozenset[Map]]] = {}
 
     def faults(self, plan: RegionPlan) -> Sequence[Fault]:
@@ -44,22 +45,40 @@ class Judge:
         found = check(self._flow, plan)
         if found:
             return found
+        used, at = self._act(plan)
+        overlay = self._prepared.overlay
+        if used <= overlay.act_half_words:
+            return ()
+        text = f"needs {used} half words of ACT, {overlay.name} has {overlay.act_half_words}"
+        return (Fault(text, f"layer {plan.groups[at].layers[0]}"),)
+
+    def _act(self, plan: RegionPlan) -> tuple[int, int]:
+        """The most half words of ACT in use, and a group at which that is.
+
+        Groups between which nothing is kept are placed apart: their buffers never meet.
+        """
+        most, at, first = 0, 0, 0
         needs: list[Need] = []
         held: dict[Map, int] = {}
         for g, (group, need) in enumerate(zip(plan.groups, self._groups(plan), strict=True)):
             keep = {self._flow.maps[name] for name in group.keep}
             new = {m: len(needs) + i for i, (_, m) in enumerate(need.buffers) if m is not None}
-            needs += [Need(size, g, g) for size, _ in need.buffers]
+            needs += [Need(size, g - first, g - first) for size, _ in need.buffers]
             held = {m: i for m, i in (held | new).items() if m in keep}
             for i in held.values():
-                needs[i] = Need(needs[i].size, needs[i].first, g + 1)
-        overlay = self._prepared.overlay
-        used = max((o + n.size for o, n in zip(place(needs), needs, strict=True)), default=0)
-        if used <= overlay.act_half_words:
-            return ()
-        _, at = peak(needs)
-        text = f"needs {used} half words of ACT, {overlay.name} has {overlay.act_half_words}"
-        return (Fault(text, f"layer {plan.groups[at].layers[0]}"),)
+                needs[i] = Need(needs[i].size, needs[i].first, g - first + 1)
+            if not held:
+                used = self._used(tuple(needs))
+                if used > most:
+                    most, at = used, first + peak(needs)[1]
+                needs, first = [], g + 1
+        return most, at
+
+    def _used(self, needs: tuple[Need, ...]) -> int:
+        if needs not in self._places:
+            ends = (offset + need.size for offset, need in zip(place(needs), needs, strict=True))
+            self._places[needs] = max(ends, default=0)
+        return self._places[needs]
 
     def estimate(self, plan: RegionPlan) -> Measurement:
         """The analytic price of a legal plan."""

@@ -324,7 +324,7 @@ class Space:
 
 RAW_SHARE = 20
 """A space is looked through whole while it has at most so many points, legal or not, for each that may be measured."""
-VARIANTS = 3
+VARIANTS = 2
 """A step's legal points among which one is drawn."""
 NEAR = 2
 
