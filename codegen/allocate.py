@@ -1,68 +1,93 @@
-"""Places of maps in DRAM: a workspace map's bytes serve another one once nothing reads it any more.
+"""Places for things that are needed for a while: maps in DRAM, buffers in ACT.
 
-Maps are placed in order of falling size, each at the lowest offset at which it meets no map that lives at the same
-time (greedy by size; Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020).
+Things are placed in order of falling size, each at the lowest offset at which it meets nothing that is needed at the
+same time (greedy by size; Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tilewright.codegen.layers import Layer, VectorLayer
-from tilewright.codegen.values import Map, Source
+from tilewright.codegen.schedule import Buffer
+from tilewright.codegen.values import Map
+from tilewright.errors import Fault, ScheduleError
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.spec import Base
 
 
 @dataclass(frozen=True)
-class Lifetime:
-    """Layers `first` to `last`, both included, during which a map's content is needed."""
+class Need:
+    """So many units during groups `first` to `last`, both included."""
 
+    size: int
     first: int
     last: int
 
-    def meets(self, other: Lifetime) -> bool:
+    def meets(self, other: Need) -> bool:
         """Whether both are needed at some time."""
         return self.first <= other.last and other.first <= self.last
 
 
-def lifetimes(layers: Sequence[Layer]) -> dict[Map, Lifetime]:
-    """From the first layer that writes a map to the last that reads it (or writes it, where none does)."""
-    found: dict[Map, Lifetime] = {}
-    for i, layer in enumerate(layers):
-        for m in (layer.output, *(m for source in sources(layer) for m, _ in source.blocks)):
-            found[m] = Lifetime(found[m].first if m in found else i, i)
-    return found
+def place(needs: Sequence[Need]) -> list[int]:
+    """An offset for each."""
+    offsets = [0] * len(needs)
+    placed: list[tuple[int, int, Need]] = []  # start, stop, what
+    for i in sorted(range(len(needs)), key=lambda i: -needs[i].size):
+        need, start = needs[i], 0
+        for other_start, other_stop, other in sorted(placed, key=lambda p: p[0]):
+            if other.meets(need) and other_start < start + need.size and start < other_stop:
+                start = other_stop
+        offsets[i] = start
+        placed.append((start, start + need.size, need))
+    return offsets
 
 
-def sources(layer: Layer) -> tuple[Source, ...]:
-    """What a layer reads."""
-    second = layer.source2 if isinstance(layer, VectorLayer) else None
-    return (layer.source,) if second is None else (layer.source, second)
+def peak(needs: Sequence[Need]) -> tuple[int, int]:
+    """The most that is needed at a time, and the group in which it is."""
+    most, at = 0, 0
+    for g in sorted({n.first for n in needs}):
+        size = sum(n.size for n in needs if n.first <= g <= n.last)
+        if size > most:
+            most, at = size, g
+    return most, at
 
 
-def place_maps(maps: Iterable[Map], layers: Sequence[Layer], overlay: Overlay) -> dict[Base, int]:
-    """Give every map its offset. Returns the sizes in bytes of the workspace, input and output segments."""
+def place_buffers(buffers: Sequence[Buffer], overlay: Overlay, group_names: Sequence[str]) -> int:
+    """Give every buffer its address in ACT. Returns the half words used.
+
+    Raises ScheduleError naming the group that does not fit, and by how much.
+    """
+    needs = [Need(b.half_words, b.first, b.last) for b in buffers]
+    capacity = overlay.act_half_words
+    apart = [Need(n.size, max(n.first - 1, 0), n.last) for n in needs]  # so that LOAD can run ahead
+    for wanted in (apart, needs):
+        offsets = place(wanted)
+        used = max((o + n.size for o, n in zip(offsets, needs, strict=True)), default=0)
+        if used <= capacity:
+            for buffer, offset in zip(buffers, offsets, strict=True):
+                buffer.address = offset
+            return used
+    most, at = peak(needs)
+    text = f"needs {max(most, used)} half words of ACT, {max(most, used) - capacity} more than {overlay.name} has"
+    remedy = "cut it into more stripes, merge fewer layers or keep fewer maps"
+    raise ScheduleError(Fault(text, f"layer {group_names[at]}", remedy))
+
+
+def place_maps(
+    maps: Sequence[Map], through_dram: Mapping[Map, tuple[int, int]], overlay: Overlay
+) -> dict[Base, int]:
+    """Give every map that DRAM holds its offset. Returns the bytes of the workspace, input and output segments."""
     sizes = {Base.WORKSPACE: 0, Base.INPUT: 0, Base.OUTPUT: 0}
-    needed = lifetimes(layers)
-    reusable: list[Map] = []
+    shared: list[Map] = []
     for m in maps:
-        if m.segment is Base.WORKSPACE:
-            reusable.append(m)
-        else:
+        if m.segment is not Base.WORKSPACE:
             m.offset = sizes[m.segment]
             sizes[m.segment] += m.half_words * overlay.half_word_bytes
-    placed: list[tuple[int, int, Lifetime]] = []  # start, stop, when
-    for m in sorted(reusable, key=lambda m: -m.half_words):
-        if m not in needed:
-            continue
-        size, when = m.half_words * overlay.half_word_bytes, needed[m]
-        start = 0
-        for other_start, other_stop, other_when in sorted(placed, key=lambda p: p[0]):
-            if other_when.meets(when) and other_start < start + size and start < other_stop:
-                start = other_stop
-        m.offset = start
-        placed.append((start, start + size, when))
-        sizes[Base.WORKSPACE] = max(sizes[Base.WORKSPACE], start + size)
+        elif m in through_dram:
+            shared.append(m)
+    needs = [Need(m.half_words * overlay.half_word_bytes, *through_dram[m]) for m in shared]
+    for m, need, offset in zip(shared, needs, place(needs), strict=True):
+        m.offset = offset
+        sizes[Base.WORKSPACE] = max(sizes[Base.WORKSPACE], offset + need.size)
     return sizes

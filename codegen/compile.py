@@ -1,37 +1,45 @@
-"""A region from graph to bits: lower, place maps in DRAM, emit tiles, give tokens, encode."""
+"""A region from graph to bits: lower, plan, schedule, place, emit tiles, load constants, give tokens, encode."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from tilewright.codegen.allocate import place_maps
-from tilewright.codegen.constants import Pool
+from tilewright.codegen.allocate import place_buffers, place_maps
 from tilewright.codegen.graph import Graph, Tensor
-from tilewright.codegen.layers import Layer, MatrixLayer
-from tilewright.codegen.lower import lower
-from tilewright.codegen.matrix_tiles import emit_matrix
-from tilewright.codegen.scratchpad import Scratchpads
+from tilewright.codegen.layers import MatrixLayer
+from tilewright.codegen.matrix_tiles import MatrixEmitter
+from tilewright.codegen.plan import RegionPlan
+from tilewright.codegen.planner import default_plan
+from tilewright.codegen.prepared import Prepared, prepare
+from tilewright.codegen.residency import load_constants
+from tilewright.codegen.schedule import Drain, Fill, Schedule, make_schedule
 from tilewright.codegen.tile import Space, TileProgram
 from tilewright.codegen.tokens import add_tokens
 from tilewright.codegen.transfer import Transfer
 from tilewright.codegen.values import Map
-from tilewright.codegen.vector_tiles import emit_vector
+from tilewright.codegen.vector_tiles import VectorEmitter
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.codec import encode_stream
 from tilewright.targets.isa.spec import Base, Finish
 from tilewright.targets.region import CompiledRegion, MapLayout
 
 
-def compile_region(graph: Graph, overlay: Overlay) -> CompiledRegion:
-    """Compile a region for an overlay.
+def compile_region(graph: Graph, overlay: Overlay, plan: RegionPlan | None = None) -> CompiledRegion:
+    """Compile a region for an overlay, by the default plan where none is given.
 
-    Raises ScheduleError naming the layer where one does not fit the overlay's memories.
+    Raises ScheduleError naming the layer where one does not fit the overlay's memories under the plan.
     """
-    lowered = lower(graph, overlay)
-    sizes = place_maps(lowered.maps, lowered.layers, overlay)
-    pool = Pool(overlay.half_word_bytes)
-    program = TileProgram()
-    emit_layers(lowered.layers, Scratchpads(overlay), Transfer(overlay, pool, program))
+    prepared = prepare(graph, overlay)
+    return compile_prepared(prepared, plan or default_plan(prepared))
+
+
+def compile_prepared(prepared: Prepared, plan: RegionPlan) -> CompiledRegion:
+    """Compile a prepared region by a plan. Raises ScheduleError with all that the plan gets wrong."""
+    overlay, lowered = prepared.overlay, prepared.lowered
+    schedule = make_schedule(prepared.flow, plan)
+    place_buffers(schedule.buffers, overlay, [group.layers[0] for group in plan.groups])
+    sizes = place_maps(lowered.maps, schedule.through_dram, overlay)
+    program = load_constants(emit(prepared, schedule), overlay)
     rows = {
         Space.ACT: overlay.act_half_words,
         Space.WGT: overlay.wgt_tiles,
@@ -46,28 +54,38 @@ def compile_region(graph: Graph, overlay: Overlay) -> CompiledRegion:
     layer_of = [index[operation.layer] for operation in program.operations]
     layer_of.append(layer_of[-1] if layer_of else 0)
     return CompiledRegion(
-        name=graph.name,
+        name=prepared.name,
         stream=encode_stream(instructions),
         layers=tuple(layers),
         layer_of=tuple(layer_of),
-        constants=pool.bytes(),
+        constants=prepared.pool.bytes(),
         workspace_bytes=sizes[Base.WORKSPACE],
         input_bytes=sizes[Base.INPUT],
         output_bytes=sizes[Base.OUTPUT],
         inputs=_layouts(lowered.inputs),
         outputs=_layouts(lowered.outputs),
-        products=pool.products,
+        products=prepared.pool.products,
     )
 
 
-def emit_layers(layers: Sequence[Layer], pads: Scratchpads, transfer: Transfer) -> None:
-    """Append the tile operations of all layers."""
-    for layer in layers:
-        if isinstance(layer, MatrixLayer):
-            emit_matrix(layer, pads, transfer)
+def emit(prepared: Prepared, schedule: Schedule) -> TileProgram:
+    """The tile operations of a schedule whose buffers and maps have their places."""
+    program = TileProgram()
+    transfer = Transfer(prepared.overlay, prepared.flow, program)
+    matrix, vector = MatrixEmitter(prepared.overlay, program), VectorEmitter(prepared.overlay, program)
+    for action in schedule.actions:
+        if isinstance(action, Fill):
+            transfer.fill(action)
+        elif isinstance(action, Drain):
+            transfer.drain(action)
         else:
-            emit_vector(layer, pads, transfer)
+            layer = prepared.flow.layers[action.layer]
+            if isinstance(layer, MatrixLayer):
+                matrix.emit(layer, prepared.matrix[action.layer], action)
+            else:
+                vector.emit(layer, prepared.vector[action.layer], action)
+    return program
 
 
 def _layouts(found: Iterable[tuple[Tensor, Map, tuple[int, ...]]]) -> tuple[MapLayout, ...]:
-    return tuple(MapLayout(t.name, t.shape, t.dtype, m.offset, lanes) for t, m, lanes in found)
+    return tuple(MapLayout(t.name, t.shape, t.dtype, m.offset, lanes, m.packing) for t, m, lanes in found)

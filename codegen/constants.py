@@ -107,7 +107,7 @@ class Tiles:
 
     Shapes: `parts` of (output vectors, input half words, KH, KW, block_out, block_in) each, which add up to the
     weights: one, or as many as it takes where weights with a zero point exceed wgt_bits; `products` (output vectors,
-    input half words): the network's own products of a tile at one tap.
+    input half words, KW): the network's own products of a tile, in every kernel row.
     """
 
     parts: tuple[NDArray[np.int8], ...]
@@ -115,7 +115,7 @@ class Tiles:
 
     def used(self, part: int, vector: int) -> list[int]:
         """Input half words of which an output vector needs tiles: zeros are skipped."""
-        needed = self.products[vector] > 0 if part == 0 else self.parts[part][vector].any((1, 2, 3, 4))
+        needed = self.products[vector].any(1) if part == 0 else self.parts[part][vector].any((1, 2, 3, 4))
         return [int(i) for i in np.flatnonzero(needed)]
 
 
@@ -140,14 +140,26 @@ def tile_weights(
     shape = (vectors, overlay.block_out, lanes.shape[0], overlay.block_in, kh, kw)
     blocked = picked.reshape(shape).transpose(0, 2, 4, 5, 1, 3)
     parts = split_weights(blocked, overlay.wgt_bits)
+    return Tiles(parts, tile_products((outputs, kw), present, lanes, overlay))
+
+
+def tile_products(
+    size: tuple[int, int], present: NDArray[np.bool_] | None, lanes: NDArray[np.int32], overlay: Overlay
+) -> I64:
+    """Products of the network's own weights in a tile, the same in every kernel row.
+
+    Shapes: `size` is (O, KW), `present` (O, I, KW); -> (output vectors, input half words, KW).
+    """
+    outputs, columns = size
+    vectors = -(-outputs // overlay.block_out)
     if present is None:
         rows = np.minimum(outputs - np.arange(vectors) * overlay.block_out, overlay.block_out)
-        products = rows[:, None] * (lanes >= 0).sum(1)
-    else:
-        real = np.zeros((vectors * overlay.block_out, len(channel)), np.bool_)
-        real[:outputs] = present[:, channel] & held
-        products = real.reshape(shape[:4]).sum((1, 3), dtype=np.int64)
-    return Tiles(parts, products)
+        return np.asarray((rows[:, None] * (lanes >= 0).sum(1))[:, :, None].repeat(columns, 2), np.int64)
+    held = lanes.reshape(-1) >= 0
+    real = np.zeros((vectors * overlay.block_out, len(held), columns), np.bool_)
+    real[:outputs] = present[:, np.where(held, lanes.reshape(-1), 0)] & held[:, None]
+    blocked = real.reshape(vectors, overlay.block_out, *lanes.shape, columns)
+    return np.asarray(blocked.sum((1, 3)), np.int64)
 
 
 def split_weights(weight: NDArray[np.integer], bits: int) -> tuple[NDArray[np.int8], ...]:

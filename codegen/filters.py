@@ -14,12 +14,12 @@ from tilewright.relay_passes.integer import ops
 def ungrouped(
     weight: NDArray[np.generic], groups: int
 ) -> tuple[NDArray[np.integer], NDArray[np.bool_] | None]:
-    """Weights (O, I/groups, KH, KW) -> (O, I, KH, KW) and where they are present."""
+    """Weights (O, I/groups, KH, KW) -> (O, I, KH, KW), and where they are present, (O, I, KW) or None."""
     if groups == 1:
         return weight, None  # type: ignore[return-value]
     outputs, per_group = weight.shape[0] // groups, weight.shape[1]
     full = np.zeros((weight.shape[0], per_group * groups, *weight.shape[2:]), weight.dtype)
-    present = np.zeros(full.shape[:2], np.bool_)
+    present = np.zeros((*full.shape[:2], full.shape[3]), np.bool_)
     for g in range(groups):
         rows, columns = slice(g * outputs, (g + 1) * outputs), slice(g * per_group, (g + 1) * per_group)
         full[rows, columns] = weight[rows]

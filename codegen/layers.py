@@ -134,7 +134,8 @@ class MatrixLayer:
 
     Attributes:
         weight: (O, I, KH, KW) integers of 9 bits at most; I counts the source's channels.
-        present: (O, I), False where a weight is zero by structure (other groups, selections); None: all True.
+        present: (O, I, KW), False where weights are zero by structure (other groups, selections, kernel columns that
+            fill a packed pixel); None: all True.
         pad: stored value outside of the map.
         counted: whether its products count as the network's (copies do not).
         table: 256 stored values applied last, or None.

@@ -22,6 +22,7 @@ from tilewright.codegen.layers import (
     stored_table,
 )
 from tilewright.codegen.layouts import Gather, gathers, place_layout
+from tilewright.codegen.packing import Convolution, lanes_of, packed
 from tilewright.codegen.values import (
     CONSTANT,
     Map,
@@ -71,16 +72,17 @@ class _Lowering:
     values: dict[str, Value] = field(default_factory=dict)
     layers: list[Layer] = field(default_factory=list)
     maps: list[Map] = field(default_factory=list)
+    packable: set[str] = field(default_factory=set)
+    """Inputs that only one node reads: their maps may be laid out as that node likes."""
 
     def run(self) -> Lowered:
-        inputs = []
         for tensor in self.graph.inputs:
             shape = tensor.shape[1:]
             m = self.new_map(tensor.name, shape, Base.INPUT)
             self.values[tensor.name] = Value.of_map(m, range(shape[0]), shape)
-            inputs.append((tensor, m, self.lanes_of(self.values[tensor.name])))
         uses = Counter(t.name for node in self.graph.nodes for t in node.inputs)
         uses.update(t.name for t in self.graph.outputs)
+        self.packable = {t.name for t in self.graph.inputs if uses[t.name] == 1}
         previous: Node | None = None
         for node in self.graph.nodes:
             fused = previous is not None and self.fuse_table(node, previous, uses)
@@ -88,6 +90,7 @@ class _Lowering:
                 operands = [self.values[t.name] for t in node.inputs]
                 self.values[node.output.name] = _LOWER[type(node.operator)](self, node, operands)
             previous = node
+        inputs = [self.input(tensor) for tensor in self.graph.inputs]
         outputs = [self.output(tensor) for tensor in self.graph.outputs]
         return Lowered(inputs, outputs, self.layers, self.maps)
 
@@ -130,6 +133,12 @@ class _Lowering:
         lanes = np.full(blocks * self.overlay.block_in, -1, np.int64)
         lanes[lane] = np.arange(len(lane))
         return tuple(int(c) for c in lanes)
+
+    def input(self, tensor: Tensor) -> tuple[Tensor, Map, tuple[int, ...]]:
+        """An input's map and what its lanes hold: channels, or with a packing columns and channels, in order."""
+        (m,) = self.values[tensor.name].maps
+        held = tensor.shape[1] * (1 if m.packing is None else m.packing.taps)
+        return tensor, m, tuple(lanes_of(held, self.overlay.block_in).reshape(-1).tolist())
 
     def output(self, tensor: Tensor) -> tuple[Tensor, Map, tuple[int, ...]]:
         """Bring a result into one map of the output segment."""
@@ -196,7 +205,7 @@ class _Lowering:
             swapped=gather.swapped,
         )
         return MatrixLayer(
-            name, source, output, geometry, weight, parameters, present=weight[:, :, 0, 0] != 0, counted=False
+            name, source, output, geometry, weight, parameters, present=weight[:, :, 0] != 0, counted=False
         )
 
     # One method for each operator; the result's value is returned.
@@ -218,15 +227,12 @@ class _Lowering:
             )
         else:
             output = self.result_map(node)
-            layer = self.matrix_layer(
-                node.name,
-                self.source(node.name, operands[0]),
-                output,
-                geometry,
-                *ungrouped(op.weight, op.groups),
-                zero_point=op.zero_point + ops.storage_offset(tensor.dtype),
-                rescale=op.rescale,
-            )
+            zero_point = op.zero_point + ops.storage_offset(tensor.dtype)
+            source = self.source(node.name, operands[0])
+            convolution = Convolution(source, geometry, *ungrouped(op.weight, op.groups))
+            if tensor.name in self.packable:
+                convolution = packed(convolution, zero_point, self.overlay)
+            layer = self.matrix_layer(node.name, convolution, output, zero_point, op.rescale)
         self.layers.append(layer)
         return self.result(node, layer)
 
@@ -269,18 +275,14 @@ class _Lowering:
     def matrix_layer(
         self,
         name: str,
-        source: Source,
+        c: Convolution,
         output: Map,
-        geometry: Geometry,
-        weight: NDArray[np.integer],
-        present: NDArray[np.bool_] | None,
-        *,
         zero_point: int,
         rescale: ops.Rescale,
     ) -> MatrixLayer:
-        sums = weight.sum((1, 2, 3), dtype=np.int64)
-        parameters = machine_parameters(rescale, weight.shape[0], zero_point, sums)
-        return MatrixLayer(name, source, output, geometry, weight, parameters, zero_point, present)
+        sums = c.weight.sum((1, 2, 3), dtype=np.int64)
+        parameters = machine_parameters(rescale, c.weight.shape[0], zero_point, sums)
+        return MatrixLayer(name, c.source, output, c.geometry, c.weight, parameters, zero_point, c.present)
 
     def conv2d_transpose(self, node: Node, operands: Sequence[Value]) -> Value:
         """Each phase of the result's rows and columns is a convolution of its own with every stride-th tap."""
@@ -303,14 +305,13 @@ class _Lowering:
                     node, operands[0], geometry, cut, op.zero_point, op.rescale, output
                 )
             else:
+                source = self.source(node.name, operands[0])
                 layer = self.matrix_layer(
                     node.name,
-                    self.source(node.name, operands[0]),
+                    Convolution(source, geometry, *ungrouped(cut, op.groups)),
                     output or self.result_map(node),
-                    geometry,
-                    *ungrouped(cut, op.groups),
-                    zero_point=op.zero_point + ops.storage_offset(tensor.dtype),
-                    rescale=op.rescale,
+                    op.zero_point + ops.storage_offset(tensor.dtype),
+                    op.rescale,
                 )
             output = layer.output
             self.layers.append(layer)
@@ -320,16 +321,9 @@ class _Lowering:
         op = node.operator
         assert isinstance(op, ops.Dense)
         source = flat_source(operands[0], self.overlay.block_in)
-        layer = self.matrix_layer(
-            node.name,
-            source,
-            self.result_map(node),
-            Geometry(),
-            op.weight[:, :, None, None],  # type: ignore[arg-type]
-            None,
-            zero_point=op.zero_point + ops.storage_offset(node.inputs[0].dtype),
-            rescale=op.rescale,
-        )
+        zero_point = op.zero_point + ops.storage_offset(node.inputs[0].dtype)
+        convolution = Convolution(source, Geometry(), op.weight[:, :, None, None], None)  # type: ignore[arg-type]
+        layer = self.matrix_layer(node.name, convolution, self.result_map(node), zero_point, op.rescale)
         self.layers.append(layer)
         return self.result(node, layer)
 

@@ -31,10 +31,11 @@ class Group(BaseModel):
         layers: their names, neighbours in the region's order.
         stripes: into how many parts the rows of the last layer's results are cut.
         strips: into how many parts the columns are cut; 1 where there are several layers.
+        slices: into how many parts the half words of a single VECTOR layer's channels are cut; 1 elsewhere.
         lag: stripes by which each layer runs behind those that it reads, so that MATRIX and VECTOR work on
             different stripes; 0 or 1.
-        keep: maps, by the name of the layer (or region input) that they come from, that stay in ACT, whole, for the next
-            group. All others that are needed later go through DRAM.
+        keep: maps, by the name of the layer (or region input) that they come from, that stay in ACT, whole, for the
+            next group. All others that are needed later go through DRAM.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +43,7 @@ class Group(BaseModel):
     layers: tuple[str, ...] = Field(min_length=1)
     stripes: int = Field(default=1, ge=1)
     strips: int = Field(default=1, ge=1)
+    slices: int = Field(default=1, ge=1)
     lag: int = Field(default=0, ge=0, le=1)
     keep: tuple[str, ...] = ()
 

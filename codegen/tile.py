@@ -1,7 +1,8 @@
-"""Tile programs: instructions with the places they touch, before tokens are given.
+"""Tile programs: instructions with the places they touch, before constants are on chip and tokens are given.
 
-The same list serves the token pass (which orders units by what they touch) and the encoder. A place is a range of one
-memory's rows: ACT half words, WGT tiles, PARAM records, ACC halves, half words of a DRAM segment.
+The same list serves the pass that brings weights and parameters on chip (which instruction needs which constants), the
+token pass (which orders units by what they touch) and the encoder. A place is a range of one memory's rows: ACT half
+words, WGT tiles, PARAM records, ACC halves, half words of a DRAM segment.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from tilewright.targets.isa.spec import Instruction
+from tilewright.targets.isa.spec import Instruction, Memory
 
 
 class Space(enum.IntEnum):
@@ -34,12 +35,25 @@ class Access:
 
 
 @dataclass(frozen=True)
+class Constants:
+    """Weight tiles or parameter records that come on chip together: `count` units at byte `offset` of the segment."""
+
+    memory: Memory
+    offset: int
+    count: int
+
+
+@dataclass(frozen=True)
 class TileOperation:
-    """An instruction without tokens, what it touches, and its source layer."""
+    """An instruction without tokens, what it touches, and its source layer.
+
+    `constants`: what it needs in WGT or PARAM; its fields count from where that will lie.
+    """
 
     instruction: Instruction
     accesses: tuple[Access, ...]
     layer: str
+    constants: Constants | None = None
 
 
 @dataclass(eq=False)
@@ -48,6 +62,8 @@ class TileProgram:
 
     operations: list[TileOperation] = field(default_factory=list)
 
-    def add(self, layer: str, instruction: Instruction, *accesses: Access) -> None:
+    def add(
+        self, layer: str, instruction: Instruction, *accesses: Access, constants: Constants | None = None
+    ) -> None:
         """Append an operation."""
-        self.operations.append(TileOperation(instruction, accesses, layer))
+        self.operations.append(TileOperation(instruction, accesses, layer, constants))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilewright.targets.isa.spec import Base
+from tilewright.targets.region import Packing
 
 I32 = NDArray[np.int32]
 
@@ -23,7 +24,8 @@ I32 = NDArray[np.int32]
 class Map:
     """A stored map: `height x width` pixels of `blocks` half words. `offset` (bytes) is set by the allocator.
 
-    With two `planes` (16 bits) the first half of a pixel's half words holds the low bytes, the other the high ones.
+    `packing` says which columns of a region's input its pixels hold; None: their own. With two `planes` (16 bits) the
+    first half of a pixel's half words holds the low bytes, the other the high ones.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Map:
     segment: Base = Base.WORKSPACE
     offset: int = -1
     planes: int = 1
+    packing: Packing | None = None
 
     @property
     def half_words(self) -> int:

@@ -50,7 +50,7 @@ from tilewright.targets.program import (
 from tilewright.targets.region import CompiledRegion
 
 MAGIC = b"\x89TWP\r\n\x1a\n"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 NAME_BYTES = 32
 _HEAD = struct.Struct("<8sIIQ")
 _ENTRY = struct.Struct(f"<{NAME_BYTES}sQQ32s")
@@ -234,11 +234,11 @@ def _split(data: bytes) -> dict[str, bytes]:
     if len(data) < _HEAD.size + _DIGEST_BYTES:
         raise PackageError(Fault(f"truncated: {len(data)} bytes do not hold the header", remedy=_REMEDY))
     _, version, count, size = _HEAD.unpack_from(data)
-    if version > FORMAT_VERSION:
+    if version not in (0, FORMAT_VERSION):
         raise PackageError(
             Fault(
-                f"format version {version}: this Tilewright reads up to {FORMAT_VERSION}",
-                remedy="update Tilewright, or compile again",
+                f"format version {version}: this Tilewright reads {FORMAT_VERSION}",
+                remedy="update Tilewright, or compile again" if version > FORMAT_VERSION else "compile again",
             )
         )
     if len(data) < size:

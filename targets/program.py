@@ -14,14 +14,15 @@ HOST_DTYPES + 1. The C++ reader is `board/native/src/program.cc`.
 
 | region | |
 |---|---|
-| magic | `TWRG` and u16 1 |
+| magic | `TWRG` and u16 2 |
 | name | text |
 | machine | i32 for each of MACHINE_FIELDS |
 | sizes | u64 workspace, input, output bytes |
 | layers | list of text |
 | layer_of | list of u32 |
 | products | list of u64 offsets, list of u32 counts; only compilers read them |
-| inputs, outputs | list of: text name, u8 type (int8 or uint8), u8 rank, i64 dims, u64 offset, list of i32 lanes |
+| inputs, outputs | list of: text name, u8 type, u8 rank, i64 dims, u64 offset, list of i32 lanes, packing |
+| packing | u8 0: none; 1: i32 columns, taps, stride, dilation, offset, fill |
 
 A region's stream and constants are byte strings beside it. Every tensor is defined once (input, constant or result of a
 step) before it is used.
@@ -31,7 +32,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 from typing import cast
 
 import numpy as np
@@ -41,10 +42,10 @@ from tilewright.errors import FaultList, PackageError
 from tilewright.targets.binary import Reader, Writer
 from tilewright.targets.config import Overlay
 from tilewright.targets.host_ops import ATTRIBUTE_TYPES, BY_NAME, HOST_DTYPES, HostDType
-from tilewright.targets.region import REGION_DTYPES, CompiledRegion, MapLayout
+from tilewright.targets.region import REGION_DTYPES, CompiledRegion, MapLayout, Packing
 
 PROGRAM_MAGIC = b"TWHP\x01\x00"
-REGION_MAGIC = b"TWRG\x01\x00"
+REGION_MAGIC = b"TWRG\x02\x00"
 MAX_RANK = 8
 MACHINE_FIELDS = (
     "block_in",
@@ -277,7 +278,18 @@ def encode_region(region: CompiledRegion, overlay: Overlay) -> bytes:
             w.pack(f"{len(m.shape)}q", *m.shape)
             w.u64(m.offset)
             w.array("i", m.lanes)
+            w.u8(m.packing is not None)
+            if m.packing is not None:
+                w.pack("6i", *astuple(m.packing))
     return w.bytes()
+
+
+def _packing(r: Reader) -> Packing | None:
+    """A packing or none; what its numbers may be the runtime checks, as it checks lanes."""
+    present = r.u8()
+    if present > 1:
+        raise PackageError(f"region: expected 0 or 1 before a packing, found {present}")
+    return Packing(*(r.i32() for _ in fields(Packing))) if present else None
 
 
 def decode_region(data: bytes, stream: bytes, constants: bytes, overlay: Overlay) -> CompiledRegion:
@@ -307,7 +319,7 @@ def decode_region(data: bytes, stream: bytes, constants: bytes, overlay: Overlay
                 expected = ", ".join(REGION_DTYPES)
                 raise PackageError(f"region {name}: expected one of {expected} for {tensor}, found {dtype}")
             shape = _shape(r, 1)
-            items.append(MapLayout(tensor, shape, dtype, r.u64(), r.array("i")))
+            items.append(MapLayout(tensor, shape, dtype, r.u64(), r.array("i"), _packing(r)))
         maps.append(tuple(items))
     r.end()
     if any(number >= len(layers) for number in layer_of):

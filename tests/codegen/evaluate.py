@@ -11,7 +11,7 @@ from tilewright.codegen.graph import Graph
 from tilewright.relay_passes.integer import ops
 from tilewright.targets.arithmetic import rne
 from tilewright.targets.config import Overlay
-from tilewright.targets.region import CompiledRegion, MapLayout
+from tilewright.targets.region import CompiledRegion, MapLayout, Packing
 from tilewright.targets.sim.program import DramImage, Program, RunResult
 
 Array = NDArray[np.generic]
@@ -144,12 +144,16 @@ def evaluate_graph(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]
 
 
 def pack(layout: MapLayout, x: Array, segment: NDArray[np.uint8]) -> None:
-    """Write a tensor to the input segment (8-bit overlays)."""
+    """Write a tensor to the input segment (8-bit overlays), element by element as `MapLayout` says."""
     c, h, w = (*x.shape[1:], 1, 1)[:3]
-    stored = (x.astype(np.int64) + ops.storage_offset(layout.dtype)).reshape(c, h * w)
-    lanes = np.array(layout.lanes)
-    pixels = np.zeros((h * w, len(lanes)), np.uint8)
-    pixels[:, lanes >= 0] = stored[lanes[lanes >= 0]].T
+    stored = (x.astype(np.int64) + ops.storage_offset(layout.dtype)).reshape(c, h, w)
+    p = layout.packing or Packing(w, 1)
+    lane = np.array(layout.lanes)
+    column = np.arange(p.columns)[:, None] * p.stride + lane // c * p.dilation + p.offset
+    inside = (column >= 0) & (column < w)
+    picked = stored[lane % c, :, np.where(inside, column, 0)]  # (columns, lanes, rows)
+    values = np.where(inside[:, :, None], picked, p.fill)
+    pixels = np.where(lane[:, None] < 0, 0, values).transpose(2, 0, 1).astype(np.uint8)
     segment[layout.offset : layout.offset + pixels.size] = pixels.reshape(-1)
 
 

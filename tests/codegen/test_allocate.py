@@ -1,47 +1,54 @@
-"""Maps share DRAM only where their lifetimes do not meet."""
+"""Things share memory only where they are not needed at the same time."""
 
 from __future__ import annotations
 
 from itertools import combinations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tilewright.codegen.allocate import lifetimes, place_maps
-from tilewright.codegen.layers import Geometry, VectorLayer, identity
-from tilewright.codegen.values import Map, Source
+from tilewright.codegen.allocate import Need, peak, place, place_buffers
+from tilewright.codegen.schedule import Buffer
+from tilewright.codegen.values import Map
+from tilewright.errors import ScheduleError
 from tilewright.targets.config import overlay
-from tilewright.targets.isa.spec import Base, VectorOp
 
 MACHINE = overlay("ultra96-w8")
+NEEDS = st.lists(
+    st.builds(
+        lambda size, first, more: Need(size, first, first + more),
+        st.integers(1, 40),
+        st.integers(0, 9),
+        st.integers(0, 5),
+    ),
+    min_size=1,
+    max_size=14,
+)
 
 
-def chain(sizes: list[int], reads: list[int]) -> tuple[list[Map], list[VectorLayer]]:
-    """Layer i writes map i+1 and reads map `reads[i]` modulo the maps written so far."""
-    maps = [Map(f"m{i}", n, 3, 1) for i, n in enumerate(sizes)]
-    maps[0].segment = Base.INPUT
-    layers = []
-    for i, m in enumerate(maps[1:]):
-        source = maps[reads[i] % (i + 1)]
-        s = Source(((source, 0),), None, source.height, source.width)  # type: ignore[arg-type]
-        layers.append(VectorLayer(m.name, VectorOp.SUM, s, m, Geometry(), identity(1, 255)))
-    return maps, layers
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(NEEDS)
+def test_what_is_needed_together_does_not_meet(needs: list[Need]) -> None:
+    offsets = place(needs)
+    assert min(offsets) == 0
+    for (a, x), (b, y) in combinations(list(zip(needs, offsets, strict=True)), 2):
+        if a.meets(b):
+            assert x + a.size <= y or y + b.size <= x
+    most, at = peak(needs)
+    assert most == max(sum(n.size for n in needs if n.first <= g <= n.last) for g in range(16))
+    assert sum(n.size for n in needs if n.first <= at <= n.last) == most
+    assert max(x + n.size for n, x in zip(needs, offsets, strict=True)) >= most
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 99)), min_size=3, max_size=14))
-def test_maps_that_live_together_do_not_meet(spec: list[tuple[int, int]]) -> None:
-    maps, layers = chain([n for n, _ in spec], [r for _, r in spec])
-    sizes = place_maps(maps, layers, MACHINE)
-    needed = lifetimes(layers)
-    work = [m for m in maps if m.segment is Base.WORKSPACE]
-    for m in work:
-        assert m.offset >= 0 and m.offset + 48 * m.height <= sizes[Base.WORKSPACE]
-    for a, b in combinations(work, 2):
-        if needed[a].meets(needed[b]):
-            assert a.offset + 48 * a.height <= b.offset or b.offset + 48 * b.height <= a.offset
+def test_a_chain_needs_two_at_a_time() -> None:
+    needs = [Need(10, i, i + 1) for i in range(9)]
+    assert max(place(needs)) == 10
 
 
-def test_a_chain_needs_two_maps_at_a_time() -> None:
-    maps, layers = chain([10] * 9, list(range(9)))
-    assert place_maps(maps, layers, MACHINE)[Base.WORKSPACE] == 2 * 10 * 3 * MACHINE.half_word_bytes
+def test_what_does_not_fit_is_named_with_the_excess() -> None:
+    m = Map("conv7", 100, 100, 3)
+    buffers = [Buffer(m, 80, 100, 100, 3, False, g, g) for g in range(2)]
+    text = f"layer b: needs 24600 half words of ACT, {24600 - MACHINE.act_half_words} more"
+    with pytest.raises(ScheduleError, match=text):
+        place_buffers([*buffers, Buffer(m, 2, 100, 100, 3, False, 1, 1)], MACHINE, ["a", "b"])

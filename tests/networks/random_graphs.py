@@ -79,7 +79,7 @@ def plans(most: int) -> st.SearchStrategy[NetworkPlan]:
     return st.builds(
         NetworkPlan,
         seed=st.integers(0, 2**16),
-        shape=st.tuples(st.integers(1, 20), st.integers(1, 14), st.integers(1, 14)),
+        shape=st.tuples(st.integers(1, 4) | st.integers(1, 20), st.integers(1, 14), st.integers(1, 14)),
         dtype=st.sampled_from(("uint8", "int8")),
         layers=st.lists(LAYERS, min_size=1, max_size=most).map(tuple),
     )

@@ -171,12 +171,17 @@ def test_damage_names_the_sections() -> None:
     )
 
 
-def test_a_newer_format_is_named() -> None:
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (1, "format version 3: this Tilewright reads 2; update Tilewright, or compile again$"),
+        (-1, "format version 1: this Tilewright reads 2; compile again$"),
+    ],
+)
+def test_another_format_is_named(change: int, text: str) -> None:
     data = bytearray(_package().to_bytes())
-    data[8:12] = struct.pack("<I", FORMAT_VERSION + 1)
-    with pytest.raises(
-        PackageError, match=r"format version 2: this Tilewright reads up to 1; update Tilewright"
-    ):
+    data[8:12] = struct.pack("<I", FORMAT_VERSION + change)
+    with pytest.raises(PackageError, match=text):
         Package.from_bytes(bytes(data))
 
 
@@ -343,7 +348,7 @@ def test_mutated_sections_are_refused_or_load(section: str, data: st.DataObject)
 def test_the_header_is_as_documented() -> None:
     data = _package().to_bytes()
     magic, version, count, size = struct.unpack_from("<8sIIQ", data)
-    assert (magic, version, size) == (b"\x89TWP\r\n\x1a\n", 1, len(data))
+    assert (magic, version, size) == (b"\x89TWP\r\n\x1a\n", 2, len(data))
     table = data[56 : 56 + 80 * count]
     assert data[24:56] == hashlib.sha256(data[:24] + table).digest()
     name, offset, length, digest = struct.unpack_from("<32sQQ32s", table, 80)

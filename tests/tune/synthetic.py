@@ -37,7 +37,7 @@ class Synthetic:
     def layers(self) -> tuple[LayerFacts, ...]:
         """Maps shrink by half in the middle."""
         return tuple(
-            LayerFacts(f"layer{i}", max(1, self.rows >> (i >= self.size // 2)), self.rows)
+            LayerFacts(f"layer{i}", max(1, self.rows >> (i >= self.size // 2)), self.rows, 1 + i % 2)
             for i in range(self.size)
         )
 
@@ -66,7 +66,7 @@ class Synthetic:
         found, kept = [], 0
         for group in plan.groups:
             own = sum(sizes.get(name, 400) for name in group.layers) + 600
-            parts = group.stripes * group.strips
+            parts = group.stripes * group.strips * group.slices
             lagging = 1 + group.lag / 2
             keep = sum(sizes[name] for name in group.keep)
             found.append(int(own * lagging / parts) + kept + keep)
@@ -103,7 +103,7 @@ class Synthetic:
             start_up = 40 * group.stripes * len(group.layers)
             work = 300 * len(group.layers)
             if accurate:
-                start_up += 25 * group.strips
+                start_up += 25 * group.strips * group.slices
                 work = int(work * (0.7 if group.lag else 1.0))
             cycles += start_up + work
         return Measurement.of(cycles, dram, 1000)

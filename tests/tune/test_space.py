@@ -86,7 +86,7 @@ def test_a_point_has_one_form() -> None:
     space = Space(Synthetic(size=4, rows=8))
     # A lag without stripes, stripes beyond the rows, a map that nobody reads later, strips beside kept maps.
     groups = (
-        Group(layers=("layer0",), stripes=1, strips=3, lag=1, keep=("layer0", "data")),
+        Group(layers=("layer0",), stripes=1, strips=3, slices=2, lag=1, keep=("layer0", "data")),
         Group(layers=("layer1", "layer2", "layer3"), stripes=99, lag=1, keep=("layer1",)),
     )
     point = space.point(RegionPlan(region="tilewright_0", groups=groups))

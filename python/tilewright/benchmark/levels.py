@@ -21,16 +21,16 @@ from tilewright.codegen.graph import Graph, Node
 from tilewright.codegen.lift import lift
 from tilewright.frontend.model import Model
 from tilewright.relay_passes.integer.emit import emit
-from tilewright.relay_passes.integer.ops import planes, storage_offset
 from tilewright.relay_passes.integer.parse import kind_of
 from tilewright.relay_passes.partition import is_region
 from tilewright.relay_passes.pipeline import partitioned
 from tilewright.relay_passes.rewrite import bindings_of
 from tilewright.runtime.native import NativeProgram
 from tilewright.targets.config import Overlay
+from tilewright.targets.memory_map import pack, unpack
 from tilewright.targets.package import Package
 from tilewright.targets.program import encode_program, encode_region
-from tilewright.targets.region import CompiledRegion, MapLayout
+from tilewright.targets.region import CompiledRegion
 from tilewright.targets.sim import fast, reference
 from tilewright.targets.sim.program import DramImage, Program, RunResult
 
@@ -61,28 +61,6 @@ class Comparison:
     def equal(self) -> bool:
         """Whether all levels agree, on at least one element."""
         return self.elements > 0 and not self.reference_differs and not self.integer_differs
-
-
-def pack(layout: MapLayout, x: Array, segment: Bytes) -> None:
-    """Write an 8-bit tensor to its place in a segment; of overlays with 8-bit operands."""
-    pixels = int(np.prod(layout.shape[2:], dtype=np.int64))
-    stored = (x.astype(np.int64) + storage_offset(layout.dtype)).reshape(layout.shape[1], pixels)
-    lanes = np.array(layout.lanes)
-    values = np.zeros((pixels, len(lanes)), np.uint8)
-    values[:, lanes >= 0] = stored[lanes[lanes >= 0]].T
-    segment[layout.offset : layout.offset + values.size] = values.reshape(-1)
-
-
-def unpack(layout: MapLayout, segment: Bytes) -> Array:
-    """Read a tensor from its place in a segment; of overlays with 8-bit operands, 16 bits in two planes."""
-    pixels = int(np.prod(layout.shape[2:], dtype=np.int64))
-    lanes, count = np.array(layout.lanes), planes(layout.dtype)
-    size = pixels * count * len(lanes)
-    values = segment[layout.offset : layout.offset + size].reshape(pixels, count, len(lanes)).astype(np.int64)
-    joined = sum(values[:, p] << (8 * p) for p in range(count))
-    x = np.zeros((layout.shape[1], pixels), np.int64)
-    x[lanes[lanes >= 0]] = np.asarray(joined)[:, lanes >= 0].T
-    return (x - storage_offset(layout.dtype)).astype(layout.dtype).reshape(layout.shape)
 
 
 class IntegerLevel:

@@ -8,18 +8,20 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from tilewright.cli.console import clean_stdout, plain_table, say, write_json, write_table
 from tilewright.cli.options import Json, PackagePath
 from tilewright.cli.output import check_output, write_file
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from tilewright.runtime import Package
 
-Array = NDArray[np.generic]
+    Array = NDArray[np.generic]
+
 TOP = 5
 
 
@@ -100,6 +102,8 @@ def warn_random(package: Package) -> None:
 
 def top_classes(outputs: dict[str, Array], labels: tuple[str, ...] | None) -> list[dict[str, Any]]:
     """The highest scores of a classifier's only output, of equal ones the lower index first; else nothing."""
+    import numpy as np
+
     from tilewright.frontend.model import count_classes
 
     arrays = list(outputs.values())
@@ -119,6 +123,8 @@ def top_classes(outputs: dict[str, Array], labels: tuple[str, ...] | None) -> li
 
 def _describe(name: str, array: Array) -> dict[str, Any]:
     """SHA-256 is that of the elements in C order, little-endian."""
+    import numpy as np
+
     data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
     return {
         "name": name,
@@ -130,6 +136,8 @@ def _describe(name: str, array: Array) -> dict[str, Any]:
 
 def _npz(outputs: dict[str, Array]) -> bytes:
     """As `numpy.savez` writes it, which takes no arrays that are called like its parameters."""
+    import numpy as np
+
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in outputs.items():

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tilewright.cli.console import plain_table, write_json, write_table
 from tilewright.cli.options import Json
-from tilewright.targets.config import Overlay, overlays
+
+if TYPE_CHECKING:
+    from tilewright.targets.config import Overlay
 
 
 def targets(as_json: Json = False) -> None:
@@ -16,6 +20,8 @@ def targets(as_json: Json = False) -> None:
 
       tilewright targets --json
     """
+    from tilewright.targets.config import overlays
+
     known = list(overlays().values())
     if as_json:
         write_json({"targets": [_row(overlay) for overlay in known]})

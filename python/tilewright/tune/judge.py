@@ -111,18 +111,26 @@ class Judge:
 
     def _needs(self, layers: range, group: Group, resident: frozenset[Map], stored: frozenset[Map]) -> _Needs:
         keep = {self._flow.maps[name] for name in group.keep}
-        there = {m: Buffer(m, m.height, m.height, m.width, 0, m.blocks, False, 0, 0) for m in resident}
+        there = {m: Buffer(m, m.height, m.height, m.width, m.blocks, False, 0, 0) for m in resident}
         schedule = Schedule()
         run = _Group(self._flow, set(stored), schedule, 0, group, layers, keep, there)
         run.make_buffers()
         unit = self._prepared.overlay.half_word_bytes
-        read = sum(m.height * m.width * run.buffers[m].blocks for m in run.loaded) * unit
+        read = sum(m.height * m.width * self._read_blocks(m, layers, m in keep) for m in run.loaded) * unit
         write = 0
         for i in layers:
             layer = self._flow.layers[i]
             if layer.output in stored:
                 rows, columns = layer.geometry.count
                 write += rows * columns * layer.output.blocks * unit
-        cost = self._coster.group(layers, group.stripes * group.strips, group.lag, read, write)
+        parts = group.stripes * group.strips * group.slices
+        cost = self._coster.group(layers, parts, group.lag, read, write)
         buffers = tuple((b.half_words, b.map if b.map in keep else None) for b in schedule.buffers)
         return _Needs(buffers, cost.cycles, cost.dram_bytes)
+
+    def _read_blocks(self, m: Map, layers: range, whole: bool) -> int:
+        """Half words of a pixel that layers load."""
+        if whole:
+            return m.blocks
+        spans = [self._flow.reading[i, m] for i in self._flow.readers[m] if i in layers]
+        return max(s.first_block + s.blocks for s in spans) - min(s.first_block for s in spans)

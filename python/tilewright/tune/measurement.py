@@ -75,11 +75,12 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class LayerFacts:
-    """A layer of a region: its name, and rows and columns of its results."""
+    """A layer of a region: its name, rows and columns of its results, and most slices of its channels."""
 
     name: str
     rows: int
     columns: int
+    slices: int = 1
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ _PARAMETERS = {
 def features(space: Space, point: Point, estimate: Measurement) -> F32:
     """A plan as numbers. Shape: (features,), the same for all plans of a space."""
     layers, maps = len(space.layers), space.maps
-    log_stripes, log_strips, lags, sizes, kept = [], [], [], [], []
+    log_stripes, log_parts, lags, sizes, kept = [], [], [], [], []
     places = min(PLACES, layers)
     by_place = np.zeros((5, places), np.float32)
     start = 0
@@ -48,7 +48,8 @@ def features(space: Space, point: Point, estimate: Measurement) -> F32:
         held = sum(maps[m].size_bytes for m in cut.keep)
         stripes = math.log2(cut.stripes)
         log_stripes.append(stripes)
-        log_strips.append(math.log2(cut.strips))
+        parts = math.log2(cut.strips * cut.slices)
+        log_parts.append(parts)
         lags.append(cut.lag * size)
         sizes.append(size)
         kept.append(held)
@@ -57,7 +58,7 @@ def features(space: Space, point: Point, estimate: Measurement) -> F32:
         for layer in range(start, cut.end):
             place = layer * places // layers
             by_place[1, place] += stripes
-            by_place[2, place] += math.log2(cut.strips)
+            by_place[2, place] += parts
             by_place[3, place] += cut.lag
         start = cut.end
     total = [
@@ -66,8 +67,8 @@ def features(space: Space, point: Point, estimate: Measurement) -> F32:
         max(sizes),
         sum(log_stripes) / len(point),
         max(log_stripes),
-        sum(log_strips),
-        max(log_strips),
+        sum(log_parts),
+        max(log_parts),
         sum(lags),
         sum(len(cut.keep) for cut in point),
         sum(kept) / 1024,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from itertools import chain, combinations, islice
+from itertools import chain, combinations, islice, product
 from typing import NamedTuple
 
 from tilewright.codegen.plan import Group, RegionPlan
@@ -22,6 +22,7 @@ class Cut(NamedTuple):
     end: int
     stripes: int = 1
     strips: int = 1
+    slices: int = 1
     lag: int = 0
     keep: tuple[int, ...] = ()
 
@@ -60,7 +61,7 @@ class Space:
         self._first = [min(m.writers, default=0) for m in self.maps]
         self._whole = [max(m.writers, default=-1) for m in self.maps]
         self._last = [max(m.readers, default=-1) for m in self.maps]
-        sizes = {n for layer in self.layers for n in (layer.rows, layer.columns)}
+        sizes = {n for layer in self.layers for n in (layer.rows, layer.columns, layer.slices)}
         self._heights = {n: heights(n) for n in sizes}
         self._steps: dict[str, Callable[[Point, Edit], Iterator[Sequence[Cut]]]] = {
             "merge": self._merge,
@@ -68,6 +69,7 @@ class Space:
             "move": self._move,
             "stripes": self._set,
             "strips": self._set,
+            "slices": self._set,
             "lag": self._set,
             "keep": self._keep,
         }
@@ -85,7 +87,7 @@ class Space:
         for group in plan.groups:
             end += len(group.layers)
             keep = tuple(self._number[name] for name in group.keep if name in self._number)
-            cuts.append(Cut(end, group.stripes, group.strips, group.lag, keep))
+            cuts.append(Cut(end, group.stripes, group.strips, group.slices, group.lag, keep))
         return self.normal(cuts)
 
     def plan(self, point: Point) -> RegionPlan:
@@ -96,7 +98,8 @@ class Space:
             if group is None:
                 layers = tuple(layer.name for layer in self.layers[start : cut.end])
                 keep = tuple(self.maps[m].name for m in cut.keep)
-                group = Group(layers=layers, stripes=cut.stripes, strips=cut.strips, lag=cut.lag, keep=keep)
+                numbers = {f: getattr(cut, f) for f in ("stripes", "strips", "slices", "lag")}
+                group = Group(layers=layers, keep=keep, **numbers)
                 self._groups[start, cut] = group
             groups.append(group)
             start = cut.end
@@ -112,9 +115,11 @@ class Space:
             single = cut.end - start == 1
             held = set(self.crossing(start, cut.end, kept)) if cut.keep else set()
             keep = tuple(sorted(held.intersection(cut.keep)))
-            strips = min(cut.strips, self.layers[start].columns) if single and not keep else 1
+            parted = single and not keep
+            strips = min(cut.strips, self.layers[start].columns) if parted else 1
+            slices = min(cut.slices, self.layers[start].slices) if parted else 1
             lag = cut.lag if stripes > 1 and not single else 0
-            found.append(Cut(cut.end, stripes, strips, lag, keep))
+            found.append(Cut(cut.end, stripes, strips, slices, lag, keep))
             start, kept = cut.end, frozenset(keep)
         return tuple(found)
 
@@ -155,12 +160,14 @@ class Space:
             count[start] = total
         return min(count[0], limit + 1)
 
-    def _numbers(self, start: int, end: int) -> list[tuple[int, int, int]]:
-        """Stripes, strips and lag of a group."""
+    def _numbers(self, start: int, end: int) -> list[tuple[int, int, int, int]]:
+        """Stripes, strips, slices and lag of a group."""
         stripes = self._heights[self.layers[end - 1].rows]
         if end - start == 1:
-            return [(s, t, 0) for s in stripes for t in self._heights[self.layers[start].columns]]
-        return [(s, 1, lag) for s in stripes for lag in (0, 1) if not lag or s > 1]
+            layer = self.layers[start]
+            parts = product(self._heights[layer.columns], self._heights[layer.slices])
+            return [(s, *part, 0) for part in parts for s in stripes]
+        return [(s, 1, 1, lag) for s in stripes for lag in (0, 1) if not lag or s > 1]
 
     def points(self) -> Iterator[Point]:
         """All legal points, each once; for spaces that :meth:`raw_count` calls small."""
@@ -180,9 +187,9 @@ class Space:
             maps = self.crossing(start, end)
             keeps = list(chain.from_iterable(combinations(maps, n) for n in range(len(maps) + 1)))
             for rest in self._cuts(end):
-                for stripes, strips, lag in self._numbers(start, end):
+                for numbers in self._numbers(start, end):
                     for keep in keeps:
-                        yield (Cut(end, stripes, strips, lag, keep), *rest)
+                        yield (Cut(end, *numbers, keep), *rest)
 
     def small(self, limit: int) -> list[Point] | None:
         """All legal points with the default first, if there are `limit` or fewer and they are soon found."""
@@ -214,8 +221,13 @@ class Space:
             stripes = self._heights[self.layers[cut.end - 1].rows]
             kinds["stripes"] += [Edit("stripes", g, s) for s in _near(stripes, cut.stripes)]
             if single and not cut.keep:
-                strips = self._heights[self.layers[start].columns]
-                kinds["strips"] += [Edit("strips", g, s) for s in _near(strips, cut.strips)]
+                layer = self.layers[start]
+                kinds["strips"] += [
+                    Edit("strips", g, s) for s in _near(self._heights[layer.columns], cut.strips)
+                ]
+                kinds["slices"] += [
+                    Edit("slices", g, s) for s in _near(self._heights[layer.slices], cut.slices)
+                ]
             if not single and cut.stripes > 1:
                 kinds["lag"].append(Edit("lag", g, 1 - cut.lag))
             kinds["keep"] += [Edit("keep", g, m) for m in self.crossing(start, cut.end, kept)]
@@ -280,7 +292,7 @@ class Space:
         lag = max(first.lag, second.lag)
         for stripes in self._heights[self.layers[second.end - 1].rows]:
             for lagging in (lag, 1 - lag):
-                yield [*point[:g], Cut(second.end, stripes, 1, lagging, second.keep), *point[g + 2 :]]
+                yield [*point[:g], Cut(second.end, stripes, lag=lagging, keep=second.keep), *point[g + 2 :]]
 
     def _split(self, point: Point, edit: Edit) -> Iterator[Sequence[Cut]]:
         """A group as two, with what passes between them kept or not."""

@@ -17,6 +17,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from tilewright.codegen.graph import Graph
+from tilewright.codegen.layers import VectorLayer
 from tilewright.codegen.lift import lift
 from tilewright.codegen.plan import RegionPlan
 from tilewright.codegen.planner import default_plan
@@ -50,10 +51,11 @@ class TunedRegion:
     def layers(self) -> Sequence[LayerFacts]:
         """In order."""
         flow = self.prepared.flow
-        return [
-            LayerFacts(name, *layer.geometry.count)
-            for name, layer in zip(flow.names, flow.layers, strict=True)
-        ]
+        found = []
+        for name, layer in zip(flow.names, flow.layers, strict=True):
+            slices = len(layer.source.blocks) if isinstance(layer, VectorLayer) else 1
+            found.append(LayerFacts(name, *layer.geometry.count, slices))
+        return found
 
     @cached_property
     def maps(self) -> Sequence[MapFacts]:

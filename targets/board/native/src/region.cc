@@ -8,7 +8,28 @@
 namespace tilewright::runtime {
 namespace {
 
-constexpr char kMagic[] = {'T', 'W', 'R', 'G', 1, 0};
+constexpr char kMagic[] = {'T', 'W', 'R', 'G', 2, 0};
+
+// The packing behind a map's lanes, or that of a map without one.
+Packing ParsePacking(Reader* r, const MapLayout& map, const std::string& where, int inp_bits, bool output) {
+  const int present = r->Number<std::uint8_t>();
+  Require(present <= 1, where, ": expected 0 or 1 before a packing, found ", present);
+  Packing p;
+  p.columns = static_cast<std::int32_t>(map.width());
+  if (present == 0) return p;
+  Require(!output && map.shape.size() == 4, where, ": only an input of rank 4 can be packed");
+  for (std::int32_t* field : {&p.columns, &p.taps, &p.stride, &p.dilation, &p.offset, &p.fill}) {
+    *field = r->Number<std::int32_t>();
+  }
+  Require(p.columns > 0 && p.taps > 0 && p.stride > 0 && p.dilation > 0, where,
+          ": expected a packing's columns, taps, stride and dilation above 0, found ", p.columns, ", ", p.taps, ", ",
+          p.stride, " and ", p.dilation);
+  Require(p.columns <= static_cast<std::int64_t>(kMaxBytes) / map.rows(), where, ": a packing of ", p.columns,
+          " columns is above the limit of ", kMaxBytes, " pixels");
+  Require(p.fill >= 0 && p.fill < 1 << inp_bits, where, ": a packing's fill of ", p.fill, " does not fit ", inp_bits,
+          " bits");
+  return p;
+}
 
 std::vector<MapLayout> ParseMaps(Reader* r, const Region& region, std::uint64_t segment, bool output) {
   std::vector<MapLayout> maps(r->Count(1));
@@ -28,16 +49,18 @@ std::vector<MapLayout> ParseMaps(Reader* r, const Region& region, std::uint64_t 
             ShapeText(map.shape));
     map.offset = r->Number<std::uint64_t>();
     map.lanes = r->Array<std::int32_t>();
+    map.packing = ParsePacking(r, map, where, region.machine.inp_bits, output);
     const auto block = static_cast<std::size_t>(region.machine.block_in);
     Require(!map.lanes.empty() && map.lanes.size() % block == 0, where, ": expected a multiple of ", block,
             " lanes, found ", map.lanes.size());
+    const std::int64_t held = map.channels() * map.packing.taps;
     std::vector<char> present(static_cast<std::size_t>(map.channels()), 0);
     for (std::int32_t lane : map.lanes) {
-      Require(lane >= -1 && lane < map.channels(), where, ": lane holds channel ", lane, " of ", map.channels());
-      if (lane >= 0) present[static_cast<std::size_t>(lane)] = 1;
+      Require(lane >= -1 && lane < held, where, ": lane holds channel ", lane, " of ", held);
+      if (lane >= 0) present[static_cast<std::size_t>(lane % map.channels())] = 1;
     }
     Require(!output || std::count(present.begin(), present.end(), 0) == 0, where, ": a channel lies in no lane");
-    // pixels <= 2^30 and lanes <= 2^30, so the product fits 64 bits.
+    // Pixels <= 2^30 and lanes <= 2^30, so the product fits 64 bits.
     const std::uint64_t bytes = map.bytes(region.machine.inp_bits);
     Require(map.offset <= segment && bytes <= segment - map.offset, where, ": ", bytes, " bytes at ", map.offset,
             " pass the segment of ", segment);
@@ -86,26 +109,47 @@ Region Region::Parse(const std::uint8_t* record, std::uint64_t size, std::vector
   return region;
 }
 
+namespace {
+
+// ceil(a / b) for b > 0.
+std::int64_t CeilDiv(std::int64_t a, std::int64_t b) { return a / b + (a % b > 0 ? 1 : 0); }
+
+}  // namespace
+
 void Pack(const MapLayout& map, int inp_bits, const std::uint8_t* data, std::uint8_t* segment) {
-  const std::int64_t pixels = map.pixels();
+  const Packing& p = map.packing;
+  const std::int64_t rows = map.rows(), width = map.width(), columns = p.columns;
   const auto lanes = static_cast<std::int64_t>(map.lanes.size());
   const std::uint8_t flip = map.type == DType::kInt8 ? 128 : 0;
   std::uint8_t* out = segment + map.offset;
   std::fill_n(out, map.bytes(inp_bits), std::uint8_t{0});
   unsigned all = 0;
-  for (std::int64_t l = 0; l < lanes; ++l) {
-    const std::int64_t channel = map.lanes[static_cast<std::size_t>(l)];
-    if (channel < 0) continue;
-    const std::uint8_t* from = data + channel * pixels;
+  // Whole bytes are written as they are; narrower values beside their neighbours.
+  const auto put = [&](std::int64_t at, unsigned value) {
     if (inp_bits == 8) {
-      for (std::int64_t p = 0; p < pixels; ++p) out[p * lanes + l] = static_cast<std::uint8_t>(from[p] ^ flip);
-      continue;
+      out[at] = static_cast<std::uint8_t>(value);
+      return;
     }
-    for (std::int64_t p = 0; p < pixels; ++p) {
-      const unsigned value = static_cast<unsigned>(from[p] ^ flip);
-      const std::int64_t bit = (p * lanes + l) * inp_bits;
-      all |= value;
-      out[bit / 8] = static_cast<std::uint8_t>(out[bit / 8] | ((value & ((1u << inp_bits) - 1)) << (bit % 8)));
+    all |= value;
+    const std::int64_t bit = at * inp_bits;
+    out[bit / 8] = static_cast<std::uint8_t>(out[bit / 8] | ((value & ((1u << inp_bits) - 1)) << (bit % 8)));
+  };
+  for (std::int64_t l = 0; l < lanes; ++l) {
+    const std::int64_t lane = map.lanes[static_cast<std::size_t>(l)];
+    if (lane < 0) continue;
+    const std::uint8_t* channel = data + lane % map.channels() * rows * width;
+    // Pixel x holds column first + x * stride: inside of the tensor from pixel `begin` to before `end`.
+    const std::int64_t first = lane / map.channels() * p.dilation + p.offset;
+    const std::int64_t begin = std::clamp(CeilDiv(-first, p.stride), std::int64_t{0}, columns);
+    const std::int64_t end = std::clamp(CeilDiv(width - first, p.stride), begin, columns);
+    for (std::int64_t y = 0; y < rows; ++y) {
+      const std::uint8_t* from = channel + y * width;
+      const std::int64_t to = y * columns * lanes + l;
+      for (std::int64_t x = 0; x < begin; ++x) put(to + x * lanes, static_cast<unsigned>(p.fill));
+      for (std::int64_t x = begin; x < end; ++x) {
+        put(to + x * lanes, static_cast<std::uint8_t>(from[first + x * p.stride] ^ flip));
+      }
+      for (std::int64_t x = end; x < columns; ++x) put(to + x * lanes, static_cast<unsigned>(p.fill));
     }
   }
   if (inp_bits < 8 && (all >> inp_bits) != 0) {

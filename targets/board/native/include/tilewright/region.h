@@ -12,6 +12,12 @@
 
 namespace tilewright::runtime {
 
+// Which columns of a tensor lie in the lanes of a pixel; see Packing in targets/region.py. One that is not packed has its
+// own columns and one tap.
+struct Packing {
+  std::int32_t columns = 1, taps = 1, stride = 1, dilation = 1, offset = 0, fill = 0;
+};
+
 // How a tensor lies in the input or output segment; see MapLayout in targets/region.py.
 struct MapLayout {
   std::string name;
@@ -19,9 +25,12 @@ struct MapLayout {
   Shape shape;
   std::uint64_t offset = 0;  // bytes
   std::vector<std::int32_t> lanes;
+  Packing packing;
 
   std::int64_t channels() const { return shape[1]; }
-  std::int64_t pixels() const { return shape.size() == 4 ? shape[2] * shape[3] : 1; }
+  std::int64_t rows() const { return shape.size() == 4 ? shape[2] : 1; }
+  std::int64_t width() const { return shape.size() == 4 ? shape[3] : 1; }  // of the tensor
+  std::int64_t pixels() const { return rows() * packing.columns; }          // as stored
   // Planes of inp_bits in which an element is stored: two for a 16-bit result on an 8-bit overlay.
   int planes(int inp_bits) const {
     return static_cast<int>(DTypeBytes(type)) == 1 ? 1 : (static_cast<int>(DTypeBytes(type)) * 8 + inp_bits - 1) / inp_bits;
@@ -45,7 +54,7 @@ struct Region {
                       std::vector<std::uint8_t> constants);
 };
 
-// Writes NCHW or (1, K) values into `segment` as the map says; other lanes become 0. Throws Error TW_RT_DATA where
+// Writes NCHW or (1, K) values into `segment` as the map and its packing say; other lanes become 0. Throws Error TW_RT_DATA where
 // a value does not fit inp_bits. `data` holds the map's element type.
 void Pack(const MapLayout& map, int inp_bits, const std::uint8_t* data, std::uint8_t* segment);
 // The way back.

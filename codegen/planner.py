@@ -1,0 +1,210 @@
+"""The default plan: the cheapest way through the layers by the estimate of `cost.py`.
+
+Layers are taken in order; at each the search knows a few best ways to get there, which differ by the maps that stay in
+ACT, and lengthens each by groups of one to `LONGEST` layers, in several numbers of stripes (a beam search over what
+would be a shortest path). What a group needs of ACT is estimated while searching; the plan that is found is checked
+against the allocator, and groups that do not fit after all are cut finer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tilewright.codegen.allocate import place_buffers
+from tilewright.codegen.layers import VectorLayer
+from tilewright.codegen.plan import Group, RegionPlan
+from tilewright.codegen.prepared import Prepared
+from tilewright.codegen.schedule import make_schedule
+from tilewright.codegen.segments import Segment, Segments
+from tilewright.errors import Fault, ScheduleError
+
+LONGEST = 12
+"""Layers of a group at most."""
+BEAM = 4
+"""Ways to get to a layer that are followed."""
+BYTE_PRICE = 1 / 48
+"""Cycles that a byte of DRAM traffic is taken to cost beyond its time: energy, and what other units wait for it."""
+STRIPES = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    10,
+    12,
+    14,
+    16,
+    20,
+    24,
+    28,
+    32,
+    40,
+    48,
+    56,
+    64,
+    80,
+    112,
+    128,
+    224,
+    256,
+    512,
+)
+FULL = 0.97
+"""Share of ACT that the estimate may use: places do not fit without gaps."""
+
+
+def default_plan(prepared: Prepared) -> RegionPlan:
+    """A good plan for a region. Raises ScheduleError naming the layer that fits in no way."""
+    search = _Search(prepared)
+    return _fitted(prepared, search.segments, search.run())
+
+
+@dataclass(eq=False)
+class _Way:
+    """A way to get to a layer: its cost, the maps in ACT, and the last group."""
+
+    cost: float
+    resident: int
+    segment: Segment | None
+    stripes: int
+    lag: int
+    before: _Way | None
+
+
+class _Search:
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        self.flow = prepared.flow
+        self.segments = Segments(prepared)
+        self.capacity = int(prepared.overlay.act_half_words * FULL)
+        maps = self.segments.maps
+        self.sizes = {self.segments.bit[m]: m.half_words for m in maps}
+        self.uses = {self.segments.bit[m]: self.flow.readers.get(m, []) for m in maps}
+        self.writers = {self.segments.bit[m]: self.flow.writers.get(m, []) for m in maps}
+
+    def run(self) -> list[Group]:
+        count = len(self.flow.names)
+        ways: list[dict[int, _Way]] = [{} for _ in range(count + 1)]
+        ways[0][0] = _Way(0.0, 0, None, 1, 0, None)
+        for i in range(count):
+            for way in sorted(ways[i].values(), key=lambda w: w.cost)[:BEAM]:
+                for after in self.extend(i, way):
+                    assert after.segment is not None
+                    known = ways[after.segment.layers.stop].get(after.resident)
+                    if known is None or after.cost < known.cost:
+                        ways[after.segment.layers.stop][after.resident] = after
+        last: _Way | None = min(ways[count].values(), key=lambda w: w.cost)
+        groups: list[Group] = []
+        while last is not None and last.segment is not None:
+            keep = tuple(sorted(self.flow.name(m) for m in self.segments.of(last.resident)))
+            names = tuple(self.flow.names[i] for i in last.segment.layers)
+            groups.append(Group(layers=names, stripes=last.stripes, lag=last.lag, keep=keep))
+            last = last.before
+        return groups[::-1]
+
+    def extend(self, i: int, way: _Way) -> Iterator[_Way]:
+        """The groups that may begin with layer i."""
+        for stop in range(i + 1, min(i + LONGEST, len(self.flow.names)) + 1):
+            segment = self.segments.get(i, stop)
+            if segment is None:
+                return
+            found = False
+            for keep in self.keeps(segment, way.resident):
+                room = self.capacity - self.segments.size(way.resident & ~segment.own)
+                for stripes, lag in self.cuts(segment, way.resident, keep, room):
+                    found = True
+                    yield self.step(segment, way, stripes, lag, keep)
+            if not found and stop == i + 1:  # left to `_fitted`
+                yield self.step(segment, way, segment.most, 0, 0)
+            if not found and stop > i + 1 and not segment.striped:
+                return
+
+    def keeps(self, segment: Segment, resident: int) -> list[int]:
+        """Sets of maps that may stay after a group: all of what is needed later, what is needed next, nothing."""
+        later = []
+        for m in self.segments.of(resident | segment.own):
+            bit = self.segments.bit[m]
+            next_use = next((r for r in self.uses[bit] if r >= segment.layers.stop), None)
+            writers = self.writers[bit]
+            inside = [w in segment.layers for w in writers]
+            if next_use is not None and (all(inside) or all(w < segment.layers.start for w in writers)):
+                later.append((next_use, self.sizes[bit], bit))
+        later.sort()
+        kept, room, nearest = 0, self.capacity, [0]
+        for _, size, bit in later:
+            if size <= room:
+                kept |= bit
+                room -= size
+                if len(nearest) < 3:
+                    nearest.append(kept)
+        return list(dict.fromkeys((kept, *nearest[::-1], kept & resident)))
+
+    def cuts(self, segment: Segment, resident: int, keep: int, room: int) -> Iterator[tuple[int, int]]:
+        """The least number of stripes that fits and some more, with and without lag."""
+        numbers = [n for n in STRIPES if n <= segment.most] or [1]
+        for lag in (0, 1) if len(segment.layers) > 1 else (0,):
+            fits = [segment.needs(n, lag, resident, keep) <= room for n in numbers]
+            first = fits.index(True) if True in fits else len(numbers)
+            if lag:
+                first = max(first, 2)
+            for n in (first, first + 1, first + 3):
+                if n < len(numbers):
+                    yield numbers[n], lag
+
+    def step(self, segment: Segment, way: _Way, stripes: int, lag: int, keep: int) -> _Way:
+        """A way lengthened by a group."""
+        read, write = segment.traffic(way.resident, keep)
+        dropped = way.resident & ~keep
+        if dropped:  # what is dropped though it is needed again should have been stored
+            for m in self.segments.of(dropped):
+                if self.segments.last_use[m] >= segment.layers.stop and m in self.flow.writers:
+                    write += m.half_words * self.segments.unit
+        cost = self.segments.cost(segment, stripes, lag, read, write)
+        total = way.cost + cost.cycles + cost.dram_bytes * BYTE_PRICE
+        return _Way(total, keep, segment, stripes, lag, way)
+
+
+def _fitted(prepared: Prepared, segments: Segments, groups: list[Group]) -> RegionPlan:
+    """Cut groups finer until the allocator agrees."""
+    number = {name: i for i, name in enumerate(prepared.flow.names)}
+    while True:
+        plan = RegionPlan(region=prepared.name, groups=tuple(groups))
+        buffers = make_schedule(prepared.flow, plan).buffers
+        try:
+            place_buffers(buffers, prepared.overlay, [g.layers[0] for g in groups])
+            return plan
+        except ScheduleError as error:
+            (fault,) = error.faults
+        sizes = [sum(b.half_words for b in buffers if b.first <= g <= b.last) for g in range(len(groups))]
+        worst = max(range(len(groups)), key=lambda g: sizes[g])
+        layers = range(number[groups[worst].layers[0]], number[groups[worst].layers[-1]] + 1)
+        segment = segments.get(layers.start, layers.stop)
+        assert segment is not None
+        if not _finer(groups, worst, segment, prepared):
+            raise ScheduleError(Fault(fault.message, fault.where, "choose an overlay with more memory"))
+
+
+def _finer(groups: list[Group], g: int, segment: Segment, prepared: Prepared) -> bool:
+    """Let a group need less: more stripes, fewer kept maps, parts, strips, slices. False: nothing is left to try."""
+    group, layer = groups[g], prepared.flow.layers[segment.layers.start]
+    crossing = [*(groups[g - 1].keep if g else ()), *group.keep]
+    if group.stripes < segment.most:
+        groups[g] = group.model_copy(update={"stripes": group.stripes + 1})
+    elif crossing:
+        largest = max(crossing, key=lambda name: prepared.flow.maps[name].half_words)
+        for i, other in enumerate(groups):
+            groups[i] = other.model_copy(update={"keep": tuple(k for k in other.keep if k != largest)})
+    elif len(group.layers) > 1:
+        half = len(group.layers) // 2
+        groups[g : g + 1] = [Group(layers=group.layers[:half]), Group(layers=group.layers[half:])]
+    elif group.slices == 1 and group.strips < layer.geometry.count[1]:
+        groups[g] = group.model_copy(update={"strips": group.strips + 1})
+    elif group.slices < len(layer.source.blocks) and isinstance(layer, VectorLayer):
+        groups[g] = group.model_copy(update={"slices": group.slices + 1, "strips": 1})
+    else:
+        return False
+    return True

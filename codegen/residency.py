@@ -1,0 +1,124 @@
+"""Weights and parameters come on chip: a LOAD before their first use, WGT and PARAM being kept like caches.
+
+The program says which constants each instruction needs, in order; so it is known what will be needed again, and when.
+Room is made where the least has to be loaded anew (Belady, "A study of replacement algorithms for a virtual-storage
+computer", 1966), but not where the last instructions still read, so that LOAD can run ahead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from tilewright.codegen.tile import Access, Constants, Space, TileOperation, TileProgram
+from tilewright.errors import Fault, ScheduleError
+from tilewright.targets.config import Overlay
+from tilewright.targets.isa.spec import RECORD_BYTES, Base, Instruction, Load, Matrix, Memory, Vector
+
+_SPACE = {Memory.WGT: Space.WGT, Memory.PARAM: Space.PARAM}
+NEVER = 1 << 30
+RECENT = 2
+"""Portions used last that are not overwritten if it can be helped."""
+
+
+@dataclass(eq=False)
+class _Held:
+    constants: Constants
+    address: int
+    last_use: int
+    """Number of the operation."""
+    uses: list[int]
+    """Numbers of later operations that need it, the next one last."""
+
+    @property
+    def stop(self) -> int:
+        return self.address + self.constants.count
+
+
+@dataclass(eq=False)
+class _Cache:
+    """One scratchpad's contents."""
+
+    size: int
+    held: list[_Held] = field(default_factory=list)
+
+    def room(self, count: int) -> tuple[int, list[_Held]]:
+        """An address for `count` units, and what must go for them."""
+        recent = {id(h) for h in sorted(self.held, key=lambda h: -h.last_use)[:RECENT]}
+        best: tuple[tuple[int, int, int], int, list[_Held]] | None = None
+        for start in {0, *(h.stop for h in self.held), *(h.address - count for h in self.held)}:
+            if start < 0 or start + count > self.size:
+                continue
+            gone = [h for h in self.held if h.address < start + count and start < h.stop]
+            again = sum(h.constants.count for h in gone if h.uses)
+            waits = sum(count for h in gone if id(h) in recent)
+            latest = max((h.last_use for h in gone), default=-1)
+            score = (again + waits, latest, start)
+            if best is None or score < best[0]:
+                best = (score, start, gone)
+        assert best is not None
+        return best[1], best[2]
+
+
+def load_constants(program: TileProgram, overlay: Overlay) -> TileProgram:
+    """The program with LOADs of constants, and the instructions' addresses in WGT and PARAM set."""
+    caches = {Memory.WGT: _Cache(overlay.wgt_tiles), Memory.PARAM: _Cache(overlay.param_records)}
+    unit = {Memory.WGT: overlay.tile_bytes, Memory.PARAM: RECORD_BYTES}
+    uses: dict[Constants, list[int]] = {}
+    for i in reversed(range(len(program.operations))):
+        constants = program.operations[i].constants
+        if constants is not None:
+            uses.setdefault(constants, []).append(i)
+    where: dict[Constants, _Held] = {}
+    done = TileProgram()
+    for i, operation in enumerate(program.operations):
+        c = operation.constants
+        if c is None:
+            done.operations.append(operation)
+            continue
+        space, cache = _SPACE[c.memory], caches[c.memory]
+        if c not in where:
+            if c.count > cache.size:
+                text = f"needs {c.count} units of {space.name} at a time, {overlay.name} has {cache.size}"
+                raise ScheduleError(
+                    Fault(text, f"layer {operation.layer}", "choose an overlay with more memory")
+                )
+            address, gone = cache.room(c.count)
+            for h in gone:
+                cache.held.remove(h)
+                del where[h.constants]
+            where[c] = _Held(c, address, i, uses[c])
+            cache.held.append(where[c])
+            load = Load(
+                memory=c.memory,
+                base=Base.CONSTANT,
+                dram_offset=c.offset,
+                dram_stride2=unit[c.memory],
+                address=address,
+                n2=c.count,
+            )
+            done.add(operation.layer, load, Access(space, address, address + c.count, True))
+        here = where[c]
+        here.last_use = i
+        here.uses.pop()
+        reads = Access(space, here.address, here.stop, False)
+        done.operations.append(
+            TileOperation(
+                _moved(operation.instruction, here.address),
+                (*operation.accesses, reads),
+                operation.layer,
+            )
+        )
+    return done
+
+
+def _moved(instruction: Instruction, address: int) -> Instruction:
+    """The instruction with its constants at `address`."""
+    if isinstance(instruction, Matrix):
+        return replace(instruction, wgt_base=instruction.wgt_base + address)
+    assert isinstance(instruction, Vector)
+    return replace(
+        instruction,
+        param_base=instruction.param_base + address,
+        depthwise_base=instruction.depthwise_base + address if instruction.depthwise_c else 0,
+        table_base=instruction.table_base + address if instruction.table else 0,
+    )

@@ -1,0 +1,541 @@
+"""A plan carried out: the order in which stripes of layers, fills and drains happen, and the ACT buffers they use.
+
+A group's last layers make their results in equal stripes; what the layers before them must have made by then follows
+from the windows, row by row, so nothing is computed twice: rows that the next stripe needs again stay in their
+buffer. A buffer holds as many rows as there ever are between the first still needed and the last written, row y of
+the map lying in line y modulo that number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+from tilewright.codegen.flow import Flow, sources
+from tilewright.codegen.layers import VectorLayer
+from tilewright.codegen.plan import Group, RegionPlan
+from tilewright.codegen.values import Map
+from tilewright.errors import Fault, FaultList, ScheduleError
+from tilewright.targets.isa.spec import Base
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Lines of a map in ACT.
+
+    Attributes:
+        map: what it holds; the layer's results as they are made, row by row, where `staged`.
+        lines: rows held at a time; row y lies in line y modulo `lines`.
+        height: rows in all.
+        columns: of a line.
+        blocks: half words of a pixel that are held.
+        staged: lines are rows of results, which STORE puts into their places in the map.
+        first, last: groups during which it is needed.
+        address: half word of line 0, set by the allocator.
+    """
+
+    map: Map
+    lines: int
+    height: int
+    columns: int
+    blocks: int
+    staged: bool
+    first: int
+    last: int
+    address: int = -1
+
+    @property
+    def half_words(self) -> int:
+        """Size."""
+        return self.lines * self.row
+
+    @property
+    def row(self) -> int:
+        """Half words of a line."""
+        return self.columns * self.blocks
+
+    @property
+    def ring(self) -> int:
+        """Rows after which the lines wrap; 0 where they never do."""
+        return self.lines if self.lines < self.height else 0
+
+    def at(self, y: int) -> int:
+        """Half word of row y."""
+        return self.address + (y % self.lines) * self.row
+
+    def pieces(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Rows start .. stop-1 in runs that lie side by side."""
+        while start < stop:
+            end = min(stop, start - start % self.lines + self.lines)
+            yield start, end
+            start = end
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Columns x .. x+columns-1 of a map, half words `block` .. of each pixel, which a buffer holds."""
+
+    buffer: Buffer
+    x: int
+    columns: int
+    block: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Fill:
+    """LOAD rows start .. stop-1 of a map into its buffer, `blocks` half words a pixel, for a layer."""
+
+    window: Window
+    start: int
+    stop: int
+    blocks: int
+    reader: int
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """Make rows start .. stop-1 and columns x .. x+columns-1 of a layer's results.
+
+    `blocks`: of the source's half words those that a VECTOR layer works on; `held`: where the maps that it reads are.
+    """
+
+    layer: int
+    start: int
+    stop: int
+    x: int
+    columns: int
+    blocks: range
+    held: Mapping[Map, Window]
+    result: Buffer
+
+
+@dataclass(frozen=True, eq=False)
+class Drain:
+    """STORE rows start .. stop-1 and columns x .. of a layer's results, from half word `block` of a plane's on."""
+
+    layer: int
+    buffer: Buffer
+    start: int
+    stop: int
+    x: int
+    columns: int
+    block: int
+    blocks: int
+
+
+Action = Fill | Step | Drain
+
+
+@dataclass(eq=False)
+class Schedule:
+    """What happens, in stream order; the buffers, without addresses yet.
+
+    Attributes:
+        group_of: group number of each action.
+        through_dram: maps that DRAM must hold, with the first and last group that touches them there.
+    """
+
+    actions: list[Action] = field(default_factory=list)
+    group_of: list[int] = field(default_factory=list)
+    buffers: list[Buffer] = field(default_factory=list)
+    through_dram: dict[Map, tuple[int, int]] = field(default_factory=dict)
+
+    def touch(self, m: Map, group: int) -> None:
+        """Note that DRAM holds a map during a group."""
+        first, last = self.through_dram.get(m, (group, group))
+        self.through_dram[m] = (min(first, group), max(last, group))
+
+
+def check(flow: Flow, plan: RegionPlan) -> list[Fault]:
+    """What is wrong with a plan, memories aside: names, order, and merges that the layers do not allow."""
+    faults = FaultList()
+    named = [name for group in plan.groups for name in group.layers]
+    if named != flow.names:
+        at = next(
+            (i for i, (a, b) in enumerate(zip(named, flow.names, strict=False)) if a != b), len(flow.names)
+        )
+        found = named[at] if at < len(named) else "nothing"
+        expected = flow.names[at] if at < len(flow.names) else "nothing"
+        text = f"layer {at + 1} of the region is {expected}, the plan has {found}"
+        faults.add(
+            text, where=f"plan of {plan.region}", remedy="name every layer once, in the region's order"
+        )
+        return list(faults)
+    number = {name: i for i, name in enumerate(flow.names)}
+    kept: set[str] = set()
+    for g, group in enumerate(plan.groups):
+        where = f"plan of {plan.region}, group {g + 1} ({group.layers[0]})"
+        inside = {number[name] for name in group.layers}
+        if group.strips > 1 and (len(group.layers) > 1 or group.keep):
+            faults.add(
+                f"{group.strips} strips with {len(group.layers)} layers and {len(group.keep)} kept maps",
+                where=where,
+                remedy="strips are for a single layer whose maps go through DRAM",
+            )
+        if group.slices > 1 and (
+            len(group.layers) > 1 or group.keep or not isinstance(flow.layers[min(inside)], VectorLayer)
+        ):
+            faults.add(
+                f"{group.slices} slices with {len(group.layers)} layers and {len(group.keep)} kept maps",
+                where=where,
+                remedy="slices are for a single layer of VECTOR whose maps go through DRAM",
+            )
+        for i in sorted(inside):
+            faults_of_layer(flow, i, inside, group, where, faults)
+        for name in group.keep:
+            m = flow.maps.get(name)
+            if m is None:
+                faults.add(f"no map {name} to keep", where=where, remedy="use the name of a layer or input")
+            elif name not in kept and not touches(flow, m, inside):
+                faults.add(
+                    f"{name} is kept, but not on chip", where=where, remedy="keep it from where it is used"
+                )
+            elif max(flow.readers.get(m, ()), default=-1) <= max(inside):
+                faults.add(
+                    f"{name} is kept, but no later layer reads it", where=where, remedy="drop it from keep"
+                )
+            elif not complete(flow, m, inside):
+                faults.add(f"{name} is kept before it is complete", where=where, remedy="drop it from keep")
+        kept = set(group.keep)
+    return list(faults)
+
+
+def touches(flow: Flow, m: Map, inside: set[int]) -> bool:
+    """Whether a group's layers read or write a map."""
+    return any(i in inside for i in (*flow.readers.get(m, ()), *flow.writers.get(m, ())))
+
+
+def complete(flow: Flow, m: Map, inside: set[int]) -> bool:
+    """Whether a group that has a map on chip has all of it: made here, or before and loaded."""
+    writers = flow.writers.get(m, ())
+    return all(w in inside for w in writers) or all(w < min(inside) for w in writers)
+
+
+def faults_of_layer(
+    flow: Flow, i: int, inside: set[int], group: Group, where: str, faults: FaultList
+) -> None:
+    """A merge that a layer does not allow: stripes of what it reads whole, or of a map that several layers write."""
+    for m in flow.read_by(i):
+        writers = flow.writers.get(m, ())
+        if not any(w in inside for w in writers):
+            continue
+        if not all(w in inside for w in writers):
+            faults.add(
+                f"{flow.names[i]} reads {flow.name(m)}, only a part of which is made in its group",
+                where=where,
+                remedy="part them",
+            )
+        elif group.stripes > 1 and ((flow.reading[i, m].whole and m.height > 1) or not flow.plain(m)):
+            faults.add(
+                f"{flow.names[i]} needs all of {flow.name(m)}, made in {group.stripes} stripes",
+                where=where,
+                remedy="use one stripe, or part them",
+            )
+
+
+def passing(flow: Flow, plan: RegionPlan) -> set[Map]:
+    """Maps that must be stored in DRAM: outputs, and what is read after it has left ACT, or in parts."""
+    number = {name: i for i, name in enumerate(flow.names)}
+    group_of = {number[name]: g for g, group in enumerate(plan.groups) for name in group.layers}
+    keep = [{flow.maps[name] for name in group.keep} for group in plan.groups]
+    found = set()
+    for m, writers in flow.writers.items():
+        made = {group_of[w] for w in writers}
+        for h in (group_of[r] for r in flow.readers.get(m, ())):
+            if not all(m in keep[k] for k in range(max(made), h)) or len(made) > 1:
+                found.add(m)
+        if m.segment is Base.OUTPUT:
+            found.add(m)
+    return found
+
+
+def make_schedule(flow: Flow, plan: RegionPlan) -> Schedule:
+    """Carry a plan out. Raises ScheduleError with everything that :func:`check` finds."""
+    found = check(flow, plan)
+    if found:
+        raise ScheduleError(*found)
+    maker = _Maker(flow, passing(flow, plan))
+    for g, group in enumerate(plan.groups):
+        maker.group(g, group)
+    return maker.schedule
+
+
+@dataclass(eq=False)
+class _Maker:
+    flow: Flow
+    passing: set[Map]
+    schedule: Schedule = field(default_factory=Schedule)
+    resident: dict[Map, Buffer] = field(default_factory=dict)
+    next_layer: int = 0
+
+    def group(self, g: int, group: Group) -> None:
+        layers = range(self.next_layer, self.next_layer + len(group.layers))
+        self.next_layer = layers.stop
+        keep = {self.flow.maps[name] for name in group.keep}
+        run = _Group(self.flow, self.passing, self.schedule, g, group, layers, keep, self.resident)
+        run.emit()
+        self.resident = {m: b for m, b in run.buffers.items() if m in keep}
+        self.resident |= {m: b for m, b in run.resident.items() if m in keep}
+        for buffer in self.resident.values():
+            buffer.last = g + 1
+
+
+@dataclass(eq=False)
+class _Group:
+    flow: Flow
+    passing: set[Map]
+    schedule: Schedule
+    number: int
+    group: Group
+    layers: range
+    keep: set[Map]
+    resident: dict[Map, Buffer]
+    buffers: dict[Map, Buffer] = field(default_factory=dict)
+    staged: dict[int, Buffer] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.own = {self.flow.layers[i].output for i in self.layers}
+        read = {m for i in self.layers for m in self.flow.read_by(i)}
+        self.loaded = [m for m in self.flow.maps.values() if m in read - self.own and m not in self.resident]
+        self.ends = progress(self.flow, self.layers, self.group.stripes)
+        self.lag = lags(self.flow, self.layers, self.group.lag)
+
+    # Which buffers there are.
+
+    def direct(self, m: Map) -> bool:
+        """Whether a map that the group writes has its own lines in ACT, and is not just passing to DRAM."""
+        if not all(w in self.layers for w in self.flow.writers[m]) or self.single():
+            return False
+        read = any(i in self.layers for i in self.flow.readers.get(m, ()))
+        return m in self.keep or self.flow.plain(m) or read
+
+    def single(self) -> bool:
+        """Whether the group is one layer in parts that pass to DRAM one by one."""
+        return self.group.strips > 1 or self.group.slices > 1
+
+    def make_buffers(self) -> None:
+        for m in self.loaded:
+            readers = [i for i in self.flow.readers[m] if i in self.layers]
+            whole = m in self.keep
+            blocks = max((self.span(m, cut)[1] for cut in self.slices()), default=0)
+            columns = m.width
+            if self.group.strips > 1:
+                g = self.flow.layers[self.layers[0]].geometry
+                columns = max(self.window(m, x, n)[1] for x, n in strips(g.count[1], self.group.strips))
+            lines = m.height if whole else self.loaded_lines(m, readers)
+            self.buffers[m] = self.add(m, lines, m.height, columns, blocks, False)
+        for i in self.layers:
+            m = self.flow.layers[i].output
+            if self.direct(m):
+                if m not in self.buffers:
+                    lines = m.height if m in self.keep or not self.flow.plain(m) else self.written_lines(i)
+                    self.buffers[m] = self.add(m, lines, m.height, m.width, m.blocks, False)
+            else:
+                rows, width = self.flow.layers[i].geometry.count
+                columns = strips(width, self.group.strips)[0][1]
+                lines = self.lines_of(rows, (i, 0), [])
+                self.staged[i] = self.add(
+                    m, lines, rows, columns, self.result_blocks(i, self.slices()[0]), True
+                )
+
+    def add(self, m: Map, lines: int, height: int, columns: int, blocks: int, staged: bool) -> Buffer:
+        buffer = Buffer(m, lines, height, columns, blocks, staged, self.number, self.number)
+        self.schedule.buffers.append(buffer)
+        return buffer
+
+    def window(self, m: Map, x: int, columns: int) -> tuple[int, int]:
+        """First column of a map that a strip of the group's only layer reads, and how many."""
+        if self.group.strips == 1:
+            return 0, m.width
+        return self.flow.layers[self.layers[0]].geometry.span(1, x, columns, m.width)
+
+    def slices(self) -> list[range]:
+        """The half words of the first layer's source in each slice."""
+        total = len(self.flow.layers[self.layers[0]].source.blocks)
+        return [range(first, first + n) for first, n in strips(total, self.group.slices)]
+
+    def span(self, m: Map, cut: range) -> tuple[int, int]:
+        """First half word of a loaded map's pixels that the group reads in a slice, and how many."""
+        if m in self.keep:
+            return 0, m.blocks
+        if self.group.slices > 1:
+            held = [
+                s.blocks[i][1]
+                for s in sources(self.flow.layers[self.layers[0]])
+                for i in cut
+                if s.blocks[i][0] is m
+            ]
+            return (min(held), max(held) + 1 - min(held)) if held else (0, 0)
+        spans = [self.flow.reading[i, m] for i in self.flow.readers[m] if i in self.layers]
+        first = min(r.first_block for r in spans)
+        return first, max(r.first_block + r.blocks for r in spans) - first
+
+    def result_blocks(self, i: int, cut: range) -> int:
+        """Half words of a pixel of a layer's results in a slice."""
+        m = self.flow.layers[i].output
+        return m.blocks if self.group.slices == 1 else len(cut) * m.planes
+
+    # How many lines they need.
+
+    def written_lines(self, i: int) -> int:
+        m = self.flow.layers[i].output
+        readers = [(c, self.lag[c]) for c in self.flow.readers.get(m, ()) if c in self.layers]
+        return self.lines_of(m.height, (i, self.lag[i]), readers, m)
+
+    def loaded_lines(self, m: Map, readers: Sequence[int]) -> int:
+        ahead = self.fill_lag(m)
+        return self.lines_of(m.height, (-1, ahead), [(c, self.lag[c]) for c in readers], m)
+
+    def fill_lag(self, m: Map) -> int:
+        """LOAD is a stripe ahead of the first that reads."""
+        return min(self.lag[i] for i in self.flow.readers[m] if i in self.layers) - 1
+
+    def lines_of(
+        self,
+        height: int,
+        writing: tuple[int, int],
+        readers: Sequence[tuple[int, int]],
+        m: Map | None = None,
+    ) -> int:
+        """Most rows between the first that somebody still has to read and the last written.
+
+        Pairs are a layer (-1: LOAD) and its lag. STORE is taken to run a stripe behind the writer.
+        """
+        stripes = self.group.stripes
+        most = 1
+        writer, lag = writing
+        for u in range(lag, lag + stripes):
+            written = self.filled(m, u - lag) if writer < 0 and m is not None else self.ends[writer][u - lag]
+            lowest = written
+            for reader, behind in readers:
+                assert m is not None
+                t = max(u - behind, 0)
+                if t < stripes and self.made(reader, t)[0] < self.ends[reader][-1]:
+                    start, stop = self.made(reader, t)
+                    lowest = min(lowest, self.flow.needs(reader, m, start, max(stop, start + 1))[0])
+            if writer >= 0 and self.flow.layers[writer].output in self.passing:
+                lowest = min(lowest, self.ends[writer][u - lag - 2] if u - lag >= 2 else 0)
+            most = max(most, written - lowest)
+        return min(most, height)
+
+    def made(self, i: int, t: int) -> tuple[int, int]:
+        """Result rows of layer i in stripe t."""
+        return (self.ends[i][t - 1] if t else 0), self.ends[i][t]
+
+    def filled(self, m: Map, t: int) -> int:
+        """Rows of a loaded map that are there for stripe t."""
+        if m in self.keep:
+            return m.height if t == self.group.stripes - 1 else self.needed(m, t)
+        return self.needed(m, t)
+
+    def needed(self, m: Map, t: int) -> int:
+        stops = [0]
+        for i in self.flow.readers[m]:
+            if i in self.layers and self.ends[i][t]:
+                stops.append(self.flow.needs(i, m, 0, self.ends[i][t])[1])
+        return max(stops)
+
+    # Actions.
+
+    def emit(self) -> None:
+        width = self.flow.layers[self.layers[-1]].geometry.count[1]
+        cuts = strips(width, self.group.strips)
+        self.make_buffers()
+        self.dram()
+        steps = self.group.stripes + max(self.lag.values())
+        for cut, (x, columns) in product(self.slices(), cuts):
+            for u in range(-1, steps):
+                for m in self.loaded:
+                    t = u - self.fill_lag(m)
+                    if 0 <= t < self.group.stripes:
+                        self.fill(m, t, x, columns, cut)
+                for i in self.layers:
+                    t = u - self.lag[i]
+                    if 0 <= t < self.group.stripes:
+                        self.step(i, t, x, columns, cut)
+
+    def dram(self) -> None:
+        for m in self.loaded:
+            self.schedule.touch(m, self.number)
+        for i in self.layers:
+            m = self.flow.layers[i].output
+            if m in self.passing:
+                self.schedule.touch(m, self.number)
+
+    def act(self, action: Action) -> None:
+        self.schedule.actions.append(action)
+        self.schedule.group_of.append(self.number)
+
+    def fill(self, m: Map, t: int, x: int, columns: int, cut: range) -> None:
+        start, stop = (self.filled(m, t - 1) if t else self.first_needed(m)), self.filled(m, t)
+        if m in self.keep and t == 0:
+            start = 0
+        first, blocks = self.span(m, cut)
+        if start < stop and blocks:
+            reader = next(i for i in self.flow.readers[m] if i in self.layers)
+            window = Window(self.buffers[m], *self.window(m, x, columns), first)
+            self.act(Fill(window, start, stop, blocks, reader))
+
+    def first_needed(self, m: Map) -> int:
+        readers = [i for i in self.flow.readers[m] if i in self.layers]
+        return min(self.flow.needs(i, m, 0, self.flow.layers[i].geometry.count[0])[0] for i in readers)
+
+    def step(self, i: int, t: int, x: int, columns: int, cut: range) -> None:
+        layer = self.flow.layers[i]
+        start, stop = self.made(i, t)
+        if start == stop:
+            return
+        held = {
+            m: Window(self.buffers[m], *self.window(m, x, columns), self.span(m, cut)[0])
+            if m in self.loaded
+            else Window(self.buffers.get(m) or self.resident[m], 0, m.width)
+            for m in self.flow.read_by(i)
+        }
+        result = self.staged.get(i) or self.buffers[layer.output]
+        if self.group.strips == 1:
+            x, columns = 0, layer.geometry.count[1]
+        blocks = cut if self.group.slices > 1 else range(len(layer.source.blocks))
+        self.act(Step(i, start, stop, x, columns, blocks, held, result))
+        if layer.output not in self.passing:
+            return
+        first, count = (
+            (cut.start, len(cut)) if self.group.slices > 1 else (0, result.blocks // result.map.planes)
+        )
+        if result.staged or self.flow.plain(layer.output):
+            self.act(Drain(i, result, start, stop, x, columns, first, count))
+        elif i == self.flow.writers[layer.output][-1] and stop == self.ends[i][-1]:
+            self.act(Drain(i, result, 0, layer.output.height, 0, layer.output.width, first, count))
+
+
+def strips(width: int, number: int) -> list[tuple[int, int]]:
+    """First column and number of columns of each strip."""
+    size = -(-width // number)
+    return [(x, min(size, width - x)) for x in range(0, width, size)]
+
+
+def progress(flow: Flow, layers: range, stripes: int) -> dict[int, list[int]]:
+    """For each layer the result rows that must be there after each stripe; all of them after the last."""
+    ends: dict[int, list[int]] = {}
+    for i in reversed(layers):
+        layer = flow.layers[i]
+        rows = layer.geometry.count[0]
+        readers = [c for c in flow.readers.get(layer.output, ()) if c in layers and c > i]
+        if not readers or not flow.plain(layer.output):
+            ends[i] = [-(-rows * (t + 1) // stripes) for t in range(stripes)]
+            continue
+        ends[i] = [
+            max(flow.needs(c, layer.output, 0, ends[c][t])[1] if ends[c][t] else 0 for c in readers)
+            for t in range(stripes)
+        ]
+        ends[i][-1] = rows
+    return ends
+
+
+def lags(flow: Flow, layers: range, lag: int) -> dict[int, int]:
+    """Stripes by which each layer runs behind the group's first."""
+    found: dict[int, int] = {}
+    for i in layers:
+        made = [w for m in flow.read_by(i) for w in flow.writers.get(m, ()) if w in layers and w < i]
+        found[i] = max((found[w] + lag for w in made), default=0)
+    return found

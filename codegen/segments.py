@@ -1,0 +1,185 @@
+"""Runs of neighbouring layers as candidates for a group: what ACT they need and what they move, by estimate.
+
+Maps are bits of a number here, so that sets of maps are cheap: the planner asks for many thousands of groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tilewright.codegen.cost import Cost, Coster
+from tilewright.codegen.prepared import Prepared
+from tilewright.codegen.schedule import lags
+from tilewright.codegen.values import Map
+from tilewright.targets.isa.spec import Base
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A buffer's lines as the stripes grow fewer.
+
+    Attributes:
+        bit: of the map.
+        whole: half words of all of it.
+        row, height: half words of a row, and rows.
+        behind: stripes that it spans beyond one, without and with lag.
+        halo: rows that it spans beyond whole stripes.
+        always_whole: no matter how many stripes.
+        stores: needs a stripe more where the map goes to DRAM as well.
+    """
+
+    bit: int
+    whole: int
+    row: int
+    height: int
+    behind: tuple[int, int]
+    halo: int
+    always_whole: bool
+    stores: bool
+
+    def size(self, stripes: int, lag: int, kept: bool) -> int:
+        """Half words."""
+        if kept or self.always_whole or stripes == 1:
+            return self.whole
+        behind = self.behind[lag]
+        if self.stores and not kept:
+            behind = max(behind, 1)
+        rows = -(-self.height // stripes) + (1 if self.height % stripes else 0)
+        return min(self.height, rows * (1 + behind) + self.halo) * self.row
+
+
+@dataclass(eq=False)
+class Segment:
+    """Layers start .. stop-1.
+
+    Attributes:
+        own: maps that they read or write.
+        striped: whether they may be cut into stripes; `most` is how many make sense.
+        lines: of the maps that they read or write.
+        loads: bit, bytes of maps that they read and do not make; whole bytes where they stay.
+        stores: bit, bytes of maps that they make and that somebody else wants.
+        later: bits of maps that are whole by then and wanted later, the earliest wanted first, with half words.
+    """
+
+    layers: range
+    own: int
+    striped: bool
+    most: int
+    lines: tuple[Lines, ...]
+    loads: tuple[tuple[int, int, int], ...]
+    stores: tuple[tuple[int, int, bool], ...]
+
+    def needs(self, stripes: int, lag: int, resident: int, keep: int) -> int:
+        """Half words of the group's own buffers; maps that were there are whole."""
+        there = resident | keep
+        return sum(line.size(stripes, lag, bool(line.bit & there)) for line in self.lines)
+
+    def traffic(self, resident: int, keep: int) -> tuple[int, int]:
+        """Bytes of maps that the group loads and stores."""
+        read = sum(whole if bit & keep else part for bit, part, whole in self.loads if not bit & resident)
+        write = sum(size for bit, size, must in self.stores if must or not bit & keep)
+        return read, write
+
+
+@dataclass(eq=False)
+class Segments:
+    """All segments of a region, made as they are asked for."""
+
+    prepared: Prepared
+    found: dict[tuple[int, int], Segment | None] = field(default_factory=dict)
+    costs: dict[tuple[int, int, int, int, int, int], Cost] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.flow = self.prepared.flow
+        self.coster = Coster(self.prepared)
+        self.maps = list(self.flow.maps.values())
+        self.bit = {m: 1 << i for i, m in enumerate(self.maps)}
+        self.last_use = {m: max(self.flow.readers.get(m, (-1,))) for m in self.maps}
+        self.unit = self.prepared.overlay.half_word_bytes
+
+    def size(self, bits: int) -> int:
+        """Half words of whole maps."""
+        return sum(m.half_words for m in self.of(bits))
+
+    def of(self, bits: int) -> Iterator[Map]:
+        """The maps of a set."""
+        while bits:
+            low = bits & -bits
+            yield self.maps[low.bit_length() - 1]
+            bits ^= low
+
+    def get(self, start: int, stop: int) -> Segment | None:
+        """A segment; None where layers read what is only partly made in it."""
+        key = start, stop
+        if key not in self.found:
+            self.found[key] = self.make(range(start, stop))
+        return self.found[key]
+
+    def cost(self, segment: Segment, stripes: int, lag: int, read: int, write: int) -> Cost:
+        """Estimate of a group."""
+        key = (segment.layers.start, segment.layers.stop, stripes, lag, read, write)
+        if key not in self.costs:
+            self.costs[key] = self.coster.group(segment.layers, stripes, lag, read, write)
+        return self.costs[key]
+
+    def make(self, layers: range) -> Segment | None:
+        flow = self.flow
+        read = list(dict.fromkeys(m for i in layers for m in flow.read_by(i)))
+        made = list(dict.fromkeys(flow.layers[i].output for i in layers))
+        striped = True
+        lines, loads, stores = [], [], []
+        depth = lags(flow, layers, 1)
+        for m in read:
+            writers = flow.writers.get(m, ())
+            inside = [w in layers for w in writers]
+            if any(inside) and not all(inside):
+                return None
+            readers = [c for c in flow.readers[m] if c in layers]
+            reads_whole = any(flow.reading[c, m].whole for c in readers) and m.height > 1
+            scattered = any(inside) and not flow.plain(m)
+            if any(inside) and (reads_whole or scattered):
+                striped = False
+            lines.append(self.lines_of(m, readers, depth, any(inside), reads_whole or scattered, layers))
+            if not any(inside):
+                pixels = m.height * m.width * self.unit
+                loads.append((self.bit[m], pixels * self.span(m, readers), pixels * m.blocks))
+        for m in made:
+            if m not in read:
+                rows, columns = flow.layers[flow.writers[m][0]].geometry.count
+                row = columns * m.blocks
+                lines.append(
+                    Lines(self.bit[m], m.half_words, row, rows, (1, 1), 0, False, False)
+                    if flow.plain(m)
+                    else Lines(
+                        self.bit[m], min(2 * rows * row, m.half_words), row, rows, (1, 1), 0, False, False
+                    )
+                )
+            must = m.segment is Base.OUTPUT
+            if must or self.last_use[m] >= layers.stop:
+                share = sum(w in layers for w in flow.writers[m]) / len(flow.writers[m])
+                stores.append((self.bit[m], int(m.half_words * self.unit * share), must))
+        own = 0
+        for m in (*read, *made):
+            own |= self.bit[m]
+        most = max(flow.layers[i].geometry.count[0] for i in layers) if striped else 1
+        return Segment(layers, own, striped, most, tuple(lines), tuple(loads), tuple(stores))
+
+    def span(self, m: Map, readers: list[int]) -> int:
+        """Half words of a pixel from the first to the last that some layers read."""
+        spans = [self.flow.reading[c, m] for c in readers]
+        return max(r.first_block + r.blocks for r in spans) - min(r.first_block for r in spans)
+
+    def lines_of(
+        self, m: Map, readers: list[int], depth: dict[int, int], made: bool, whole: bool, layers: range
+    ) -> Lines:
+        depths = [depth[c] for c in readers]
+        start = depth[self.flow.writers[m][0]] if made else min(depths) - 1
+        halo = 0
+        for c in readers:
+            g = self.flow.layers[c].geometry
+            halo = max(halo, (g.kernel[0] - 1) * g.dilation[0] + 1 - g.stride[0])
+        blocks = m.blocks if made else self.span(m, readers)
+        stores = made and (m.segment is Base.OUTPUT or self.last_use[m] >= layers.stop)
+        behind = (0 if made else 1, max(depths) - start)
+        return Lines(self.bit[m], m.half_words, m.width * blocks, m.height, behind, halo, whole, stores)
