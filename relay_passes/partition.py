@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tvm import relax
@@ -130,7 +130,7 @@ def _inlined(binding: relax.VarBinding, function: relax.Function) -> list[relax.
     ]
 
 
-def _to_host(module: IRModule, evicted: dict[str, Reject]) -> IRModule:
+def _to_host(module: IRModule, evicted: Mapping[str, Reject]) -> IRModule:
     """Write evicted operators out in `main` as plain integer operators."""
     if not evicted:
         return module
@@ -219,9 +219,11 @@ class Partition:
     name = "partition"
     overlay: Overlay
 
-    def __call__(self, module: IRModule) -> IRModule:
-        """Make regions of the composites in `main`."""
-        module = _to_host(module, find_evictions(module, lambda node: check(node, self.overlay)))
+    def __call__(self, module: IRModule, evicted: Mapping[str, Reject] | None = None) -> IRModule:
+        """Make regions of the composites in `main`; `evicted` where it was found already."""
+        if evicted is None:
+            evicted = find_evictions(module, lambda node: check(node, self.overlay))
+        module = _to_host(module, evicted)
         module = _named(_merged(module))
         module["main"] = with_unique_names(module["main"])
         assert_integer(module)

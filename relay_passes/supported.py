@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import onnx
 from tvm import relax
@@ -84,8 +85,19 @@ def count_macs(module: IRModule) -> dict[int, int]:
     return macs
 
 
-Stages: TypeAlias = tuple[IRModule, IRModule]
-"""A module as imported and at the integer level, before partitioning."""
+@dataclass(frozen=True)
+class Stages:
+    """What a network becomes on its way to regions.
+
+    Attributes:
+        imported: as imported, QDQ.
+        integer: at the integer level, before partitioning.
+        evicted: composite results of it that go to the host, by variable, with the reason.
+    """
+
+    imported: IRModule
+    integer: IRModule
+    evicted: Mapping[str, Reject]
 
 
 def lowered(imported: IRModule, overlay: Overlay) -> Stages:
@@ -93,21 +105,22 @@ def lowered(imported: IRModule, overlay: Overlay) -> Stages:
     module = imported
     for step in integer_passes(overlay):
         module = step(module)
-    return imported, module
+    return Stages(imported, module, find_evictions(module, lambda node: check(node, overlay)))
 
 
 class _Report:
     """What the passes did, looked at from the side of the ONNX nodes."""
 
     def __init__(self, model: onnx.ModelProto, overlay: Overlay, stages: Stages | None) -> None:
-        imported, module = stages or lowered(to_relax(model), overlay)
+        found = stages or lowered(to_relax(model), overlay)
+        imported, module = found.imported, found.integer
         self.operators = {
             b.var.name: str(b.value.op.name).removeprefix("relax.")
             for b in bindings_of(imported["main"])
             if isinstance(b.value, relax.Call) and hasattr(b.value.op, "name")
         }
         self.macs = count_macs(imported)
-        self.evicted = find_evictions(module, lambda node: check(node, overlay))
+        self.evicted = found.evicted
         main = module["main"]
         self.sources = Sources.of(main)
         self.placement = Placement.of(main)

@@ -123,5 +123,6 @@ def largest_sum(weights: ArrayLike, value_max: int) -> I64:
     Shapes: `weights` (channels, ...) -> (channels,). Values are 0..value_max, so the positive and the
     negative weights are summed apart.
     """
-    w = np.asarray(weights, np.int64).reshape(np.shape(weights)[0], -1)
-    return np.asarray(value_max * np.maximum(np.maximum(w, 0).sum(1), np.maximum(-w, 0).sum(1)), np.int64)
+    w = np.asarray(weights).reshape(np.shape(weights)[0], -1)
+    above = np.maximum(w, 0).sum(1, dtype=np.int64)
+    return np.asarray(value_max * np.maximum(above, above - w.sum(1, dtype=np.int64)), np.int64)

@@ -6,11 +6,10 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from tilewright.errors import ConfigError, DataError, Fault, FaultList, PackageError
@@ -21,6 +20,9 @@ from tilewright.frontend.pixels import Pixels
 from tilewright.frontend.preprocess import Preprocess
 from tilewright.runtime import Session
 from tilewright.targets.package import Package
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 Array = NDArray[np.generic]
 Progress = Callable[[int, int], None]
@@ -173,6 +175,8 @@ def _scores(package: Package) -> tuple[str, int]:
 
 def onnx_session(model: bytes, exact: bool) -> onnxruntime.InferenceSession:
     """ONNX Runtime on a model; `exact` without its optimisations, which change results of quantised models."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if exact:

@@ -18,8 +18,8 @@ from tilewright.evaluation import LABEL_OFFSET
 from tilewright.frontend.dataset import Dataset, open_dataset
 from tilewright.frontend.model import Model, fit_inputs, require_float
 from tilewright.quantize.options import Method, QuantizeOptions
-from tilewright.quantize.quantizer import quantize_onnx
 from tilewright.runtime import Package
+from tilewright.stages import stage
 from tilewright.targets import config
 from tilewright.targets.config import Overlay
 
@@ -60,6 +60,8 @@ def quantize(
         ConfigError: no calibration, or options out of range.
         DataError: the set is empty, or its images do not fit.
     """
+    from tilewright.quantize.quantizer import quantize_onnx  # starts ONNX Runtime
+
     require_float(model)
     if calibration is None:
         raise ConfigError(Fault(f"model {model.name} is float and needs a calibration set", remedy=_NEEDED))
@@ -189,22 +191,27 @@ def compile(
             )
         )
     # TVM starts here and not when this module is imported.
-    from tilewright.codegen.compile import compile_region
-    from tilewright.codegen.host_program import host_program
-    from tilewright.codegen.lift import lift
-    from tilewright.codegen.macs import count_macs
-    from tilewright.placement import find_support
-    from tilewright.relay_passes.partition import Partition, is_region
-    from tilewright.relay_passes.supported import lowered
+    with stage("relax"):
+        from tilewright.codegen.compile import compile_region
+        from tilewright.codegen.host_program import host_program
+        from tilewright.codegen.lift import lift
+        from tilewright.codegen.macs import count_macs
+        from tilewright.placement import find_support
+        from tilewright.relay_passes.partition import Partition, is_region
+        from tilewright.relay_passes.supported import lowered
 
-    stages = lowered(model.relax(), overlay)
-    module = Partition(overlay)(stages[1])
-    # Named tilewright_0, tilewright_1, .. in the order in which they are called.
-    found = {symbol.name_hint: f for symbol, f in module.functions.items() if is_region(f)}
-    functions = {name: found[name] for name in sorted(found, key=lambda n: int(n.rpartition("_")[2]))}
-    program = host_program(module, list(functions), [value.name for value in model.proto.graph.output])
-    regions = tuple(compile_region(lift(f, name), overlay) for name, f in functions.items())
-    support = find_support(model, overlay, stages)
+        imported = model.relax()
+    with stage("lower"):
+        stages = lowered(imported, overlay)
+        module = Partition(overlay)(stages.integer, stages.evicted)
+        # Named tilewright_0, tilewright_1, .. in the order in which they are called.
+        found = {symbol.name_hint: f for symbol, f in module.functions.items() if is_region(f)}
+        names = sorted(found, key=lambda n: int(n.rpartition("_")[2]))
+        program = host_program(module, names, [value.name for value in model.proto.graph.output])
+        graphs = [lift(found[name], name) for name in names]
+        support = find_support(model, overlay, stages)
+    with stage("emit"):
+        regions = tuple(compile_region(graph, overlay) for graph in graphs)
     report = {
         "layers": support.to_dict()["layers"],
         "accelerator_macs": sum(count_macs(region, overlay) for region in regions),

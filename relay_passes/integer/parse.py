@@ -65,7 +65,8 @@ class Body:
 
 
 def _array(expr: Expr) -> NDArray[Any]:
-    return np.asarray(expr.value.numpy())
+    """A constant's array, which is TVM's own memory: composites are read several times, and weights are large."""
+    return np.from_dlpack(expr.value)
 
 
 def _ints(values: object) -> tuple[int, ...]:
@@ -153,7 +154,7 @@ def _conv2d_transpose(body: Body) -> Operator:
 def _dense(body: Body) -> Operator:
     acc, rescale = _rescale(body)
     call = body.expect(acc, "matmul")
-    return Dense(np.ascontiguousarray(_array(call.args[1]).T), _operand(body, call.args[0]), rescale)
+    return Dense(_array(call.args[1]).T, _operand(body, call.args[0]), rescale)
 
 
 def _max_pool2d(body: Body) -> Operator:

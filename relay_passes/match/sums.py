@@ -127,13 +127,17 @@ def _weights(low: Lowering, value: Value, axis: int) -> tuple[I64, F64]:
             found,
             "quantise the model with `tilewright quantize`",
         )
-    ints, scale = value.ints, np.broadcast_to(value.scale, value.shape)
-    if ints.size == 0 or int(np.abs(ints).max()) > _VALUE_MAX:
+    ints = value.ints
+    largest = max(int(ints.max()), -int(ints.min())) if ints.size else None
+    if largest is None or largest > _VALUE_MAX:
         low.reject(
             f"weights less their zero point must lie in -{_VALUE_MAX}..{_VALUE_MAX}",
-            f"{int(np.abs(ints).max()) if ints.size else 'no weights'}",
+            "no weights" if largest is None else f"{largest}",
             "quantise the weights to 8 bits",
         )
+    scale = np.broadcast_to(value.scale, value.shape)
+    # Axes along which it is broadcast say nothing new, and there are millions of weights.
+    scale = scale[tuple(slice(None, None if step else 1) for step in scale.strides)]
     along = np.moveaxis(scale, axis, 0).reshape(scale.shape[axis], -1)
     if np.any(along != along[:, :1]):
         low.reject(
@@ -141,7 +145,7 @@ def _weights(low: Lowering, value: Value, axis: int) -> tuple[I64, F64]:
             "scales along another axis",
             "quantise per output channel or per tensor",
         )
-    column = along[:, 0].astype(np.float64)
+    column = np.broadcast_to(along[:, 0], (value.shape[axis],)).astype(np.float64)
     return ints, column[:1] if np.all(column == column[0]) else column
 
 
@@ -233,7 +237,7 @@ def dense(low: Lowering, e: Epilogue, call: Apply) -> None:
             "use a 1x1 convolution for several positions",
         )
     weight, w_scale = _weights(low, call.args[1], 1)
-    weight = np.ascontiguousarray(weight.T)
+    weight = weight.T
     unit = operand.quant.scale * w_scale
     raw_zero = _raw_zero(operand, weight.sum(1, dtype=np.int64))
     r = rescale(low, e, unit, raw_zero, weight.shape[0], (-1,), largest_sum(weight, _VALUE_MAX))

@@ -68,16 +68,6 @@ def test_accuracy(capsys: pytest.CaptureFixture[str]) -> None:
     assert row["loss"] == pytest.approx(row["float"] - row["simulated"])
 
 
-def test_compile(capsys: pytest.CaptureFixture[str]) -> None:
-    code, document = _json(capsys, "compile", "demo", "--images", "5", "--json")
-    assert code == 0
-    (row,) = document["rows"]
-    assert row["images"] == 5
-    assert row["total_s"] > row["load_s"] + row["quantise_s"] + row["compile_s"] > 0
-    assert 50 < row["peak_mib"] < 2048
-    assert row["gmac_per_second"] == pytest.approx(6.832768 / row["run_ms"])
-
-
 def test_a_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["accuracy", "demo"]) == 0
     text = capsys.readouterr().out

@@ -26,12 +26,20 @@ def test_the_layer_runs_on_both_simulators(name: str) -> None:
 
 @pytest.mark.slow
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark.main(["simulator", "--json", "--seconds", "0"]) == 0
+    command = ["simulator", "--json", "--seconds", "0", "--networks", "light_shufflenet"]
+    assert benchmark.main(command) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == 1
     rows = document["overlays"]["ultra96-w8"]
     assert [r["what"] for r in rows[-2:]] == ["plain tile loop", "ONNX Runtime ConvInteger"]
     assert all(r["gmac_per_second"] > 0 for r in rows)
+    [network] = document["networks"]
+    assert network["network"] == "light_shufflenet"
+    assert network["cycles"] > 0
+    both = network["functional_s"] + network["timing_s"]
+    assert network["ratio"] == pytest.approx(
+        both / network["functional_s"]
+    )  # the same division, written twice
 
 
 def test_unknown_benchmark(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -9,8 +10,12 @@ import numpy as np
 import pytest
 
 from tilewright.benchmark import __main__ as benchmark
-from tilewright.benchmark import zoo
+from tilewright.benchmark import quantised, zoo
+from tilewright.benchmark.machine import machine
+from tilewright.benchmark.networks import DEMO, NETWORKS
+from tilewright.benchmark.quantised import Quantised
 from tilewright.codegen.compile import compile_region
+from tilewright.errors import ConfigError
 from tilewright.report import baseline, bound
 from tilewright.targets.config import overlay
 from tilewright.targets.isa.spec import Unit
@@ -18,7 +23,9 @@ from tilewright.targets.sim import fast, timing
 from tilewright.targets.sim.program import DramImage
 from tilewright.targets.sim.rules import Activity
 
-pytestmark = pytest.mark.skipif(not zoo.DEMO.is_file(), reason="the demo network comes with the source tree")
+pytestmark = pytest.mark.skipif(
+    not (DEMO / "digits.onnx").is_file(), reason="the demo network comes with the source tree"
+)
 
 
 @pytest.mark.parametrize("name", ["pynq-z1-w8", "ultra96-w8"])
@@ -62,13 +69,78 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
 
 
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark.main(["zoo", "demo", "--target", "pynq-z1-w8"]) == 0
+    assert benchmark.main(["zoo", "demo", "--target", "pynq-z1-w8", "--units"]) == 0
     text = capsys.readouterr().out
     assert "demo" in text
-    assert "TOKEN_LOAD" in text
+    assert "TOKEN LOAD" in text
+
+
+def test_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    csv_file, markdown = tmp_path / "zoo.csv", tmp_path / "zoo.md"
+    arguments = ["zoo", "demo", "nothing", "--target", "ultra96-w8"]
+    assert benchmark.main([*arguments, "--csv", str(csv_file), "--markdown", str(markdown)]) == 1
+    with csv_file.open(newline="", encoding="utf-8") as file:
+        demo, nothing = csv.DictReader(file)
+    for key, value in machine().items():
+        assert demo[key] == nothing[key] == value
+        assert f"- {key}: {value}" in markdown.read_text()
+    assert int(demo["cycles"]) > int(demo["bound_cycles"]) > 0
+    assert float(demo["ratio"]) == int(demo["bound_cycles"]) / int(demo["cycles"])
+    assert float(demo["dram_ratio"]) == int(demo["dram_mb"]) / int(demo["unmerged_mb"])
+    assert float(demo["gmac_per_s"]) > 0
+    assert demo["error"] == ""
+    assert nothing["cycles"] == ""
+    assert "there is no network 'nothing'" in nothing["error"]
+    rows = [line for line in markdown.read_text().splitlines() if line.startswith("|")]
+    assert len(rows) == 4
+    assert all(row.count("|") == len(zoo.COLUMNS) + 1 for row in rows)
+    capsys.readouterr()
 
 
 def test_an_unknown_network_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert benchmark.main(["zoo", "nothing"]) == 1
     error = " ".join(capsys.readouterr().err.split())
-    assert "benchmark zoo: there is no network 'nothing'; give a file, or one of demo, bvlc_alexnet" in error
+    assert (
+        "benchmark zoo: there is no network 'nothing'; give a file, or one of demo, squeezenet_v1.1" in error
+    )
+
+
+def test_light_may_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(Quantised, "model", lambda _, row: asked.append(row.name))
+    networks = zoo.Networks(Quantised(None, None))
+    networks.model("resnet50")
+    networks.model("resnet50_caffe")
+    assert asked == ["light_resnet50", "resnet50_caffe"]
+
+
+def test_layers_without_dense_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo ends in dense layers: without them its ratio is that of the convolutions alone."""
+    o = overlay("ultra96-w8")
+    row, (time,), (least,) = zoo.measure("demo", zoo.network("demo"), o)
+    dense = {layer.name for layer in least.layers if layer.kind == "dense"}
+    assert dense
+    assert row.conv_ratio is not None
+    cycles = sum(layer.cycles for layer in time.layers() if layer.name not in dense)
+    steps = sum(layer.matrix_cycles for layer in least.layers if layer.name not in dense)
+    assert row.conv_ratio == pytest.approx(steps / cycles)
+
+
+def test_quantised_networks_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = NETWORKS["demo"]
+    first = Quantised(None, tmp_path)
+    path = first.path(row)
+    assert list(tmp_path.iterdir()) == [path]
+    kept = path.read_bytes()
+    monkeypatch.setattr(quantised, "quantise", lambda _: pytest.fail("quantised again"))
+    assert Quantised(None, tmp_path).path(row) == path
+    assert first.model(row).is_quantised
+    assert path.read_bytes() == kept
+    monkeypatch.setattr(quantised, "SAMPLES", 2)
+    with pytest.raises(pytest.fail.Exception, match="quantised again"):
+        first.path(row)
+
+
+def test_a_folder_is_needed() -> None:
+    with pytest.raises(ConfigError, match="--cache: expected a folder for quantised networks, found none"):
+        Quantised(None, None).path(NETWORKS["demo"])

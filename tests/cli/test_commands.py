@@ -11,6 +11,7 @@ from PIL import Image
 
 import tilewright as tw
 from tests.cli.commands import DEMO, DEMO_MODEL, TARGET, document, fault, invoke, process, small_model
+from tilewright.stages import STAGES
 
 DEMO_MACS = 6_832_768
 """Of the ONNX graph; `tests/test_accelerator_macs.py` counts them."""
@@ -25,10 +26,15 @@ def test_compile_json(demo_compiled: tuple[Path, dict[str, object]]) -> None:
         "regions",
         "instructions",
         "package_bytes",
+        "seconds",
     ]
     assert (found["schema"], found["accelerator_macs"], found["host_macs"]) == (1, DEMO_MACS, 0)
     assert found["regions"] == 1
     assert found["package_bytes"] == path.stat().st_size
+    seconds = found["seconds"]
+    assert isinstance(seconds, dict)
+    assert list(seconds) == list(STAGES)
+    assert all(value > 0 for value in seconds.values())
     package = tw.Package.load(path)
     assert found["instructions"] == sum(len(r.stream) // 64 for r in package.regions)
     assert not list(path.parent.glob(".*"))

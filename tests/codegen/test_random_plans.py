@@ -32,7 +32,7 @@ def inception(b: Builder) -> Graph:
     a = b.conv(x, 16, (1, 1))
     c = b.conv(b.conv(x, 24, (1, 1)), 20, (5, 5), padding=(2, 2, 2, 2))
     d = b.conv(b.max_pool(x, (3, 3), (1, 1), PAD), 9, (1, 1))
-    joined = b.layout((CONCAT,), a, c, d)
+    joined = b.layout([CONCAT], a, c, d)
     return b.graph(b.conv(b.max_pool(joined, (3, 3), (2, 2), (0, 0, 1, 1)), 30, (3, 3), padding=PAD))
 
 
@@ -42,7 +42,7 @@ def mobile(b: Builder) -> Graph:
         channels = y.shape[1]
         y = b.conv(y, channels, (3, 3), strides=(stride, stride), padding=PAD, groups=channels)
         y = b.conv(y, outputs, (1, 1))
-    gate = b.table(b.conv(b.sum_pool(y, y.shape[2:], (1, 1)), 40, (1, 1)))
+    gate = b.table(b.conv(b.sum_pool(y, (y.shape[2], y.shape[3]), (1, 1)), 40, (1, 1)))
     return b.graph(b.multiply(y, gate))
 
 

@@ -82,8 +82,8 @@ def test_the_picture_of_the_demo(demo: tw.Package) -> None:
         for line, column in np.argwhere(picture.layer >= 0).tolist()
     }
     assert painted <= allowed
-    # A line of the picture shows one of its 128 rows, so a little of what lives beside it is not seen.
-    assert len(painted) >= 0.9 * len({place[:2] for place in allowed})
+    # A line of the picture shows one of its 128 rows, so what lives beside it is not seen.
+    assert len(painted) >= 0.75 * len({place[:2] for place in allowed})
 
 
 def copy_there_and_back() -> Residency:

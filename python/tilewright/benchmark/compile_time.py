@@ -1,126 +1,162 @@
-"""Measure what compiling costs: seconds of import, quantise and compile, peak memory, and speed of the simulated net.
+"""Measure what compiling costs: seconds from file to package, by stage, and peak memory.
 
-Each network has a process of its own, whose seconds are wall-clock ones from before Python starts TVM.
+Each network is compiled by `tilewright compile` in a process of its own, from the start of Python to its end. Networks
+that come float are quantised beforehand and compiled from that file, or, with --float, calibrated on noise in the
+measured process.
 """
 
 from __future__ import annotations
 
 import json
-import resource
+import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from pathlib import Path
 
 from rich.console import Console
 
-from tilewright.benchmark.networks import NETWORKS, Case, find_data
+from tilewright.benchmark.architectures import ALL
+from tilewright.benchmark.machine import machine
+from tilewright.benchmark.marks import judged
+from tilewright.benchmark.networks import LIGHT, NOISE, SEEDED, Network, find_data
+from tilewright.benchmark.quantised import Quantised
 from tilewright.benchmark.report import Report, choose, parser
 from tilewright.errors import TilewrightError
+from tilewright.stages import STAGES
+from tilewright.zoo import LIGHT_MODELS
 
-Result = TypeVar("Result")
-
-DEFAULT = ("squeezenet_v1.1", "light_resnet50", "mobilenet_v2")
-SECONDS_OF_RUNS = 3.0
+DEFAULT = (
+    "squeezenet_v1.1",
+    "light_resnet50",
+    "light_densenet121",
+    "mobilenet_v2",
+    "mobilenet_v1_0.25_qdq",
+    "resnet8_qdq",
+    "vww_qdq",
+    "kws_qdq",
+)
+"""Networks whose compilation has a mark."""
 KIB = 1024
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network cost.
+    """What compiling a network cost.
 
     Attributes:
-        load_s, quantise_s, compile_s: seconds of each step; reading calibration images is part of quantising.
-        total_s: their sum and Python's imports.
-        images: that it was calibrated on; 0 where it came quantised.
-        peak_mib: largest resident memory of the process so far, 2^20 bytes.
-        run_ms: of the simulated network on one image, all checks on; the best of several runs.
-        gmac_per_second: of the network's own products in that run.
+        start: seconds of Python, the command line's imports and the end of the process.
+        stages: seconds by stage (`tilewright.stages`).
+        compile_s: seconds of the whole process by the clock.
+        cpu_s: seconds of processor time, all threads; on a machine with other work this is what can be compared.
+        peak_mib: largest resident memory, 2^20 bytes.
     """
 
-    load_s: float
-    quantise_s: float
+    start: float
+    stages: dict[str, float]
     compile_s: float
-    total_s: float
-    images: int
+    cpu_s: float
     peak_mib: float
-    run_ms: float
-    gmac_per_second: float
 
 
-def _timed(run: Callable[[], Result]) -> tuple[Result, float]:
-    start = time.perf_counter()
-    result = run()
-    return result, time.perf_counter() - start
+def arguments_of(row: Network, quantised: Quantised, data: Path | None, whole: bool) -> list[str]:
+    """What `tilewright compile` takes for a network; with `whole` its own files, quantised there."""
+    if not whole or row.quantised:
+        return [str(quantised.path(row))]
+    if row.files[0] in LIGHT_MODELS:
+        given = [str(LIGHT / f"light_{row.files[0]}.onnx"), "--weights", SEEDED]
+    else:
+        files = [str(row.case(data).path(file)) for file in row.files]
+        given = files[:1]
+        if files[0].endswith(".prototxt"):
+            given += ["--weights", files[1] if len(files) == 2 else SEEDED]
+    for name, shape in (row.shapes or {}).items():
+        given += ["--input-shape", f"{name}={','.join(map(str, shape))}"]
+    return [*given, "--calibration", NOISE]
 
 
-def measure(case_of: Callable[[], Case], count: int, started: float) -> Cost:
-    """Load, quantise on `count` images, compile, run; `started` is the time when the process began."""
-    import tilewright as tw
-    from tilewright.evaluation import package_feeds
-
-    case, load_s = _timed(case_of)
-    images = 0 if case.model.is_quantised else len(case.calibration(count))
-    model, quantise_s = _timed(lambda: case.quantised(count))
-    package, compile_s = _timed(lambda: tw.compile(model, case.row.overlays[0]))
-    total_s = time.time() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB
-    feeds = package_feeds(package, next(iter(case.evaluation(1)))[0])
-    best, end = float("inf"), time.perf_counter() + SECONDS_OF_RUNS
-    while time.perf_counter() < end:
-        best = min(best, _timed(lambda: package.run(feeds))[1])
-    assert package.report is not None
-    macs = float(package.report["accelerator_macs"])
-    return Cost(load_s, quantise_s, compile_s, total_s, images, peak, best * 1e3, macs / best / 1e9)
-
-
-def in_own_process(name: str, count: int, data: str | None) -> dict[str, Any]:
-    """:func:`measure` in a process of its own. Raises TilewrightError with what the process says."""
-    command = [sys.executable, "-m", "tilewright.benchmark", "compile", name, "--images", str(count)]
-    command += ["--data", data] if data else []
-    done = subprocess.run(
-        [*command, "--started", str(time.time())], capture_output=True, text=True, check=False
+def measure(given: Sequence[str], target: str, output: Path) -> Cost:
+    """Run `tilewright compile`. Raises TilewrightError with what it says where it fails."""
+    command = [sys.executable, "-m", "tilewright", "compile", *given, "--target", target]
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        start = time.perf_counter()
+        process = subprocess.Popen([*command, "--output", str(output), "--json"], stdout=out, stderr=err)
+        _, status, usage = os.wait4(process.pid, 0)  # unlike wait(), tells what this process alone used
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        err.seek(0)
+        if process.returncode:
+            said = err.read().decode(errors="replace").strip()
+            raise TilewrightError(said or "the process ended without a word")
+        stages: dict[str, float] = json.loads(out.read())["seconds"]
+    return Cost(
+        start=seconds - sum(stages.values()),
+        stages=stages,
+        compile_s=seconds,
+        cpu_s=usage.ru_utime + usage.ru_stime,
+        peak_mib=usage.ru_maxrss / KIB,
     )
-    if done.returncode:
-        raise TilewrightError(f"{name}: {done.stderr.strip() or 'the process ended without a word'}")
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
 
 
 def main(arguments: list[str]) -> int:
-    """Measure and print."""
+    """Measure and print; exit code 1 where a mark is missed."""
     options = parser("compile", str(__doc__))
     options.add_argument("networks", nargs="*", help=f"of the list; default: {', '.join(DEFAULT)}")
-    options.add_argument("--images", type=int, default=100, help="calibration images (100)")
-    options.add_argument("--started", type=float, help="measure in this process, which began at that time")
+    options.add_argument("--target", default="ultra96-w8", help="an overlay (ultra96-w8)")
+    options.add_argument(
+        "--float", action="store_true", help="calibrate float networks in the measured process"
+    )
+    options.add_argument("--cache", type=Path, help="folder that keeps quantised networks between runs")
+    options.add_argument("--repeat", type=int, default=1, help="runs of each network; the fastest counts (1)")
+    options.add_argument("--csv", type=Path, help="file for the table, with machine and versions")
+    options.add_argument("--markdown", type=Path, help="file for the table, with machine and versions")
     chosen = options.parse_args(arguments)
     data = find_data(chosen.data)
-    rows = choose(chosen.networks, [NETWORKS[name] for name in DEFAULT], data)
-    if chosen.started is not None:
-        cost = measure(lambda: rows[0].open(data), chosen.images, chosen.started)
-        sys.stdout.write(json.dumps(asdict(cost)))
-        return 0
-    seconds = "{:.1f}".format
+    rows = choose(chosen.networks, [ALL[name] for name in DEFAULT], data, ALL)
+    seconds = "{:.2f}".format
     report = Report(
         "compiling, each network in a process of its own",
         [
             ("network", str),
-            ("images", str),
-            ("load_s", seconds),
-            ("quantise_s", seconds),
+            ("overlay", str),
+            ("start", seconds),
+            *((name, seconds) for name in STAGES),
             ("compile_s", seconds),
-            ("total_s", seconds),
+            ("cpu_s", seconds),
             ("peak_mib", "{:.0f}".format),
-            ("run_ms", seconds),
-            ("gmac_per_second", seconds),
+            ("marks", str),
+            ("verdict", str),
         ],
         chosen.json,
     )
     progress = Console(stderr=True)
-    for row in rows:
-        progress.print(row.name)
-        report.add(network=row.name, **in_own_process(row.name, chosen.images, chosen.data))
-    report.finish()
-    return 0
+    missed = False
+    with tempfile.TemporaryDirectory() as folder:
+        quantised = Quantised(data, chosen.cache or Path(folder))
+        for row in rows:
+            progress.print(row.name)
+            given = arguments_of(row, quantised, data, chosen.float)
+            costs = [
+                measure(given, chosen.target, Path(folder, "out.twp")) for _ in range(max(1, chosen.repeat))
+            ]
+            cost = min(costs, key=lambda c: c.compile_s)
+            figures = asdict(cost)
+            against = judged(row.name, chosen.target, figures)
+            missed |= any(verdict == "miss" for _, verdict in against)
+            report.add(
+                network=row.name,
+                overlay=chosen.target,
+                **figures.pop("stages"),
+                **figures,
+                marks="; ".join(str(mark) for mark, _ in against),
+                verdict="; ".join(verdict for _, verdict in against),
+            )
+    for path, write in ((chosen.csv, report.write_csv), (chosen.markdown, report.write_markdown)):
+        if path is not None:
+            write(path, machine())
+    report.finish(**machine())
+    return 1 if missed else 0

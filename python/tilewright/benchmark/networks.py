@@ -29,6 +29,9 @@ Kind = Literal["classifier", "other"]
 BOTH = ("ultra96-w8", "pynq-z1-w8")
 ONE = ("ultra96-w8",)
 NOISE = "random:1"
+SEEDED = "random:0"
+"""Weights of networks that come without."""
+LIGHT = Path(str(onnx.__file__)).parent / "backend" / "test" / "data" / "light"
 QUICK = QuantizeOptions(method="minmax", bias_correction=False)
 """Settings for where only the instructions matter, not the accuracy."""
 NOISE_COUNT = 4
@@ -54,7 +57,8 @@ class Network:
 
     Attributes:
         name: of the row.
-        files: ONNX file, or prototxt and caffemodel, below the data folder; or the name of a light model.
+        files: ONNX file, or prototxt and caffemodel, below the data folder; a prototxt alone or the name of a light
+            model gets seeded weights.
         macs: multiply-accumulates in millions, of convolutions and dense layers.
         kind: a trained classifier with images, or another net.
         calibration, evaluation: its images; calibration is not used where it came quantised.
@@ -93,9 +97,13 @@ class Network:
 
     def open(self, data: Path | None) -> Case:
         """Read the network; `data` is the shared folder, not needed where `needs_data` is false."""
-        case = Case(self, DEMO if self.name == DEMO_NAME else data)
+        case = self.case(data)
         _ = case.model
         return case
+
+    def case(self, data: Path | None) -> Case:
+        """The network, not read yet."""
+        return Case(self, DEMO if self.name == DEMO_NAME else data)
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,8 @@ class Case:
     row: Network
     root: Path | None
 
-    def _path(self, *parts: str) -> Path:
+    def path(self, *parts: str) -> Path:
+        """A file below the folder. Raises ConfigError where there is none."""
         if self.root is None:
             raise ConfigError(
                 Fault(
@@ -122,21 +131,15 @@ class Case:
         row = self.row
         options = dict(row.preprocess)
         if isinstance(options.get("mean"), str):
-            options["mean"] = self._path(options["mean"])
+            options["mean"] = self.path(options["mean"])
         weights: str | Path | None = None
         if row.files[0] in LIGHT_MODELS:
-            path = (
-                Path(str(onnx.__file__)).parent
-                / "backend"
-                / "test"
-                / "data"
-                / "light"
-                / f"light_{row.files[0]}.onnx"
-            )
-            weights = "random:0"
+            path = LIGHT / f"light_{row.files[0]}.onnx"
+            weights = SEEDED
         else:
-            path = self._path(row.files[0])
-            weights = self._path(row.files[1]) if len(row.files) == 2 else None
+            path = self.path(row.files[0])
+            seeded = SEEDED if path.suffix == ".prototxt" else None
+            weights = self.path(row.files[1]) if len(row.files) == 2 else seeded
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CaffeWarning)
             return load(
@@ -153,9 +156,7 @@ class Case:
         if source.path == NOISE:
             path: str | Path = source.path
         else:
-            path = (
-                self._path(source.path) if self.row.name == DEMO_NAME else self._path("images", source.path)
-            )
+            path = self.path(source.path) if self.row.name == DEMO_NAME else self.path("images", source.path)
         found = open_dataset(
             path,
             input_shapes=self.model.input_shapes,

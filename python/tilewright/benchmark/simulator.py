@@ -5,6 +5,9 @@ Image Recognition", table 1, conv4_x), as a stream: double-buffered tiles, MATRI
 halves of ACC, all checks on. Beside it, on the same numbers and in the same run: the same loop over tiles
 written plainly and vectorised by the compiler (`plain_tile_loop.cc`, -O3 -march=native), and ONNX Runtime's
 ConvInteger. Neither of the two requantises. The results of all three are compared bit for bit.
+
+Then whole networks, regions only, all checks on: the fast simulator alone, and the timing simulator
+after it on the same streams.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +33,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from tilewright.benchmark.networks import NETWORKS, QUICK, Case, find_data
+from tilewright.benchmark.report import choose
 from tilewright.errors import ConfigError, DataError, Fault
 from tilewright.targets.arithmetic import Requant, requantisation
 from tilewright.targets.config import Overlay, overlay
@@ -46,6 +51,7 @@ from tilewright.targets.isa.spec import (
     Unit,
     Vector,
 )
+from tilewright.targets.sim import timing
 from tilewright.targets.sim.fast import FastSimulator, SimdLevel, simd_levels
 from tilewright.targets.sim.memory import pack
 from tilewright.targets.sim.program import DramImage, Program
@@ -56,6 +62,9 @@ MACS = SIZE * SIZE * CHANNELS * CHANNELS * KERNEL * KERNEL
 OC_TILE, IC_TILE = 2, 4
 """Output and input blocks of a MATRIX instruction."""
 I32 = NDArray[np.int32]
+DEFAULT = ("squeezenet_v1.1", "mobilenet_v2", "light_inception_v1", "light_resnet50")
+CALIBRATION = 2
+"""Images: only the instructions matter."""
 
 
 @dataclass(frozen=True)
@@ -286,6 +295,61 @@ def four_bit() -> Overlay:
     return Overlay.from_dict(values)
 
 
+@dataclass(frozen=True)
+class NetworkRow:
+    """A network's regions on random inputs; seconds of processor time.
+
+    Attributes:
+        network: its name.
+        macs: its own products.
+        cycles: of the machine.
+        functional_s, timing_s: of the fast simulator, of the timing simulator.
+    """
+
+    network: str
+    macs: float
+    cycles: int
+    functional_s: float
+    timing_s: float
+
+    @property
+    def gmacs(self) -> float:
+        """10^9 multiply-accumulates a second, without timing."""
+        return self.macs / self.functional_s / 1e9
+
+    @property
+    def ratio(self) -> float:
+        """A run with timing to one without."""
+        return (self.functional_s + self.timing_s) / self.functional_s
+
+
+def measure_network(case: Case, budget: float) -> NetworkRow:
+    """Compile a network for its first overlay, run its regions with and without timing."""
+    import tilewright as tw
+
+    package = tw.compile(case.quantised(CALIBRATION, QUICK), case.row.overlays[0])
+    rng, o = np.random.default_rng(0), package.overlay
+    simulator = FastSimulator(o)
+    runs: list[Callable[[], object]] = []
+    programs = [Program(region.stream, o) for region in package.regions]
+    for region in package.regions:
+        inputs = rng.integers(0, 256, region.input_bytes, np.uint8)
+        constants = np.frombuffer(region.constants, np.uint8)
+        image = DramImage(constants, inputs, region.workspace_bytes, region.output_bytes)
+        runs.append(partial(simulator.run, region.stream, image))
+    cycles = sum(timing.run(program).cycles for program in programs)
+    seconds = best_seconds(
+        {
+            "functional": lambda: [run() for run in runs],
+            "timing": lambda: [timing.run(program) for program in programs],
+        },
+        budget,
+    )
+    assert package.report is not None
+    macs = float(package.report["accelerator_macs"])
+    return NetworkRow(case.row.name, macs, cycles, seconds["functional"], seconds["timing"])
+
+
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -306,13 +370,19 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
     parser.add_argument("--seconds", type=float, default=1.0, help="time for each measurement (1)")
+    parser.add_argument("--networks", nargs="*", metavar="NAME", help=f"default: {', '.join(DEFAULT)}")
+    parser.add_argument("--data", help="folder of models and images (TILEWRIGHT_DATA, ../shared/data)")
     options = parser.parse_args(arguments)
+    data = find_data(options.data)
+    default = DEFAULT if options.networks is None else ()
+    chosen = choose(options.networks or (), [NETWORKS[name] for name in default], data)
     levels = simd_levels()
     result = []
     compiler = ""
     for o in (overlay("ultra96-w8"), overlay("pynq-z1-w8"), four_bit()):
         rows, compiler = measure(o, options.seconds, levels)
         result.append((o, rows))
+    networks = [measure_network(network.open(data), options.seconds) for network in chosen]
     console = Console()
     if options.json:
         document = {
@@ -329,6 +399,7 @@ def main(arguments: list[str]) -> int:
                 ]
                 for o, rows in result
             },
+            "networks": [asdict(n) | {"gmac_per_second": n.gmacs, "ratio": n.ratio} for n in networks],
         }  # fmt: skip
         console.file.write(json.dumps(document, indent=2) + "\n")
         return 0
@@ -349,6 +420,20 @@ def main(arguments: list[str]) -> int:
                 f"{r.gmacs:.1f}",
                 f"{plain / r.seconds:.2f}",
                 f"{conv / r.seconds:.2f}",
+            )
+        console.print(table)
+    if networks:
+        table = Table(title="regions of whole networks, one thread, all checks on")
+        for heading in ("", "ms", "GMAC/s", "timing ms", "with timing, x without", "timing ns/cycle"):
+            table.add_column(heading, justify="left" if not heading else "right")
+        for n in networks:
+            table.add_row(
+                n.network,
+                f"{n.functional_s * 1e3:.2f}",
+                f"{n.gmacs:.1f}",
+                f"{n.timing_s * 1e3:.2f}",
+                f"{n.ratio:.2f}",
+                f"{n.timing_s / n.cycles * 1e9:.1f}",
             )
         console.print(table)
     return 0

@@ -28,6 +28,7 @@ from tilewright.cli.options import (
 )
 from tilewright.cli.output import check_output
 from tilewright.cli.run import warn_random
+from tilewright.stages import record, stage
 from tilewright.targets.config import overlay
 
 
@@ -68,15 +69,18 @@ def compile_model(
     options = ModelOptions(
         model, weights, input_shape or (), batch, label_offset, resize, crop, channels, mean, std
     )
-    with clean_stdout():
-        from tilewright import pipeline
-
-        loaded = options.load()
-        if not loaded.is_quantised or calibration is not None:
-            with progress("calibrating") as report:
-                loaded = pipeline.quantize(loaded, calibration, bits, layout=layout, progress=report)
-        package = pipeline.compile(loaded, chosen, strip=strip)
-        size = package.save(output)
+    with record() as seconds:
+        with stage("import"):
+            from tilewright import pipeline
+        with clean_stdout():
+            with stage("import"):
+                loaded = options.load()
+            if not loaded.is_quantised or calibration is not None:
+                with stage("quantise"), progress("calibrating") as report:
+                    loaded = pipeline.quantize(loaded, calibration, bits, layout=layout, progress=report)
+            package = pipeline.compile(loaded, chosen, strip=strip)
+            with stage("write"):
+                size = package.save(output)
     warn_random(package)
     totals = {
         "accelerator_macs": package.report["accelerator_macs"],
@@ -86,7 +90,7 @@ def compile_model(
         "package_bytes": size,
     }
     if as_json:
-        write_json(totals)
+        write_json({**totals, "seconds": {name: round(value, 3) for name, value in seconds.items()}})
         return
     write_result(
         f"{output}: {size:,} bytes for {chosen.name}, {totals['regions']} regions, "

@@ -29,7 +29,7 @@ Feeds = dict[str, Float32]
 Shapes = Mapping[str, Sequence[int]]
 Labels = npt.NDArray[np.int64]
 
-RANDOM_COUNT = 16  # images of a random set, unless told
+RANDOM_COUNT = 4  # images of a random set, unless told: more make nothing better
 MAX_FAULTS = 20  # listed one by one; the rest is counted
 _IMAGES = ("images", "x")
 _LABELS = ("labels", "y")

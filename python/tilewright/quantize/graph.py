@@ -13,6 +13,8 @@ from tilewright.errors import FaultList, ModelError, UnsupportedModel
 
 OPSET = 21
 IR_VERSION = 10
+_SMALL = 1024
+"""Elements; larger constants decide no shape."""
 
 # Operators of models that hold integers already, as ONNX Runtime, TFLite's converters and QONNX write them.
 _QUANTISED_OPERATORS = frozenset(
@@ -148,10 +150,15 @@ def _checked(model: onnx.ModelProto) -> onnx.ModelProto:
             if bad:
                 faults.add(f"{bad} of {int(np.prod(item.dims))} weights are NaN or infinite", where=item.name)
     faults.raise_if_any(ModelError)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
     try:
-        copy = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+        inferred = onnx.shape_inference.infer_shapes(_skeleton(copy), strict_mode=True)
     except onnx.shape_inference.InferenceError as error:
         raise ModelError(f"shapes cannot be inferred: {error}") from error
+    for values in ("value_info", "output"):
+        del getattr(copy.graph, values)[:]
+        getattr(copy.graph, values).extend(getattr(inferred.graph, values))
     taken = {node.name for node in copy.graph.node}
     seen: set[str] = set()
     for node in copy.graph.node:
@@ -165,3 +172,23 @@ def _checked(model: onnx.ModelProto) -> onnx.ModelProto:
             taken.add(name)
         seen.add(node.name)
     return copy
+
+
+def _skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its weights as inputs: onnx writes and reads all of a model whose shapes it infers.
+
+    Small constants stay, for they may be shapes.
+    """
+    skeleton = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    skeleton.functions.extend(model.functions)
+    graph = skeleton.graph
+    graph.name = model.graph.name
+    for values in ("node", "input", "output", "value_info"):
+        getattr(graph, values).extend(getattr(model.graph, values))
+    inputs = {item.name for item in model.graph.input}
+    for item in model.graph.initializer:
+        if np.prod(item.dims, dtype=np.int64) <= _SMALL:
+            graph.initializer.append(item)
+        elif item.name not in inputs:
+            graph.input.append(onnx.helper.make_tensor_value_info(item.name, item.data_type, item.dims))
+    return skeleton

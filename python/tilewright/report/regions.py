@@ -59,6 +59,7 @@ def region_graphs(model: Model, overlay: Overlay) -> list[Graph]:
     from tilewright.relay_passes.partition import Partition, is_region
     from tilewright.relay_passes.supported import lowered
 
-    module = Partition(overlay)(lowered(model.relax(), overlay)[1])
+    stages = lowered(model.relax(), overlay)
+    module = Partition(overlay)(stages.integer, stages.evicted)
     found = {symbol.name_hint: f for symbol, f in module.functions.items() if is_region(f)}
     return [lift(found[name], name) for name in sorted(found, key=lambda n: int(n.rpartition("_")[2]))]

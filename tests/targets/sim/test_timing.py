@@ -122,3 +122,18 @@ def test_the_two_agree_on_random_streams(machines: dict[str, Overlay], name: str
     assert_equal(timing, step_through(program))
     for kinds in timing.activity.values():
         assert sum(kinds.values()) == timing.cycles
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_leaps_change_nothing(machines: dict[str, Overlay], seed: int) -> None:
+    """Longer streams than the stepping simulator has time for, on slow and fast DRAM, with and without leaps."""
+    for number, machine in enumerate(machines.values()):
+        rng = np.random.default_rng([seed, number, 3])
+        latency, outstanding = int(rng.choice([1, 20, 100])), int(rng.choice([1, 2, 8]))
+        board = replace(machine.board, dram_latency_cycles=latency, dram_outstanding=outstanding)
+        program = Program(random_stream(machine, rng, 60), replace(machine, board=board))
+        leapt, stepped = run(program), run(program, leap=False)
+        assert leapt.cycles == stepped.cycles
+        assert leapt.activity == stepped.activity
+        for name in ("dispatched", "start", "end"):
+            np.testing.assert_array_equal(getattr(leapt, name), getattr(stepped, name))

@@ -75,6 +75,10 @@ class Machine {
   std::vector<std::vector<Displacement>> disp_;
   AccessLog act_log_, wgt_log_, param_log_, disp_log_, acc_log_;  // acc_log_: rows are the halves
   std::vector<std::uint8_t> acc_written_;                         // by vector
+  // MATRIX's, kept from instruction to instruction: the last sum of each vector, counted on and on, and a panel.
+  std::vector<std::uint32_t> acc_seen_;
+  std::uint32_t acc_seen_last_ = 0;
+  std::vector<std::int32_t> panel_;
 
   std::array<Segment, 4> segments_;
   std::array<AccessLog, 4> dram_log_;  // rows of dram_granule_ bytes

@@ -65,21 +65,26 @@ bool MatrixUnit::CheckAcc() {
   if (sums > vectors)
     return m_.Fail(FaultKind::kOverlap, "n_oc*n_y*n_x = %lld sums need a vector each, but ACC has %lld",
                    static_cast<long long>(sums), static_cast<long long>(vectors));
-  std::vector<std::uint32_t> seen(static_cast<std::size_t>(vectors), 0);  // number of the sum from 1 up
-  std::uint32_t sum = 0;
+  // Numbers go on from instruction to instruction, so that only what is above `before` is of this one.
+  std::vector<std::uint32_t>& seen = m_.acc_seen_;
+  if (seen.empty() || m_.acc_seen_last_ > UINT32_MAX - static_cast<std::uint32_t>(sums)) {
+    seen.assign(static_cast<std::size_t>(vectors), 0);
+    m_.acc_seen_last_ = 0;
+  }
+  const std::uint32_t before = m_.acc_seen_last_;
   sums_.reserve(static_cast<std::size_t>(sums));
   for (std::uint32_t oc = 0; oc < i_.n_oc; ++oc)
     for (std::uint32_t y = 0; y < i_.n_y; ++y)
       for (std::uint32_t x = 0; x < i_.n_x; ++x) {
         const std::size_t v =
             i_.acc_base + std::size_t{oc} * i_.acc_oc + std::size_t{y} * i_.acc_y + std::size_t{x} * i_.acc_x;
-        if (seen[v]) {
-          const std::uint32_t other = seen[v] - 1, in_map = i_.n_y * i_.n_x;
+        if (seen[v] > before) {
+          const std::uint32_t other = seen[v] - before - 1, in_map = i_.n_y * i_.n_x;
           return m_.Fail(FaultKind::kOverlap,
                          "(oc, y, x) = (%u, %u, %u) and (%u, %u, %u) meet at vector %zu of ACC",
                          other / in_map, other % in_map / i_.n_x, other % i_.n_x, oc, y, x, v);
         }
-        seen[v] = ++sum;
+        seen[v] = ++m_.acc_seen_last_;
         sums_.push_back(v);
       }
   return true;
@@ -88,7 +93,8 @@ bool MatrixUnit::CheckAcc() {
 // The only check that changes something, so the last: marks the vectors as written.
 bool MatrixUnit::TakeAcc() {
   bool halves[2] = {false, false};
-  for (std::size_t v : sums_) halves[v * 2 / m_.acc_written_.size()] = true;
+  const std::size_t middle = m_.acc_written_.size() / 2;
+  for (std::size_t v : sums_) halves[v >= middle] = true;
   if (!i_.fresh) {
     const std::vector<std::size_t>::iterator missing =
         std::find_if(sums_.begin(), sums_.end(), [&](std::size_t v) { return !m_.acc_written_[v]; });

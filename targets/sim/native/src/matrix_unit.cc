@@ -230,7 +230,9 @@ void MatrixUnit::Compute() {
   const int most = static_cast<int>((pixels_ + groups - 1) / groups);
   const int chunk =
       std::clamp(static_cast<int>(kPanelBytes / (step_bytes * static_cast<std::size_t>(most))), 1, steps);
-  panel_.resize(static_cast<std::size_t>(chunk) * step_bytes / 4 * static_cast<std::size_t>(most));
+  std::vector<std::int32_t>& panel = m_.panel_;
+  panel.resize(std::max(panel.size(),
+                        static_cast<std::size_t>(chunk) * step_bytes / 4 * static_cast<std::size_t>(most)));
 
   // A bipolar value is held as value + 1, so the sum of the weights has to be taken off again.
   std::vector<std::int32_t> init(out16 * i_.n_oc, 0);
@@ -255,14 +257,14 @@ void MatrixUnit::Compute() {
         if (oc < shared)
           for (int p = 0; p < in_group; ++p)
             GatherPixel(begin + p, first, count, static_cast<int>(oc),
-                        reinterpret_cast<std::uint8_t*>(panel_.data()) + 16 * p, quad_pitch);
+                        reinterpret_cast<std::uint8_t*>(panel.data()) + 16 * p, quad_pitch);
         for (int p = 0; p < in_group; ++p) {
           const std::size_t y = static_cast<std::size_t>(begin + p) / i_.n_x,
                             x = static_cast<std::size_t>(begin + p) % i_.n_x;
           acc[p] = &m_.acc_[(i_.acc_base + oc * i_.acc_oc + y * i_.acc_y + x * i_.acc_x) * out16];
         }
         GemmArgs args;
-        args.panel = panel_.data();
+        args.panel = panel.data();
         args.tiles = m_.packed_[Dots(dot_)].data() + std::size_t{oc} * i_.wgt_oc * tile_words;
         args.tile_offset = &tile_offset[static_cast<std::size_t>(first)];
         args.steps = count;

@@ -54,7 +54,6 @@ class MatrixUnit {
   Dot dot_ = Dot::k4;
   int quads_ = 0;                          // 16-byte quads of a half word in a panel
   std::vector<std::uint8_t> pad_, mixed_;  // half words, a byte a lane
-  std::vector<std::int32_t> panel_;
   std::vector<std::uint8_t> raw_;   // a tile, a byte a weight
   std::vector<std::uint8_t> wide_;  // the same as operands of 1, 2 or 4 bytes, row-major
 };

@@ -1,10 +1,10 @@
 #include "tilewright/timing.h"
 
-#include <deque>
 #include <string>
 
 #include "encoding.h"
 #include "isa.h"
+#include "timing_check.h"
 #include "timing_dma.h"
 #include "timing_matrix.h"
 #include "timing_vector.h"
@@ -35,26 +35,22 @@ class TimingMachine {
         vector_(config, banks_),
         load_(config, banks_),
         store_(config, banks_),
-        dram_(config) {
-    // Results that a leap passes over are not noted; a LOAD that starts behind it writes when they are long
-    // written.
-    leaps_ = c_.dram_latency_cycles + c_.start_cycles > c_.vector_depth + 4;
+        dram_(config),
+        beat_(config.dram_read_bytes_per_cycle),
+        fetch_burst_(config.dram_burst_bytes / isa::kInstructionBytes) {
+    units_.reserve(static_cast<std::size_t>(count_));
+    for (std::int64_t n = 0; n < count_; ++n) units_.push_back(static_cast<std::int8_t>(UnitOf(At(n))));
   }
 
   // Returns false where `limit` cycles pass before FINISH.
   bool Run(std::int64_t limit, bool leap) {
+    leaps_ = leap;
     std::int64_t now = 0;
-    int pause = 0,
-        longest = 0;  // where no leap was possible, the next cycles are stepped without looking for one
     while (!finished_) {
       if (now >= limit) return false;
       Step(now++);
-      if (!leap || !leaps_ || finished_ || --pause >= 0) continue;
-      const std::int64_t cycles = std::min(Look(now), limit - now);
-      longest = cycles > 0 ? 0 : std::min(2 * longest + 1, 7);
-      pause = longest;
-      if (cycles > 0) Skip(now, cycles);
-      now += cycles;
+      if (!leaps_ || finished_) continue;
+      now = Coast(now, limit);
     }
     out_.cycles = now;
     return true;
@@ -105,7 +101,10 @@ class TimingMachine {
     out_.activity[static_cast<std::size_t>(unit)][static_cast<std::size_t>(activity)] += cycles;
   }
 
+  // Starts what can start, and notes what the units without work wait for. Needed only where something changed in
+  // the cycle before: a dispatch, a token, a unit that is free; or when the table may be loaded.
   void Start(std::int64_t now) {
+    changed_ = false;
     for (int unit = 0; unit < kUnits; ++unit) {
       auto& queue = queues_[unit];
       if (queue.empty() || !Accepts(unit, now) || Lacks(unit) >= 0) continue;
@@ -117,21 +116,30 @@ class TimingMachine {
       const std::uint8_t* bytes = At(next.index);
       switch (unit) {
         case kLoad: load_.Start(isa::DecodeLoad(bytes), next.index, now); break;
-        case kMatrix: matrix_.Start(isa::DecodeMatrix(bytes), now); break;
+        case kMatrix:
+          SyncVector(now);  // which may have to wait for banks from now on
+          matrix_.Start(isa::DecodeMatrix(bytes), now);
+          matrix_at_ = matrix_until_ = now;
+          break;
         case kVector:
           vector_.Start(next_vector_, now);
+          vector_at_ = vector_until_ = now;
           if (!queue.empty()) next_vector_ = isa::DecodeVector(At(queue.front().index));
           break;
         default: store_.Start(isa::DecodeStore(bytes), next.index, now);
       }
       running_[unit] = next.index;
     }
+    for (int unit = 0; unit < kUnits; ++unit) idle_[unit] = Idle(unit);
+    const bool table = !queues_[kVector].empty() && !vector_.active() && next_vector_.table;
+    table_at_ = table && now <= vector_.written() ? vector_.written() + 1 : kNever;
   }
 
   void Retire(int unit, std::int64_t index, std::int64_t now) {
     out_.instructions[static_cast<std::size_t>(index)].end = now;
     const std::uint32_t give = Give(At(index));
     for (int to = 0; to < kUnits; ++to) tokens_[unit][to] += static_cast<int>(give >> to & 1);
+    changed_ = true;
   }
 
   bool Idle() const {
@@ -141,8 +149,8 @@ class TimingMachine {
            retiring_[kMatrix].empty() && retiring_[kVector].empty();
   }
   bool CanDispatch() const {
-    if (received_ / isa::kInstructionBytes <= dispatched_) return false;
-    const int unit = UnitOf(At(dispatched_));
+    if (received_ < (dispatched_ + 1) * isa::kInstructionBytes) return false;
+    const int unit = units_[static_cast<std::size_t>(dispatched_)];
     return unit < 0 ? Idle() : queues_[unit].size() < static_cast<std::size_t>(c_.queue_depth);
   }
   void Dispatch(std::int64_t now) {
@@ -159,10 +167,11 @@ class TimingMachine {
       queues_[unit].push_back({dispatched_, Wait(bytes)});
     }
     ++dispatched_;
+    changed_ = true;
   }
 
   std::int64_t FetchCount() const {
-    return std::min<std::int64_t>(c_.dram_burst_bytes / isa::kInstructionBytes, count_ - requested_);
+    return std::min(fetch_burst_, count_ - requested_);
   }
   bool FetchWants() const {
     return requested_ < count_ && requested_ - dispatched_ + FetchCount() <= c_.fetch_instructions;
@@ -178,15 +187,22 @@ class TimingMachine {
         dram_.Read(Reader::kFetch, burst, now);
       } else if (load_.Wants(now)) {
         const Burst burst = load_.Request(now);
+        changed_ = changed_ || !load_.forming();
         out_.dram_read_bytes += burst.bytes;
         dram_.Read(Reader::kLoad, burst, now);
       }
     }
-    if (store_.Wants() && dram_.CanWrite()) {
-      const Burst burst = store_.Request();
-      out_.dram_write_bytes += burst.bytes;
-      dram_.Write(burst, now);
-    }
+    RequestWrite(now);
+  }
+  void RequestWrite(std::int64_t now) {
+    if (!store_.Wants() || !dram_.CanWrite()) return;
+    const Burst burst = store_.Request();
+    out_.dram_write_bytes += burst.bytes;
+    dram_.Write(burst, now);
+  }
+  // Whether STORE or DRAM's writes do something in the next cycles, but for answers; `held`: STORE has no port.
+  bool StoreMoves(std::int64_t now, bool held) const {
+    return dram_.Writes() || (!held && store_.ReadsAt(now) <= now) || (store_.Wants() && dram_.CanWrite());
   }
 
   // DRAM's cycle; returns what moved.
@@ -199,36 +215,94 @@ class TimingMachine {
     return moved;
   }
 
+  // MATRIX and VECTOR wait for nobody but each other, so while one goes on as its Look said it is left alone until
+  // `until`; Bring makes up for the cycles before `now` where another unit wants to know its banks, and Sync has it
+  // looked at anew.
+  void BringMatrix(std::int64_t now) {
+    if (matrix_at_ < now) matrix_.Skip(matrix_at_, matrix_look_, now - matrix_at_);
+    matrix_at_ = now;
+  }
+  void SyncMatrix(std::int64_t now) {
+    BringMatrix(now);
+    matrix_until_ = now;
+  }
+  void BringVector(std::int64_t now) {
+    // LOAD asks for results that are yet to be written, so the last reads are made one by one.
+    const std::int64_t noted = std::int64_t{c_.vector_depth} + 2;
+    if (now - vector_at_ > noted) {
+      vector_.Skip(vector_at_, now - noted - vector_at_);
+      vector_at_ = now - noted;
+    }
+    for (; vector_at_ < now; ++vector_at_) {
+      BankMask read;
+      bool last;
+      vector_.Step(vector_at_, 0, &read, &last);
+    }
+  }
+  void SyncVector(std::int64_t now) {
+    if (vector_.active()) BringVector(now);
+    vector_at_ = vector_until_ = now;
+  }
+
+  // A cycle of MATRIX; `watched` are the banks that others want to read in it, and the result those that it took.
+  BankMask StepMatrix(std::int64_t now, BankMask watched, Activity* activity) {
+    const bool seen = (matrix_.reach() & watched) != 0;
+    if (now < matrix_until_ && !seen) {
+      *activity = matrix_look_.activity;
+      return 0;
+    }
+    SyncMatrix(now);
+    bool stepped, last;
+    *activity = matrix_.Step(now, &stepped, &last);
+    matrix_at_ = matrix_until_ = now + 1;
+    if (last) {
+      retiring_[kMatrix].push_back({now + c_.matrix_depth, running_[kMatrix]});
+      changed_ = true;
+    } else if (leaps_) {
+      matrix_look_ = matrix_.Look(now + 1);
+      matrix_banks_known_ = false;
+      matrix_until_ += matrix_look_.cycles;
+    }
+    return stepped && seen ? matrix_.StepBanks() : 0;
+  }
+
+  // A cycle of VECTOR, with the banks that MATRIX took; the result are those that it took.
+  BankMask StepVector(std::int64_t now, BankMask taken, Activity* activity) {
+    SyncVector(now);
+    bool last;
+    BankMask read;
+    *activity = vector_.Step(now, taken, &read, &last);
+    vector_at_ = vector_until_ = now + 1;
+    if (last) {
+      retiring_[kVector].push_back({vector_.written(), running_[kVector]});
+      changed_ = true;
+    } else if (leaps_) {
+      vector_look_ = vector_.Look(now + 1, (matrix_.reach() & vector_.reads()) != 0);
+      vector_until_ += vector_look_.cycles;
+    }
+    return read;
+  }
+
   void Step(std::int64_t now) {
-    Start(now);
-    bool stepped = false, last = false;
+    if (changed_ || now >= table_at_) Start(now);
     // A unit without work of its own is judged by what the cycle began with.
-    Activity matrix = Idle(kMatrix), vector = Idle(kVector);
-    const Activity load = load_.active() ? Activity::kDram : Idle(kLoad);
-    const Activity store = store_.active() ? Activity::kDram : Idle(kStore);
+    Activity matrix = idle_[kMatrix], vector = idle_[kVector];
+    const bool store_tries = store_.ReadsAt(now) <= now;
     BankMask reads = 0;
-    if (matrix_.active()) {
-      matrix = matrix_.Step(now, &stepped, &last);
-      if (last) retiring_[kMatrix].push_back({now + c_.matrix_depth, running_[kMatrix]});
-      // What MATRIX reads matters only to others that read.
-      if (stepped && ((vector_.reads() | store_.reads()) != 0)) reads = matrix_.StepBanks();
+    if (matrix_.active() || vector_.active()) {
+      const BankMask wanted = store_tries ? store_.next() : 0;
+      const bool vector_steps =
+          vector_.active() && (now >= vector_until_ || (wanted & vector_.reads()) != 0);
+      if (matrix_.active())
+        reads = StepMatrix(now, wanted | (vector_steps ? vector_.reads() : 0), &matrix);
+      if (vector_steps)
+        reads |= StepVector(now, reads, &vector);
+      else if (vector_.active())
+        vector = vector_look_.activity;
     }
-    if (vector_.active()) {
-      BankMask read = 0;
-      vector = vector_.Step(now, reads, &read, &last);
-      reads |= read;
-      if (last) retiring_[kVector].push_back({vector_.written(), running_[kVector]});
-    }
-    bool store_held = false;
-    const bool store_read = store_.Read(now, reads, &store_held);
-    const bool load_held = load_.Drain(vector_.Written(now));
-    Dispatch(now);
-    const Dram::Moved moved = Move(now);
-    Request(now);
     Count(kMatrix, matrix, 1);
     Count(kVector, vector, 1);
-    Count(kLoad, moved.load_beat ? Activity::kBusy : load_held ? Activity::kPort : load, 1);
-    Count(kStore, store_read || moved.write_beat ? Activity::kBusy : store_held ? Activity::kPort : store, 1);
+    FinishCycle(now, store_tries, reads, Written(now));
     for (int unit : {kMatrix, kVector}) {
       auto& queue = retiring_[unit];
       if (!queue.empty() && queue.front().time <= now) {
@@ -236,75 +310,158 @@ class TimingMachine {
         queue.pop_front();
       }
     }
+  }
+
+  // STORE's, LOAD's, FETCH's and DRAM's part of a cycle: `read` and `written` are banks of ACT that MATRIX and VECTOR
+  // take.
+  void FinishCycle(std::int64_t now, bool store_tries, BankMask read, BankMask written) {
+    const Activity load = load_.active() ? Activity::kDram : idle_[kLoad];
+    const Activity store = store_.active() ? Activity::kDram : idle_[kStore];
+    bool store_held = false;
+    const bool store_read = store_tries && store_.Read(now, read, &store_held);
+    if (store_read && !store_.reading()) changed_ = true;
+    const bool load_held = load_.Drain(written);
+    Dispatch(now);
+    const Dram::Moved moved = Move(now);
+    Request(now);
+    Count(kLoad, moved.load_beat ? Activity::kBusy : load_held ? Activity::kPort : load, 1);
+    Count(kStore, store_read || moved.write_beat ? Activity::kBusy : store_held ? Activity::kPort : store, 1);
     if (const std::int64_t index = load_.Retired(); index >= 0) Retire(kLoad, index, now);
     if (const std::int64_t index = store_.Retired(); index >= 0) Retire(kStore, index, now);
   }
 
-  // Cycles from `now` on in which every unit goes on with what it does; 0 where one may not.
-  std::int64_t Look(std::int64_t now) {
-    for (int unit = 0; unit < kUnits; ++unit)
-      if (!queues_[unit].empty() && Accepts(unit, now) && Lacks(unit) < 0) return 0;
-    if (CanDispatch()) return 0;
-    if (dram_.CanRead() && (FetchWants() || load_.Wants(now))) return 0;
-    if (dram_.CanWrite() && store_.Wants()) return 0;
-    std::int64_t cycles = kNever;
+  // Goes on from `now` as long as MATRIX and VECTOR do as they said and no unit starts or retires: only LOAD, STORE and
+  // DRAM are looked at. Returns the first cycle that is not done.
+  __attribute__((flatten)) std::int64_t Coast(std::int64_t now, std::int64_t limit) {
+    if (changed_) return now;
+    std::int64_t until = std::min(table_at_, limit);
+    if (matrix_.active()) until = std::min(until, matrix_until_);
+    if (vector_.active()) until = std::min(until, vector_until_);
     for (int unit : {kMatrix, kVector})
-      if (!retiring_[unit].empty()) cycles = std::min(cycles, retiring_[unit].front().time - now);
-    if (!queues_[kVector].empty() && !vector_.active()) cycles = std::min(cycles, WaitForTable(now));
-    if (load_.forming() && load_.formed() > now) cycles = std::min(cycles, load_.formed() - now);
-    if (load_.writes_act() && (load_.writes() & (vector_.writes() | vector_.due()))) return 0;
-
-    matrix_look_ = vector_look_ = {kNever, Activity::kBusy};
-    if (matrix_.active()) matrix_look_ = matrix_.Look(now);
-    if (vector_.active()) vector_look_ = vector_.Look(now, (matrix_.reach() & vector_.reads()) != 0);
-    cycles = std::min({cycles, matrix_look_.cycles, vector_look_.cycles});
-
-    store_reads_ = false;
-    if (const std::int64_t at = store_.ReadsAt(now); at > now) {
-      cycles = std::min(cycles, at - now);
-    } else {
-      if (store_.reads() & (matrix_.reach() | vector_.reads())) return 0;
-      store_reads_ = true;
-      cycles = std::min(cycles, store_.Left() - 1);
+      if (!retiring_[unit].empty()) until = std::min(until, retiring_[unit].front().time);
+    const std::int64_t first = now;
+    while (now < until && !changed_ && !CanDispatch()) {
+      const std::int64_t still = std::min(Still(now), until - now);
+      if (still > 0) {
+        now += Skip(still, now);
+      } else {
+        StepTransfers(now);
+        ++now;
+      }
     }
-    cycles = std::min(cycles, dram_.Look(now, &dram_reads_, &dram_writes_));
-    if (dram_reads_ && dram_writes_) return 0;
+    Count(kMatrix, matrix_.active() ? matrix_look_.activity : idle_[kMatrix], now - first);
+    Count(kVector, vector_.active() ? vector_look_.activity : idle_[kVector], now - first);
+    return now;
+  }
+
+  // Banks that VECTOR writes in this cycle, as far as they are in LOAD's way.
+  BankMask Written(std::int64_t now) {
+    if (!load_.Writable() || !LoadMeetsVector(now)) return 0;
+    if (vector_.active()) BringVector(now);
+    return vector_.Written(now);
+  }
+  // Whether results of VECTOR may go to the banks that LOAD writes.
+  bool LoadMeetsVector(std::int64_t now) {
+    return load_.writes_next() && (load_.writes() & (vector_.writes() | vector_.due(now))) != 0;
+  }
+  // Whether a STORE that wants `bank` gets it as long as MATRIX and VECTOR do as they said.
+  enum class Port { kFree, kTaken, kOpen };
+  Port PortOf(BankMask bank, std::int64_t now) {
+    if ((vector_.reads() & bank) != 0 && vector_look_.activity == Activity::kBusy) return Port::kOpen;
+    if ((matrix_.reach() & bank) == 0 || matrix_look_.activity != Activity::kBusy) return Port::kFree;
+    if (!matrix_banks_known_) {
+      BringMatrix(now);
+      matrix_banks_ = matrix_.RunBanks(&matrix_always_);
+      matrix_banks_known_ = true;
+    }
+    if ((matrix_banks_ & bank) == 0) return Port::kFree;
+    return matrix_always_ ? Port::kTaken : Port::kOpen;
+  }
+  // Banks that MATRIX and VECTOR read in this cycle of Coast, as far as STORE must know; all where they have its own.
+  BankMask Taken(std::int64_t now) {
+    const Port port = PortOf(store_.next(), now);
+    if (port != Port::kOpen) return port == Port::kTaken ? ~BankMask{0} : 0;
+    BankMask banks = 0;
+    if (vector_.active()) {
+      BringVector(now);
+      banks = vector_.NextBanks(now);
+    }
+    if (matrix_.active() && matrix_look_.activity == Activity::kBusy) {
+      BringMatrix(now);
+      banks |= matrix_.NextBanks();
+    }
+    return banks;
+  }
+
+  // A cycle of LOAD, STORE and DRAM within Coast.
+  void StepTransfers(std::int64_t now) {
+    const bool store_tries = store_.ReadsAt(now) <= now;
+    FinishCycle(now, store_tries, store_tries ? Taken(now) : 0, Written(now));
+  }
+
+  // Cycles from `now` on in which LOAD, STORE and DRAM go on with what they do; 0 where they may not.
+  std::int64_t Still(std::int64_t now) {
+    if (dram_.CanRead() && (FetchWants() || load_.Wants(now))) return 0;
+    std::int64_t cycles = kNever;
+    if (load_.forming() && load_.formed() > now) cycles = load_.formed() - now;
+    store_held_ = store_.ReadsAt(now) <= now && PortOf(store_.next(), now) == Port::kTaken;
+    // What STORE and DRAM's writes do on their own is done cycle by cycle, but without the rest of the machine.
+    store_runs_ = StoreMoves(now, store_held_);
+    if (store_.reading()) cycles = std::min(cycles, store_.Rest() - 1);
+    if (!store_runs_ && !store_held_) cycles = std::min(cycles, store_.ReadsAt(now) - now);
+    if (cycles <= 0) return 0;
+    cycles = std::min({cycles, dram_.Look(now, store_runs_, &dram_reads_, &dram_writes_), load_.Closing()});
     if (dram_reads_) {
       if (dram_.reader() == Reader::kFetch) return 0;
-      cycles = std::min(cycles, load_.room() / c_.dram_read_bytes_per_cycle);
+      cycles = std::min(cycles, beat_.Quotient(load_.room()));
     }
-    if (load_.Closing() || (!dram_reads_ && load_.Writable())) return 0;
-    if (dram_writes_ && store_.reading() && !store_reads_) return 0;  // the buffer gets room in between
-    return cycles;
+    return cycles > 0 && !((dram_reads_ || load_.Writable()) && LoadMeetsVector(now)) ? cycles : 0;
   }
 
-  // A table is loaded when VECTOR's last result is written.
-  std::int64_t WaitForTable(std::int64_t now) const {
-    return next_vector_.table && Lacks(kVector) < 0 ? std::max<std::int64_t>(vector_.written() + 1 - now, 0)
-                                                    : kNever;
-  }
-
-  void Skip(std::int64_t now, std::int64_t cycles) {
-    Count(kMatrix, matrix_.active() ? matrix_look_.activity : Idle(kMatrix), cycles);
-    Count(kVector, vector_.active() ? vector_look_.activity : Idle(kVector), cycles);
-    Count(kLoad, dram_reads_ ? Activity::kBusy : load_.active() ? Activity::kDram : Idle(kLoad), cycles);
-    Count(kStore,
-          store_reads_ || dram_writes_ ? Activity::kBusy
-          : store_.active()            ? Activity::kDram
-                                       : Idle(kStore),
-          cycles);
-    if (matrix_.active()) matrix_.Skip(now, matrix_look_, cycles);
-    vector_.Skip(now, cycles);
-    bool held;
-    for (std::int64_t k = 0; store_reads_ && k < cycles; ++k) store_.Read(now + k, 0, &held);
-    if (!dram_reads_ && !dram_writes_) {
+  // Does those cycles, or the first of them; returns how many.
+  std::int64_t Skip(std::int64_t cycles, std::int64_t now) {
+    const Activity load = load_.active() ? Activity::kDram : idle_[kLoad];
+    const Activity store = store_.active() ? Activity::kDram : idle_[kStore];
+    const std::int64_t beat = c_.dram_read_bytes_per_cycle;
+    std::int64_t read = 0, written = 0, held = 0;  // LOAD's beats; STORE's cycles of work, and without ACT's port
+    if (store_runs_) {
+      const bool free = PortOf(store_.reads(), now) == Port::kFree;
+      for (std::int64_t k = 0; k < cycles; ++k) {
+        bool no_port = false, reads = false;
+        if (store_.ReadsAt(now + k) <= now + k) reads = store_.Read(now + k, free ? 0 : Taken(now + k), &no_port);
+        load_.Drain(0);
+        const Dram::Moved moved = Move(now + k);
+        RequestWrite(now + k);
+        read += moved.load_beat;
+        written += reads || moved.write_beat;
+        held += no_port && !moved.write_beat;
+        if (const std::int64_t index = store_.Retired(); index >= 0) {
+          Retire(kStore, index, now + k);
+          cycles = k + 1;
+        } else if (!StoreMoves(now + k + 1, no_port)) {
+          cycles = k + 1;  // the rest is a leap
+        }
+      }
+    } else if (!dram_writes_ && !dram_reads_) {
       dram_.SkipIdle(cycles);
-      return;
+      for (std::int64_t k = 0; k < cycles && load_.Writable(); ++k) load_.Drain(0);
+    } else if (!dram_writes_ && dram_.WholeBeats(cycles) && load_.Steady(beat)) {
+      dram_.SkipReads(cycles);
+      load_.SkipSteady(beat, cycles);
+      read = cycles;
+    } else {
+      for (std::int64_t k = 0; k < cycles; ++k) {
+        load_.Drain(0);
+        read += Move(now + k).load_beat;
+      }
     }
-    for (std::int64_t k = 0; k < cycles; ++k) {
-      load_.Drain(0);
-      Move(now + k);
-    }
+    if (!store_runs_ && store_held_) held = cycles;
+    Count(kLoad, Activity::kBusy, read);
+    Count(kLoad, load, cycles - read);
+    Count(kStore, Activity::kBusy, written);
+    Count(kStore, Activity::kPort, held);
+    Count(kStore, store, cycles - written - held);
+    return cycles;
   }
 
   const TimingConfig& c_;
@@ -317,86 +474,27 @@ class TimingMachine {
   LoadTimer load_;
   StoreTimer store_;
   Dram dram_;
-  std::deque<Queued> queues_[kUnits];
-  std::deque<Retiring> retiring_[kUnits];
+  const Divisor beat_;              // bytes that DRAM reads in a cycle
+  const std::int64_t fetch_burst_;  // instructions
+  std::vector<std::int8_t> units_;  // of each instruction; -1 for FINISH
+  Fifo<Queued> queues_[kUnits];
+  Fifo<Retiring> retiring_[kUnits];
   isa::Vector next_vector_{};  // at the head of VECTOR's queue
   int tokens_[kUnits][kUnits] = {};
   std::int64_t running_[kUnits] = {};
   std::int64_t requested_ = 0, received_ = 0, dispatched_ = 0;  // of FETCH; received_ in bytes
   bool finished_ = false, leaps_ = true;
+  bool changed_ = true;  // something that Start goes by
+  std::int64_t table_at_ = kNever;
+  Activity idle_[kUnits] = {};
   Quiet matrix_look_{}, vector_look_{};
-  bool store_reads_ = false, dram_reads_ = false, dram_writes_ = false;
+  std::int64_t matrix_at_ = 0, matrix_until_ = 0, vector_at_ = 0, vector_until_ = 0;
+  // Of MATRIX's run of steps, where known: banks that it may read, and whether that is one that each step reads.
+  bool matrix_banks_known_ = false, matrix_always_ = false;
+  BankMask matrix_banks_ = 0;
+  // What Still found.
+  bool store_held_ = false, store_runs_ = false, dram_reads_ = false, dram_writes_ = false;
 };
-
-bool Fail(Fault* fault, FaultKind kind, std::int64_t index, const std::string& text) {
-  fault->kind = kind;
-  fault->instruction = index;
-  fault->text = text;
-  return false;
-}
-
-// The k-th give of a pair of units comes before its k-th wait, and none is left: then no stream can deadlock.
-bool CheckTokens(const std::uint8_t* stream, std::int64_t count, Fault* fault) {
-  int tokens[kUnits][kUnits] = {};
-  for (std::int64_t n = 0; n < count; ++n) {
-    const std::uint8_t* bytes = stream + n * isa::kInstructionBytes;
-    const int unit = isa::GetOpcode(bytes) - static_cast<int>(isa::Opcode::kLoad);
-    if (unit >= kUnits) break;
-    for (int other = 0; other < kUnits; ++other) {
-      if (isa::GetBits(bytes, isa::kLoadFields[0].offset + other, 1) && --tokens[other][unit] < 0)
-        return Fail(fault, FaultKind::kToken, n,
-                    std::string("waits for a token from ") + isa::kUnitNames[other] +
-                        ", but none was given before; an earlier " + isa::kUnitNames[other] +
-                        " must give to " + isa::kUnitNames[unit]);
-      if (isa::GetBits(bytes, isa::kLoadFields[1].offset + other, 1)) ++tokens[unit][other];
-    }
-  }
-  for (int from = 0; from < kUnits; ++from)
-    for (int to = 0; to < kUnits; ++to)
-      if (tokens[from][to] != 0)
-        return Fail(fault, FaultKind::kToken, count - 1,
-                    std::string("tokens are left: ") + isa::kUnitNames[from] + "->" + isa::kUnitNames[to] +
-                        " " + std::to_string(tokens[from][to]) + "; each token given must be waited for");
-  return true;
-}
-
-const char* ConfigFault(const TimingConfig& c) {
-  const std::int32_t positive[] = {c.block_in,
-                                   c.block_out,
-                                   c.inp_bits,
-                                   c.wgt_bits,
-                                   c.act_half_words,
-                                   c.vector_lanes,
-                                   c.dram_read_bytes_per_cycle,
-                                   c.dram_write_bytes_per_cycle,
-                                   c.dram_burst_bytes,
-                                   c.dram_outstanding,
-                                   c.dram_latency_cycles,
-                                   c.queue_depth,
-                                   c.tile_cycles,
-                                   c.acc_cycles,
-                                   c.matrix_depth,
-                                   c.vector_depth,
-                                   c.window_reuse,
-                                   c.param_records,
-                                   c.load_instructions,
-                                   c.store_instructions};
-  for (std::int32_t v : positive)
-    if (v <= 0) return "figures of the machine must be positive";
-  if (c.inp_bits > 8 || c.start_cycles < 0 || c.table_cycles < 0)
-    return "figures of the machine are out of range";
-  if (c.act_half_words > 65536 || c.block_in > 256) return "ACT must have at most 65536 half words";
-  const std::int32_t half = c.block_in * c.inp_bits / 8;
-  if (c.dram_bytes_per_cycle < std::max(c.dram_read_bytes_per_cycle, c.dram_write_bytes_per_cycle))
-    return "dram_bytes_per_cycle must be at least that of either way";
-  if (c.dram_burst_bytes < isa::kInstructionBytes ||
-      c.fetch_instructions < c.dram_burst_bytes / isa::kInstructionBytes)
-    return "a burst must hold an instruction, and the fetch buffer a burst";
-  if (half <= 0 || c.dram_burst_bytes % half || c.load_buffer_bytes < half + c.dram_read_bytes_per_cycle ||
-      c.store_buffer_bytes < c.dram_burst_bytes + half)
-    return "the buffers of LOAD and STORE must hold a burst and a half word";
-  return nullptr;
-}
 
 }  // namespace
 
@@ -404,13 +502,17 @@ bool RunTiming(const TimingConfig& config, const std::uint8_t* stream, std::size
                bool leap, Timing* timing, Fault* fault) {
   *timing = Timing{};
   *fault = Fault{};
-  if (const char* wrong = ConfigFault(config)) return Fail(fault, FaultKind::kArgument, -1, wrong);
+  if (const char* wrong = TimingConfigFault(config)) {
+    *fault = {FaultKind::kArgument, -1, -1, wrong};
+    return false;
+  }
   if (!CheckStream(stream, size, fault)) return false;
   const std::int64_t count = static_cast<std::int64_t>(size / isa::kInstructionBytes);
-  if (!CheckTokens(stream, count, fault)) return false;
+  if (!CheckTimingTokens(stream, count, fault)) return false;
   timing->instructions.resize(static_cast<std::size_t>(count));
   if (TimingMachine(config, stream, size, timing).Run(limit, leap)) return true;
-  return Fail(fault, FaultKind::kArgument, -1, "runs for more than " + std::to_string(limit) + " cycles");
+  *fault = {FaultKind::kArgument, -1, -1, "runs for more than " + std::to_string(limit) + " cycles"};
+  return false;
 }
 
 }  // namespace tilewright

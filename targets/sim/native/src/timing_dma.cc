@@ -4,10 +4,8 @@
 
 namespace tilewright {
 
-void BurstFormer::Start(const Copy& copy, std::int64_t beat, std::int64_t most) {
+void BurstFormer::Start(const Copy& copy) {
   copy_ = copy;
-  beat_ = beat;
-  most_ = most;
   const bool together = copy.n[2] == 1 || copy.dram[2] == copy.element;
   run_bytes_ = together ? copy.n[2] * copy.element : copy.element;
   runs_ = {copy.n[0], copy.n[1], together ? 1 : copy.n[2]};
@@ -23,10 +21,11 @@ std::int64_t BurstFormer::RunAddress() const {
 Burst BurstFormer::Next() {
   Burst burst;
   const std::int64_t first = RunAddress() + done_;
-  std::int64_t at = first;
+  std::int64_t at = first, room = most_bytes_ - most_.Rest(first);
   do {
-    const std::int64_t piece = std::min(run_bytes_ - done_, most_ - at % most_);
+    const std::int64_t piece = std::min(run_bytes_ - done_, room);
     at += piece;
+    room -= piece;
     done_ += piece;
     left_ -= piece;
     ++burst.pieces;
@@ -36,66 +35,10 @@ Burst BurstFormer::Next() {
       if (++run_[k] < runs_[k]) break;
       run_[k] = 0;
     }
-  } while (left_ > 0 && at % most_ != 0 && RunAddress() == at);
+  } while (left_ > 0 && room != 0 && RunAddress() == at);
   burst.bytes = at - first;
-  burst.beats = (at - 1) / beat_ - first / beat_ + 1;
+  burst.beats = beat_.Quotient(at - 1) - beat_.Quotient(first) + 1;
   return burst;
-}
-
-Dram::Moved Dram::Step(std::int64_t now, std::int64_t room) {
-  Moved moved;
-  const std::int64_t r = c_.dram_read_bytes_per_cycle, w = c_.dram_write_bytes_per_cycle;
-  credit_ = std::min(credit_ + c_.dram_bytes_per_cycle, r + w);
-  bool read = !reading_.empty() && reading_.front().ready <= now &&
-              (reading_.front().who == Reader::kFetch || room >= r);
-  bool write = !writing_.empty() && writing_.front().ready <= now;
-  if (read && write && credit_ < r + w) {
-    (write_next_ ? read : write) = false;
-    write_next_ = !write_next_;
-  }
-  if (read) {
-    Transfer& t = reading_.front();
-    const std::int64_t bytes = t.beats == 1 ? t.bytes : std::min(t.bytes, r);
-    moved.read[static_cast<int>(t.who)] = bytes;
-    moved.load_beat = t.who == Reader::kLoad;
-    credit_ -= r;
-    t.bytes -= bytes;
-    if (--t.beats == 0) reading_.pop_front();
-  }
-  if (write) {
-    Transfer& t = writing_.front();
-    const std::int64_t bytes = t.beats == 1 ? t.bytes : std::min(t.bytes, w);
-    moved.written = bytes;
-    moved.write_beat = true;
-    credit_ -= w;
-    t.bytes -= bytes;
-    if (--t.beats == 0) {
-      writing_.pop_front();
-      answers_.push_back(now + c_.dram_latency_cycles);
-    }
-  }
-  while (!answers_.empty() && answers_.front() <= now) {
-    answers_.pop_front();
-    ++moved.answered;
-  }
-  return moved;
-}
-
-std::int64_t Dram::Look(std::int64_t now, bool* reads, bool* writes) const {
-  *reads = *writes = false;
-  std::int64_t cycles = kNever;
-  if (!answers_.empty()) cycles = std::min(cycles, answers_.front() - now);
-  for (bool way : {false, true}) {
-    const auto& queue = way ? writing_ : reading_;
-    if (queue.empty()) continue;
-    if (queue.front().ready > now) {
-      cycles = std::min(cycles, queue.front().ready - now);
-    } else {
-      (way ? *writes : *reads) = true;
-      cycles = std::min(cycles, queue.front().beats - 1);
-    }
-  }
-  return cycles;
 }
 
 void Dram::SkipIdle(std::int64_t cycles) {
@@ -104,9 +47,19 @@ void Dram::SkipIdle(std::int64_t cycles) {
   credit_ = std::min<std::int64_t>(credit_ + steps * c_.dram_bytes_per_cycle, most);
 }
 
+// A beat more a cycle than the budget grows by is never taken: ConfigFault asks for dram_bytes_per_cycle to hold one.
+void Dram::SkipReads(std::int64_t cycles) {
+  const std::int64_t beat = c_.dram_read_bytes_per_cycle;
+  const std::int64_t gain = c_.dram_bytes_per_cycle - beat;
+  const std::int64_t most = c_.dram_write_bytes_per_cycle;  // of a full budget, less the beat
+  credit_ = std::min(credit_ + std::min(gain, most) * std::min(cycles, most + beat), most);
+  reading_.front().bytes -= cycles * beat;
+  reading_.front().beats -= cycles;
+}
+
 BankMask LoadTimer::writes() const {
   BankMask mask = 0;
-  for (const Flight& f : flight_) mask |= f.reach;
+  for (std::size_t k = 0; k < flight_.size(); ++k) mask |= flight_[k].reach;
   return mask;
 }
 
@@ -119,7 +72,7 @@ void LoadTimer::Start(const isa::Load& i, std::int64_t index, std::int64_t now) 
                                    ? std::int64_t{c_.block_in} * c_.block_out * c_.wgt_bits / 8
                                    : sizes[i.memory];
   const Copy copy = Copy::Of(i, element);
-  former_.Start(copy, c_.dram_read_bytes_per_cycle, c_.dram_burst_bytes);
+  former_.Start(copy);
   burst_ = former_.Next();
   forming_ = true;
   formed_ = now + c_.start_cycles + burst_.pieces - 1;
@@ -139,96 +92,17 @@ Burst LoadTimer::Request(std::int64_t now) {
   return burst;
 }
 
-bool LoadTimer::Writable() const {
-  return !flight_.empty() &&
-         (flight_.front().act ? buffered_ >= flight_.front().copy.element : buffered_ > 0);
-}
-
-bool LoadTimer::Drain(BankMask taken) {
-  if (!Writable()) return false;
-  Flight& f = flight_.front();
-  if (f.act) {
-    if (taken != 0 && banks_.One(f.copy.AddressOf(f.written)) & taken) return true;
-    ++f.written;
-    f.bytes -= f.copy.element;
-    buffered_ -= f.copy.element;
-  } else {
-    const std::int64_t bytes = std::min(f.bytes, buffered_);
-    f.bytes -= bytes;
-    buffered_ -= bytes;
-  }
-  if (f.bytes == 0) {
-    retired_ = f.index;
-    act_ -= f.act;
-    flight_.pop_front();
-  }
-  return false;
-}
-
-std::int64_t LoadTimer::Retired() {
-  const std::int64_t index = retired_;
-  retired_ = -1;
-  return index;
-}
-
 void StoreTimer::Start(const isa::Store& i, std::int64_t index, std::int64_t now) {
   copy_ = Copy::Of(i, std::int64_t{c_.block_in} * c_.inp_bits / 8);
-  former_.Start(copy_, c_.dram_write_bytes_per_cycle, c_.dram_burst_bytes);
+  former_.Start(copy_);
+  walk_.Start(copy_);
+  rest_ = copy_.elements();
   burst_ = former_.Next();
   reach_ = banks_.Pairs(copy_.address, copy_.last());
   reading_ = true;
   ready_ = now + c_.start_cycles;
-  element_ = taken_ = 0;
+  taken_ = 0;
   flight_.push_back({index, 0, false});
-}
-
-std::int64_t StoreTimer::ReadsAt(std::int64_t now) const {
-  if (!reading_ || buffered_ + copy_.element > c_.store_buffer_bytes) return kNever;
-  return std::max(ready_, now);
-}
-
-bool StoreTimer::Read(std::int64_t now, BankMask taken, bool* held) {
-  *held = false;
-  if (ReadsAt(now) > now) return false;
-  if (taken != 0 && banks_.One(copy_.AddressOf(element_)) & taken) {
-    *held = true;
-    return false;
-  }
-  ++element_;
-  buffered_ += copy_.element;
-  taken_ += copy_.element;
-  while (reading_ && taken_ >= burst_.bytes) {
-    taken_ -= burst_.bytes;
-    whole_.push_back(burst_);
-    ++flight_.back().bursts;
-    if (former_.done()) {
-      reading_ = false;
-      flight_.back().read = true;
-    } else {
-      burst_ = former_.Next();
-    }
-  }
-  return true;
-}
-
-Burst StoreTimer::Request() {
-  const Burst burst = whole_.front();
-  whole_.pop_front();
-  return burst;
-}
-
-void StoreTimer::Answered() {
-  Flight& f = flight_.front();
-  if (--f.bursts == 0 && f.read) {
-    retired_ = f.index;
-    flight_.pop_front();
-  }
-}
-
-std::int64_t StoreTimer::Retired() {
-  const std::int64_t index = retired_;
-  retired_ = -1;
-  return index;
 }
 
 }  // namespace tilewright

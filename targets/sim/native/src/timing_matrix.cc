@@ -4,6 +4,7 @@ namespace tilewright {
 namespace {
 
 enum { kOc, kIc, kKy, kKx, kY, kX };
+constexpr BankMask kFirstBanks = 0x5555555555555555;
 
 }  // namespace
 
@@ -34,8 +35,9 @@ void MatrixTimer::Start(const isa::Matrix& i, std::int64_t now) {
   std::int64_t lo = i.ring ? 0 : first * i.act_row;
   std::int64_t hi = (i.ring ? i.ring - 1 : std::max<std::int64_t>(bottom, 0)) * i.act_row;
   if (i.displaced) {
-    lo = 0;
-    hi += std::int64_t{c_.displacement_max} * i.act_row;
+    const std::int64_t row = i.ring ? 0 : i.act_row, column = i.act_x;
+    lo += c_.displacement_min * (row + column);
+    hi += c_.displacement_max * (row + column);
   }
   hi += std::int64_t{i.width - 1} * i.act_x + block * i.act_ic;
   reach_ = banks_.Pairs(i.act_base + lo, i.act_base + hi);
@@ -102,15 +104,19 @@ Activity MatrixTimer::Step(std::int64_t now, bool* stepped, bool* last) {
   return Activity::kBusy;
 }
 
-BankMask MatrixTimer::Reads() const {
+BankMask MatrixTimer::Reads(const std::uint32_t* count) const {
   const std::int64_t block =
-      std::int64_t{i_.ic_first} + std::int64_t{read_[kOc]} * i_.ic_stride_o + read_[kIc];
+      std::int64_t{i_.ic_first} + std::int64_t{count[kOc]} * i_.ic_stride_o + count[kIc];
   const std::int64_t py =
-      std::int64_t{read_[kY]} * i_.stride_y + std::int64_t{read_[kKy]} * i_.dilation_y + i_.offset_y;
+      std::int64_t{count[kY]} * i_.stride_y + std::int64_t{count[kKy]} * i_.dilation_y + i_.offset_y;
   const std::int64_t px =
-      std::int64_t{read_[kX]} * i_.stride_x + std::int64_t{read_[kKx]} * i_.dilation_x + i_.offset_x;
+      std::int64_t{count[kX]} * i_.stride_x + std::int64_t{count[kKx]} * i_.dilation_x + i_.offset_x;
   if (py < 0 || py >= std::int64_t{i_.height} || px < 0 || px >= std::int64_t{i_.width}) return 0;
-  auto row = [&](std::int64_t y) { return i_.ring ? (y % i_.ring + i_.ring) % i_.ring : y; };
+  auto row = [&](std::int64_t y) {
+    const std::int64_t ring = i_.ring;
+    if (ring == 0 || (y >= 0 && y < ring)) return y;  // a division only where the ring wraps
+    return (y % ring + ring) % ring;
+  };
   const std::int64_t base = i_.act_base + block * i_.act_ic;
   if (!i_.displaced) return banks_.One(base + row(py) * i_.act_row + px * i_.act_x);
   BankMask mask = 0;
@@ -119,6 +125,41 @@ BankMask MatrixTimer::Reads() const {
     mask |=
         banks_.Pairs(at + (px + c_.displacement_min) * i_.act_x, at + (px + c_.displacement_max) * i_.act_x);
   }
+  return mask;
+}
+
+BankMask MatrixTimer::RunBanks(bool* always) const {
+  *always = false;
+  // Counters of a run that has several rows start anew in its second; only the row of the next step is certain.
+  bool y_runs = false, x_runs = false;
+  for (int k = outer_; k < 6; ++k) (order_[k] == kY ? y_runs : order_[k] == kX ? x_runs : y_runs) |= n_[order_[k]] > 1;
+  const std::int64_t first_y = y_runs ? 0 : count_[kY], last_y = y_runs ? n_[kY] - 1 : count_[kY];
+  const std::int64_t first_x = x_runs ? 0 : count_[kX], last_x = x_runs ? n_[kX] - 1 : count_[kX];
+  const std::int64_t tap_y = std::int64_t{count_[kKy]} * i_.dilation_y + i_.offset_y;
+  const std::int64_t tap_x = std::int64_t{count_[kKx]} * i_.dilation_x + i_.offset_x;
+  std::int64_t top = first_y * i_.stride_y + tap_y, bottom = last_y * i_.stride_y + tap_y;
+  const std::int64_t left = first_x * i_.stride_x + tap_x, right = last_x * i_.stride_x + tap_x;
+  if (i_.displaced) return reach_;
+  const bool inside = top >= 0 && bottom < std::int64_t{i_.height} && left >= 0 && right < std::int64_t{i_.width};
+  top = std::max<std::int64_t>(top, 0);  // other rows are not read
+  std::int64_t row_step = std::int64_t{i_.act_row} * i_.stride_y;
+  if (const std::int64_t ring = i_.ring; ring != 0) {
+    const bool wraps = top % ring + (bottom - top) >= ring;
+    if (wraps) row_step = i_.act_row;
+    bottom = wraps ? ring - 1 : bottom - top + top % ring;
+    top = wraps ? 0 : top % ring;
+  }
+  const std::int64_t block =
+      std::int64_t{i_.ic_first} + std::int64_t{count_[kOc]} * i_.ic_stride_o + count_[kIc];
+  const std::int64_t base = i_.act_base + block * i_.act_ic;
+  const std::int64_t low = base + top * i_.act_row + std::max<std::int64_t>(left, 0) * i_.act_x;
+  const std::int64_t high = base + bottom * i_.act_row + right * i_.act_x;
+  BankMask mask = banks_.Pairs(low, high);
+  const bool even = (row_step % 2 == 0 || top == bottom) &&
+                    ((std::int64_t{i_.act_x} * i_.stride_x % 2 == 0) || left == right);
+  // Half words at even distances lie all in the first or all in the second bank of their pairs.
+  if (even && inside) mask &= low % 2 == 0 ? kFirstBanks : kFirstBanks << 1;
+  *always = inside && (mask & (mask - 1)) == 0 && mask != 0 && high < c_.act_half_words;
   return mask;
 }
 

@@ -18,8 +18,12 @@ class MatrixTimer {
   // One cycle. `stepped` says whether a step was made; `last` whether it was the instruction's last.
   Activity Step(std::int64_t now, bool* stepped, bool* last);
   // Banks that the step just made has read.
-  BankMask StepBanks() const { return step_banks_wanted_ ? Reads() : 0; }
+  BankMask StepBanks() const { return step_banks_wanted_ ? Reads(read_) : 0; }
+  // Banks that the next step will read.
+  BankMask NextBanks() const { return Reads(count_); }
   Quiet Look(std::int64_t now) const;
+  // Banks that the steps of the current run read from the next one on; `always`: it is one, and each of them reads it.
+  BankMask RunBanks(bool* always) const;
   void Skip(std::int64_t now, const Quiet& what,
             std::int64_t cycles);  // at most what Look said, from `now` on
 
@@ -32,7 +36,7 @@ class MatrixTimer {
   void Place();
   void Note(std::int64_t now);
   void Advance();
-  BankMask Reads() const;
+  BankMask Reads(const std::uint32_t* count) const;
 
   const TimingConfig& c_;
   const Banks& banks_;

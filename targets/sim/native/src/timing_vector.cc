@@ -1,7 +1,5 @@
 #include "timing_vector.h"
 
-#include <map>
-
 namespace tilewright {
 
 void VectorTimer::Start(const isa::Vector& i, std::int64_t now) {
@@ -17,7 +15,11 @@ void VectorTimer::Start(const isa::Vector& i, std::int64_t now) {
   result_cycles_ = std::max<std::int64_t>(narrow_, 1 + static_cast<std::int64_t>(i.out_planes));
   MakeColumns();
   flows_ = narrow_ == 1 && !(two_ && (i.src2_x == 0 || i.kernel_x != 1 || i.kernel_y != 1));
-  const std::int64_t reads = passes_ * (1 + static_cast<std::int64_t>(i.in_planes)) + (two_ ? 1 : 0);
+  std::int64_t rows_least = kNever;  // that a window has inside the map
+  for (std::int64_t y = 0; y < std::int64_t{i.n_y}; ++y)
+    rows_least = std::min(rows_least, std::max<std::int64_t>(TapRows(y), 1));
+  const std::int64_t reads =
+      rows_least * passes_ * (1 + static_cast<std::int64_t>(i.in_planes)) + (two_ ? 1 : 0);
   for (const Column& c : columns_)
     if (c.results * result_cycles_ > reads) flows_ = false;
 
@@ -84,16 +86,16 @@ void VectorTimer::MakeColumns() {
     }
     return;
   }
-  std::map<std::int64_t, Column> found;
+  Column outside{-1, 0, 0};  // windows without a tap inside the map
+  std::int64_t next = 0;     // windows go from left to right: a column before this one has been met
   for (std::int64_t x = 0; x < n; ++x) {
     const std::int64_t first = x * stride + i_.offset_x;
     const std::int64_t lo = std::max<std::int64_t>(first, 0), hi = std::min(first + taps - 1, width - 1);
-    for (std::int64_t px = lo; px <= hi; ++px) found.insert({px, {px, x, 0}});
-    const std::int64_t end = hi >= lo ? hi : -1;
-    auto& last = found.insert({end, {end, x, 0}}).first->second;
+    for (next = std::max(next, lo); next <= hi; ++next) columns_.push_back({next, x, 0});
+    Column& last = hi >= lo ? columns_.back() : outside;
     if (last.results++ == 0) last.result = x;
   }
-  for (const auto& [x, column] : found) columns_.push_back(column);
+  if (outside.results != 0) columns_.insert(columns_.begin(), outside);
   const std::int64_t windows = std::min(n, (taps + stride - 1) / stride);
   passes_ = (windows + c_.window_reuse - 1) / c_.window_reuse;
 }
@@ -102,6 +104,17 @@ void VectorTimer::MakeColumns() {
 void VectorTimer::EnterGroup(std::int64_t now) {
   const std::uint32_t next = c_first_ + static_cast<std::uint32_t>(size_);
   if (next < i_.n_c) params_ready_ = std::max(params_ready_, now) + LoadCycles(next, Size(next));
+}
+
+// Rows of the map that the windows of a row of results meet.
+std::int64_t VectorTimer::TapRows(std::int64_t y) const {
+  const std::int64_t first = y * i_.stride_y + i_.offset_y, height = i_.height;
+  std::int64_t rows = 0;
+  for (std::int64_t k = 0; k < std::int64_t{i_.kernel_y}; ++k) {
+    const std::int64_t py = first + k * i_.dilation_y;
+    rows += py >= 0 && py < height;
+  }
+  return rows;
 }
 
 void VectorTimer::EnterRow() {
@@ -180,6 +193,7 @@ Activity VectorTimer::Step(std::int64_t now, BankMask taken, BankMask* read, boo
 // The results that the read of this cycle completes.
 void VectorTimer::Finish(std::int64_t now) {
   const Column& column = columns_[column_];
+  Forget(now);
   if (pending_.empty()) pending_reach_ = 0;
   pending_reach_ |= writes_;
   const std::int64_t y = std::int64_t{i_.dst_y} + y_;
@@ -197,23 +211,29 @@ void VectorTimer::Finish(std::int64_t now) {
 }
 
 BankMask VectorTimer::Written(std::int64_t now) {
-  while (!pending_.empty() && pending_.front().time < now) pending_.pop_front();
+  Forget(now);
   return !pending_.empty() && pending_.front().time == now ? pending_.front().banks : 0;
 }
 
 Quiet VectorTimer::Look(std::int64_t now, bool conflicts) const {
   if (now < ready_) return {ready_ - now, waiting_};
   if (conflicts || !flows_ || now < result_free_) return {0, Activity::kBusy};
-  // Up to the last read of the row.
-  const std::int64_t each = ReadsOf(column_);
-  const std::int64_t columns = static_cast<std::int64_t>(columns_.size() - column_);
-  return {columns * each - read_ - 1, Activity::kBusy};
+  // Up to the last read of the last row that has as many as this one.
+  const std::int64_t each = ReadsOf(column_), columns = static_cast<std::int64_t>(columns_.size());
+  std::int64_t rows = 1;
+  while (y_ + rows < i_.n_y && TapRows(y_ + rows) == TapRows(y_)) ++rows;
+  return {(rows * columns - static_cast<std::int64_t>(column_)) * each - read_ - 1, Activity::kBusy};
 }
 
 void VectorTimer::Skip(std::int64_t now, std::int64_t cycles) {
   if (!active_ || now < ready_) return;
-  const std::int64_t each = ReadsOf(column_), reads = read_ + cycles;
-  column_ += static_cast<std::size_t>(reads / each);
+  const std::int64_t each = ReadsOf(column_), columns = static_cast<std::int64_t>(columns_.size());
+  const std::int64_t reads = static_cast<std::int64_t>(column_) * each + read_ + cycles;
+  if (const std::int64_t rows = reads / (each * columns); rows != 0) {
+    y_ += static_cast<std::uint32_t>(rows);
+    EnterRow();
+  }
+  column_ = static_cast<std::size_t>(reads / each % columns);
   read_ = reads % each;
 }
 

@@ -2,9 +2,9 @@
 #ifndef TILEWRIGHT_SRC_TIMING_VECTOR_H_
 #define TILEWRIGHT_SRC_TIMING_VECTOR_H_
 
-#include <deque>
 #include <vector>
 
+#include "fifo.h"
 #include "isa.h"
 #include "timing_banks.h"
 
@@ -26,9 +26,14 @@ class VectorTimer {
 
   // One cycle; `taken` are banks that MATRIX reads in it. `read` gets the banks that VECTOR reads.
   Activity Step(std::int64_t now, BankMask taken, BankMask* read, bool* last);
+  // Banks that it would read in cycle `now`, where it waits for nobody.
+  BankMask NextBanks(std::int64_t now) const { return now < ready_ ? 0 : Address(); }
   // Banks that are written in cycle `now`; asked for in order.
   BankMask Written(std::int64_t now);
-  BankMask due() const { return pending_.empty() ? 0 : pending_reach_; }  // what Written may still say
+  BankMask due(std::int64_t now) {  // what Written may still say
+    Forget(now);
+    return pending_.empty() ? 0 : pending_reach_;
+  }
   Quiet Look(std::int64_t now, bool conflicts) const;
   void Skip(std::int64_t now, std::int64_t cycles);  // at most what Look said, from `now` on
 
@@ -45,6 +50,7 @@ class VectorTimer {
   void MakeColumns();
   void EnterGroup(std::int64_t now);
   void EnterRow();
+  std::int64_t TapRows(std::int64_t y) const;
   int Size(std::uint32_t first) const;
   std::int64_t LoadCycles(std::uint32_t first, int size) const;
   std::int64_t ReadsOf(std::size_t column) const;
@@ -52,6 +58,9 @@ class VectorTimer {
   BankMask Address() const;
   BankMask Halves(std::int64_t a) const { return banks_.One(a) | (size_ == 2 ? banks_.One(a + 1) : 0); }
   void Finish(std::int64_t now);
+  void Forget(std::int64_t now) {
+    while (!pending_.empty() && pending_.front().time < now) pending_.pop_front();
+  }
 
   const TimingConfig& c_;
   const Banks& banks_;
@@ -67,7 +76,7 @@ class VectorTimer {
   std::int64_t read_ = 0;  // within the column
   std::int64_t ready_ = 0, params_ready_ = 0, result_free_ = 0, written_ = -1;
   Activity waiting_ = Activity::kStart;
-  std::deque<Write> pending_;
+  Fifo<Write> pending_;
   BankMask pending_reach_ = 0;
 };
 

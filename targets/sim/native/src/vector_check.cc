@@ -106,7 +106,7 @@ bool VectorUnit::ReadAcc() {
   bool halves[2] = {false, false};
   const bool written = vectors.ForEach([&](std::size_t first, std::size_t count) {
     for (std::size_t v = first; v < first + count; ++v) {
-      halves[v * 2 / static_cast<std::size_t>(rows)] = true;
+      halves[v >= static_cast<std::size_t>(rows / 2)] = true;
       if (!m_.acc_written_[v])
         return m_.Fail(FaultKind::kUninitialised, "reads vector %zu of ACC, which nothing has written", v);
     }

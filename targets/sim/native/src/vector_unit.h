@@ -39,16 +39,28 @@ class VectorUnit {
   bool TakeParams(std::uint32_t c);
 
   void Row(std::uint32_t c, std::uint32_t y);
-  void Window(std::uint32_t c, std::uint32_t y, std::uint32_t x0, int n);
+  struct Segment {
+    std::uint32_t x, n;
+  };
+  void MakeSegments();
+  void Window(std::uint32_t c, std::uint32_t y, const Segment& segment, std::int32_t* v);
+  std::int64_t ColumnAt(std::uint32_t kx, std::uint32_t x) const {
+    return columns_.at[std::size_t{kx} * i_.n_x + x];
+  }
+  const std::int32_t* AccAt(std::uint32_t c, std::int64_t row, std::int64_t column) const;
+  std::size_t Destination(std::uint32_t c, std::uint32_t y, std::uint32_t x) const;
   void Second(std::uint32_t c, std::uint32_t y, std::uint32_t x0, int n);
   void Put(std::uint32_t c, std::uint32_t y, std::uint32_t x0, int n);
 
   bool two_operands() const;
   bool from_acc() const;
-  std::int64_t WrapRow(std::int64_t row) const { return i_.ring ? row % i_.ring : row; }
+  // A division only where the ring wraps.
+  std::int64_t WrapRow(std::int64_t row) const {
+    return i_.ring && row >= std::int64_t{i_.ring} ? row % i_.ring : row;
+  }
   std::int64_t DestinationRow(std::uint32_t y) const {
     const std::int64_t row = std::int64_t{i_.dst_y} + y;
-    return (i_.dst_ring ? row % i_.dst_ring : row) * i_.dst_row;
+    return (i_.dst_ring && row >= std::int64_t{i_.dst_ring} ? row % i_.dst_ring : row) * i_.dst_row;
   }
 
   Machine& m_;
@@ -59,7 +71,9 @@ class VectorUnit {
   // Parameters of the current channel half word.
   std::vector<std::int32_t> m_first_, m_second_;
   std::vector<std::int64_t> s_, b_first_, b_second_;
-  std::vector<std::int16_t> weights_;    // [tap][lane]
+  std::vector<std::int16_t> weights_;  // [tap][lane]
+  std::vector<Segment> segments_;
+  std::vector<Tap> taps_;  // of the current segment
   std::vector<std::int32_t> v_, w_, y_;  // [pixel][lane]
 };
 
