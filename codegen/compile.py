@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 from tilewright.codegen.allocate import place_buffers, place_maps
+from tilewright.codegen.flow import Flow, sources
 from tilewright.codegen.graph import Graph, Tensor
-from tilewright.codegen.layers import MatrixLayer
+from tilewright.codegen.layers import MatrixLayer, VectorLayer
 from tilewright.codegen.matrix_tiles import MatrixEmitter
 from tilewright.codegen.plan import RegionPlan
 from tilewright.codegen.planner import default_plan
 from tilewright.codegen.prepared import Prepared, prepare
 from tilewright.codegen.residency import load_constants
-from tilewright.codegen.schedule import Drain, Fill, Schedule, make_schedule
+from tilewright.codegen.schedule import Action, Drain, Fill, Schedule, Step, make_schedule
 from tilewright.codegen.tile import Space, TileProgram
 from tilewright.codegen.tokens import add_tokens
 from tilewright.codegen.transfer import Transfer
@@ -73,18 +75,60 @@ def emit(prepared: Prepared, schedule: Schedule) -> TileProgram:
     program = TileProgram()
     transfer = Transfer(prepared.overlay, prepared.flow, program)
     matrix, vector = MatrixEmitter(prepared.overlay, program), VectorEmitter(prepared.overlay, program)
-    for action in schedule.actions:
+    layers = prepared.flow.layers
+    waiting: deque[Action] = deque(schedule.actions)
+    while waiting:
+        action = waiting.popleft()
         if isinstance(action, Fill):
             transfer.fill(action)
-        elif isinstance(action, Drain):
+            continue
+        if isinstance(action, Drain):
             transfer.drain(action)
-        else:
-            layer = prepared.flow.layers[action.layer]
-            if isinstance(layer, MatrixLayer):
-                matrix.emit(layer, prepared.matrix[action.layer], action)
-            else:
-                vector.emit(layer, prepared.vector[action.layer], action)
+            continue
+        layer = layers[action.layer]
+        if isinstance(layer, VectorLayer):
+            deque(vector.emit(layer, prepared.vector[action.layer], action), maxlen=0)
+            continue
+        made = matrix.emit(layer, prepared.matrix[action.layer], action)
+        follower = take_follower(prepared.flow, action, waiting)
+        if follower is None:
+            deque(made, maxlen=0)
+            continue
+        after = layers[follower.layer]
+        assert isinstance(after, VectorLayer)
+        interleave(layer, made, after, vector.emit(after, prepared.vector[follower.layer], follower))
     return program
+
+
+def take_follower(flow: Flow, step: Step, waiting: deque[Action]) -> Step | None:
+    """The step of VECTOR that comes next and reads what this step of MATRIX makes, taken from `waiting`."""
+    for i, action in enumerate(waiting):
+        if isinstance(action, Drain) and action.layer == step.layer:
+            continue
+        if not isinstance(action, Step) or not isinstance(flow.layers[action.layer], VectorLayer):
+            return None
+        if flow.layers[step.layer].output not in flow.read_by(action.layer):
+            return None
+        del waiting[i]
+        return action
+    return None
+
+
+def interleave(layer: MatrixLayer, made: Iterator[int], after: VectorLayer, wanted: Iterator[range]) -> None:
+    """Emit a chunk of VECTOR's as soon as the chunks of MATRIX before it have made what it reads.
+
+    VECTOR then works on the first channels while MATRIX makes the next ones.
+    """
+    reads = [
+        [block for source in sources(after) for block in source.blocks[i : i + 1] if block[0] is layer.output]
+        for i in range(len(after.source.blocks))
+    ]
+    blocks = next(wanted, None)
+    for ready in made:
+        while blocks is not None and all(block < ready for i in blocks for _, block in reads[i]):
+            blocks = next(wanted, None)
+    while blocks is not None:
+        blocks = next(wanted, None)
 
 
 def _layouts(found: Iterable[tuple[Tensor, Map, tuple[int, ...]]]) -> tuple[MapLayout, ...]:
