@@ -77,29 +77,36 @@ def place_buffers(buffers: Sequence[Buffer], overlay: Overlay, group_names: Sequ
     """
     needs = [Need(b.half_words, b.first, b.last) for b in buffers]
     capacity = overlay.act_half_words
+    offsets = place(needs)
+    used = max((o + n.size for o, n in zip(offsets, needs, strict=True)), default=0)
+    if used > capacity:
+        most, at = peak(needs)
+        text = f"needs {max(most, used)} half words of ACT, {max(most, used) - capacity} more than {overlay.name} has"
+        remedy = "cut it into more stripes, merge fewer layers or keep fewer maps"
+        raise ScheduleError(Fault(text, f"layer {group_names[at]}", remedy))
     early, high = [True] * len(needs), [b.by_vector for b in buffers]
-    while True:
+    while any(early) or any(high):
         wanted = [
             replace(n, first=max(n.first - e, 0), high=h) for n, e, h in zip(needs, early, high, strict=True)
         ]
-        offsets = place(wanted, capacity)
-        over = [n for n, o in zip(wanted, offsets, strict=True) if o + n.size > capacity]
+        wished = place(wanted, capacity)
+        over = [n for n, o in zip(wanted, wished, strict=True) if o + n.size > capacity]
         if not over:
-            for buffer, offset in zip(buffers, offsets, strict=True):
-                buffer.address = offset
-            return max((o + n.size for o, n in zip(offsets, needs, strict=True)), default=0)
-        beside = [any(n.meets(other) for other in over) for n in wanted]
-        for wish in (early, high):  # what stands beside it gives up a wish
-            if any(w and b for w, b in zip(wish, beside, strict=True)):
-                wish[:] = [w and not b for w, b in zip(wish, beside, strict=True)]
-                break
-        else:
-            used = max(o + n.size for o, n in zip(offsets, needs, strict=True))
+            offsets = wished
             break
-    most, at = peak(needs)
-    text = f"needs {max(most, used)} half words of ACT, {max(most, used) - capacity} more than {overlay.name} has"
-    remedy = "cut it into more stripes, merge fewer layers or keep fewer maps"
-    raise ScheduleError(Fault(text, f"layer {group_names[at]}", remedy))
+        beside = [any(n.meets(other) for other in over) for n in wanted]
+        if not _give_up(early, beside) and not _give_up(high, beside):
+            break
+    for buffer, offset in zip(buffers, offsets, strict=True):
+        buffer.address = offset
+    return max((o + n.size for o, n in zip(offsets, needs, strict=True)), default=0)
+
+
+def _give_up(wishes: list[bool], beside: Sequence[bool]) -> bool:
+    """Drop the wishes of what stands beside something that found no place; whether there were any."""
+    found = any(w and b for w, b in zip(wishes, beside, strict=True))
+    wishes[:] = [w and not b for w, b in zip(wishes, beside, strict=True)]
+    return found
 
 
 def place_maps(

@@ -15,6 +15,9 @@ from typing import NamedTuple
 from tilewright.codegen.plan import Group, RegionPlan
 from tilewright.tune.measurement import Region
 
+LAGS = (0, 1, 2)
+"""What a group's lag may be."""
+
 
 class Cut(NamedTuple):
     """A group: layers up to the one before position `end`, and its integers; `keep` holds positions of maps."""
@@ -167,7 +170,7 @@ class Space:
             layer = self.layers[start]
             parts = product(self._heights[layer.columns], self._heights[layer.slices])
             return [(s, *part, 0) for part in parts for s in stripes]
-        return [(s, 1, 1, lag) for s in stripes for lag in (0, 1) if not lag or s > 1]
+        return [(s, 1, 1, lag) for s in stripes for lag in LAGS if not lag or s > 1]
 
     def points(self) -> Iterator[Point]:
         """All legal points, each once; for spaces that :meth:`raw_count` calls small."""
@@ -229,7 +232,7 @@ class Space:
                     Edit("slices", g, s) for s in _near(self._heights[layer.slices], cut.slices)
                 ]
             if not single and cut.stripes > 1:
-                kinds["lag"].append(Edit("lag", g, 1 - cut.lag))
+                kinds["lag"] += [Edit("lag", g, lag) for lag in LAGS if lag != cut.lag]
             kinds["keep"] += [Edit("keep", g, m) for m in self.crossing(start, cut.end, kept)]
             start, kept = cut.end, frozenset(cut.keep)
         return [edits for edits in kinds.values() if edits]
@@ -291,7 +294,7 @@ class Space:
         first, second = point[g], point[g + 1]
         lag = max(first.lag, second.lag)
         for stripes in self._heights[self.layers[second.end - 1].rows]:
-            for lagging in (lag, 1 - lag):
+            for lagging in (lag, *(other for other in LAGS if other != lag)):
                 yield [*point[:g], Cut(second.end, stripes, lag=lagging, keep=second.keep), *point[g + 2 :]]
 
     def _split(self, point: Point, edit: Edit) -> Iterator[Sequence[Cut]]:
