@@ -24,6 +24,7 @@ NAMES = [
     "Session",
     "Support",
     "TilewrightError",
+    "Tuned",
     "compile",
     "evaluate",
     "load",
@@ -33,6 +34,7 @@ NAMES = [
     "quantize",
     "supported",
     "target",
+    "tune",
 ]
 
 

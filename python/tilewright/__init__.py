@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tilewright.runtime.session import Session
     from tilewright.target import target
     from tilewright.targets.config import Overlay, overlay, overlays
+    from tilewright.tune.api import Tuned, tune
 
 __all__ = [
     "Dataset",
@@ -45,6 +46,7 @@ __all__ = [
     "Session",
     "Support",
     "TilewrightError",
+    "Tuned",
     "compile",
     "evaluate",
     "load",
@@ -54,6 +56,7 @@ __all__ = [
     "quantize",
     "supported",
     "target",
+    "tune",
 ]
 
 _HOME = {
@@ -68,6 +71,7 @@ _HOME = {
     "Session": "runtime.session",
     "Support": "placement",
     "TilewrightError": "errors",
+    "Tuned": "tune.api",
     "compile": "pipeline",
     "evaluate": "evaluation",
     "load": "frontend.model",
@@ -77,12 +81,13 @@ _HOME = {
     "quantize": "pipeline",
     "supported": "pipeline",
     "target": "target",
+    "tune": "tune.api",
 }
 """Public name -> module of this package that defines it."""
 
 
 class _Package(types.ModuleType):
-    """Loads public names on first use, and keeps `quantize` the function.
+    """Loads public names on first use, and keeps `quantize` and `tune` the functions.
 
     Python sets a folder that it imports as an attribute of its parent, and the folder `quantize` has the name
     of the function.
