@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tilewright.codegen.allocate import place_buffers, place_maps
+from tilewright.codegen.checks import act_faults, plan_faults, region_faults
 from tilewright.codegen.graph import Graph, Tensor
 from tilewright.codegen.layers import MatrixLayer
 from tilewright.codegen.matrix_tiles import MatrixEmitter
-from tilewright.codegen.plan import RegionPlan
+from tilewright.codegen.plan import Plan, RegionPlan
 from tilewright.codegen.planner import default_plan
 from tilewright.codegen.prepared import Prepared, prepare
 from tilewright.codegen.residency import load_constants
@@ -18,6 +19,7 @@ from tilewright.codegen.tokens import add_tokens
 from tilewright.codegen.transfer import Transfer
 from tilewright.codegen.values import Map
 from tilewright.codegen.vector_tiles import VectorEmitter
+from tilewright.errors import Fault, FaultList, ScheduleError
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.codec import encode_stream
 from tilewright.targets.isa.spec import Base, Finish
@@ -33,10 +35,52 @@ def compile_region(graph: Graph, overlay: Overlay, plan: RegionPlan | None = Non
     return compile_prepared(prepared, plan or default_plan(prepared))
 
 
+def compile_regions(
+    graphs: Sequence[Graph], overlay: Overlay, plan: Plan | None = None
+) -> tuple[tuple[CompiledRegion, ...], Plan]:
+    """Compile a network's regions by a plan, the default plan where none is given. Returns the plan used as well.
+
+    Raises ScheduleError with all that is wrong, of all regions.
+    """
+    faults = FaultList()
+    given = {}
+    if plan is not None:
+        faults.faults += plan_faults(plan, [graph.name for graph in graphs], overlay)
+        given = {region.region: region for region in plan.regions}
+    compiled: list[CompiledRegion] = []
+    used: list[RegionPlan] = []
+    for graph in graphs:
+        if plan is not None and graph.name not in given:
+            continue
+        try:
+            prepared = prepare(graph, overlay)
+            used.append(default_plan(prepared) if plan is None else given[graph.name])
+            compiled.append(compile_prepared(prepared, used[-1]))
+        except ScheduleError as error:
+            faults.faults += error.faults
+    faults.raise_if_any(ScheduleError)
+    return tuple(compiled), Plan.of(used, overlay)
+
+
+def plan_regions(graphs: Sequence[Graph], overlay: Overlay) -> Plan:
+    """The default plan of a network's regions. Raises ScheduleError for layers that fit in no way, of all regions."""
+    faults = FaultList()
+    found: list[RegionPlan] = []
+    for graph in graphs:
+        try:
+            found.append(default_plan(prepare(graph, overlay)))
+        except ScheduleError as error:
+            faults.faults += error.faults
+    faults.raise_if_any(ScheduleError)
+    return Plan.of(found, overlay)
+
+
 def compile_prepared(prepared: Prepared, plan: RegionPlan) -> CompiledRegion:
     """Compile a prepared region by a plan. Raises ScheduleError with all that the plan gets wrong."""
     overlay, lowered = prepared.overlay, prepared.lowered
+    _stop(region_faults(prepared, plan))
     schedule = make_schedule(prepared.flow, plan)
+    _stop(act_faults(schedule.buffers, plan, overlay))
     place_buffers(schedule.buffers, overlay, [group.layers[0] for group in plan.groups])
     sizes = place_maps(lowered.maps, schedule.through_dram, overlay)
     program = load_constants(emit(prepared, schedule), overlay)
@@ -66,6 +110,11 @@ def compile_prepared(prepared: Prepared, plan: RegionPlan) -> CompiledRegion:
         outputs=_layouts(lowered.outputs),
         products=prepared.pool.products,
     )
+
+
+def _stop(faults: Sequence[Fault]) -> None:
+    if faults:
+        raise ScheduleError(*faults)
 
 
 def emit(prepared: Prepared, schedule: Schedule) -> TileProgram:

@@ -21,6 +21,7 @@ All numbers little-endian.
 | preprocess | JSON, what is done to an image; optional |
 | labels | JSON list of texts; optional |
 | report | JSON: the compile report |
+| plan | JSON: what was merged, cut and kept on chip (codegen/plan.py); optional, `strip` leaves it in |
 | float_model, quantised_model | ONNX; left out by `strip` |
 """
 
@@ -68,6 +69,7 @@ class Package:
         program: host part; its inputs and outputs are the network's.
         regions: accelerator regions, as the program numbers them.
         report: compile report (placement rows, totals), JSON.
+        plan: the plan that it was compiled by, JSON text that `tilewright.Plan.parse` reads; None: nothing is known.
         preprocess: what is done to an image before it goes in, JSON; None: nothing is known.
         labels: names of the classes.
         float_model, quantised_model: ONNX bytes; None where there is none, or stripped.
@@ -81,6 +83,7 @@ class Package:
     program: HostProgram
     regions: tuple[CompiledRegion, ...]
     report: Mapping[str, Any] = field(default_factory=dict)
+    plan: str | None = None
     preprocess: Mapping[str, Any] | None = None
     labels: tuple[str, ...] | None = None
     float_model: bytes | None = None
@@ -204,6 +207,8 @@ class Package:
         if self.labels is not None:
             sections["labels"] = _json(list(self.labels))
         sections["report"] = _json(self.report)
+        if self.plan is not None:
+            sections["plan"] = self.plan.encode()
         if self.float_model is not None:
             sections["float_model"] = self.float_model
         if self.quantised_model is not None:
@@ -338,12 +343,16 @@ def _assemble(sections: dict[str, bytes]) -> Package:
     labels = _document(sections, "labels", list) if "labels" in sections else None
     if labels is not None and not all(isinstance(text, str) for text in labels):
         raise PackageError(Fault("expected a list of texts", where="section labels"))
+    plan = sections.get("plan")
+    if plan is not None:
+        _document(sections, "plan", dict)
     package = Package(
         name=_field(info, "name", str, "info"),
         overlay=overlay,
         program=program,
         regions=tuple(regions),
         report=_document(sections, "report", dict),
+        plan=None if plan is None else plan.decode(),
         preprocess=preprocess,
         labels=None if labels is None else tuple(labels),
         float_model=sections.pop("float_model", None),
