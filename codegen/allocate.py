@@ -7,7 +7,7 @@ same time (greedy by size; Pisarchyk and Lee, "Efficient memory management for d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tilewright.codegen.schedule import Buffer
 from tilewright.codegen.values import Map
@@ -18,29 +18,43 @@ from tilewright.targets.isa.spec import Base
 
 @dataclass(frozen=True)
 class Need:
-    """So many units during groups `first` to `last`, both included."""
+    """So many units during groups `first` to `last`, both included; `high`: rather at the memory's end."""
 
     size: int
     first: int
     last: int
+    high: bool = False
 
     def meets(self, other: Need) -> bool:
         """Whether both are needed at some time."""
         return self.first <= other.last and other.first <= self.last
 
 
-def place(needs: Sequence[Need]) -> list[int]:
-    """An offset for each."""
+def place(needs: Sequence[Need], capacity: int = 0) -> list[int]:
+    """An offset for each; `capacity` is where those that are `high` end."""
     offsets = [0] * len(needs)
     placed: list[tuple[int, int, Need]] = []  # start, stop, what
     for i in sorted(range(len(needs)), key=lambda i: -needs[i].size):
-        need, start = needs[i], 0
-        for other_start, other_stop, other in sorted(placed, key=lambda p: p[0]):
-            if other.meets(need) and other_start < start + need.size and start < other_stop:
-                start = other_stop
+        need = needs[i]
+        beside = sorted((p for p in placed if p[2].meets(need)), key=lambda p: p[0])
+        start = _highest(need, beside, capacity) if need.high else 0
+        if start < 0 or not need.high:
+            start = 0
+            for other_start, other_stop, _ in beside:
+                if other_start < start + need.size and start < other_stop:
+                    start = other_stop
         offsets[i] = start
         placed.append((start, start + need.size, need))
     return offsets
+
+
+def _highest(need: Need, beside: Sequence[tuple[int, int, Need]], capacity: int) -> int:
+    """The highest offset that is free, negative where there is none."""
+    start = capacity - need.size
+    for other_start, other_stop, _ in sorted(beside, key=lambda p: -p[1]):
+        if other_start < start + need.size and start < other_stop:
+            start = other_start - need.size
+    return start
 
 
 def peak(needs: Sequence[Need]) -> tuple[int, int]:
@@ -60,9 +74,11 @@ def place_buffers(buffers: Sequence[Buffer], overlay: Overlay, group_names: Sequ
     """
     needs = [Need(b.half_words, b.first, b.last) for b in buffers]
     capacity = overlay.act_half_words
-    apart = [Need(n.size, max(n.first - 1, 0), n.last) for n in needs]  # so that LOAD can run ahead
-    for wanted in (apart, needs):
-        offsets = place(wanted)
+    # What only VECTOR reads lies in other banks than what MATRIX reads; and LOAD can run a group ahead.
+    sides = [replace(n, high=b.by_vector) for n, b in zip(needs, buffers, strict=True)]
+    apart = [replace(n, first=max(n.first - 1, 0)) for n in sides]
+    for wanted in (apart, sides, needs):
+        offsets = place(wanted, capacity)
         used = max((o + n.size for o, n in zip(offsets, needs, strict=True)), default=0)
         if used <= capacity:
             for buffer, offset in zip(buffers, offsets, strict=True):

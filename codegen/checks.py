@@ -13,8 +13,14 @@ from tilewright.codegen.layers import VectorLayer
 from tilewright.codegen.plan import Plan, RegionPlan
 from tilewright.codegen.prepared import Prepared
 from tilewright.codegen.schedule import Buffer, check
-from tilewright.errors import Fault, FaultList
+from tilewright.errors import Fault, FaultList, ScheduleError
 from tilewright.targets.config import Overlay
+
+
+def stop(faults: Sequence[Fault]) -> None:
+    """Raise ScheduleError with the faults, if there are any."""
+    if faults:
+        raise ScheduleError(*faults)
 
 
 def plan_faults(plan: Plan, regions: Sequence[str], overlay: Overlay) -> list[Fault]:

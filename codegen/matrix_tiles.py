@@ -6,6 +6,7 @@ turns, so that VECTOR requantises one piece while MATRIX sums the next.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tilewright.codegen.chunks import TABLE_RECORDS, Area, MatrixChunk, Pass
@@ -44,8 +45,8 @@ class MatrixEmitter:
     program: TileProgram
     half: int = 0
 
-    def emit(self, layer: MatrixLayer, chunks: tuple[MatrixChunk, ...], step: Step) -> None:
-        """The instructions of one step."""
+    def emit(self, layer: MatrixLayer, chunks: tuple[MatrixChunk, ...], step: Step) -> Iterator[int]:
+        """The instructions of one step, chunk by chunk; after each the half words of results that are made."""
         for chunk in chunks:
             for piece in self.pieces(chunk, step):
                 self.half ^= 1
@@ -55,6 +56,7 @@ class MatrixEmitter:
                         self.matrix(layer, step, chunk, piece, load.tiles, p, fresh)
                         fresh = False
                 self.vector(layer, step, chunk, piece)
+            yield chunk.first * self.overlay.halves_per_vector + chunk.half_words
 
     def pieces(self, chunk: MatrixChunk, step: Step) -> list[Piece]:
         """Cut a chunk of a step: as many columns, rows, vectors as fit, in parts of about one size."""

@@ -53,7 +53,7 @@ STRIPES = (
     256,
     512,
 )
-FULL = 0.97
+FULL = 0.94
 """Share of ACT that the estimate may use: places do not fit without gaps."""
 
 

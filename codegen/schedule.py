@@ -31,6 +31,7 @@ class Buffer:
         columns: of a line.
         blocks: half words of a pixel that are held.
         staged: lines are rows of results, which STORE puts into their places in the map.
+        by_vector: VECTOR reads it, and MATRIX does not.
         first, last: groups during which it is needed.
         address: half word of line 0, set by the allocator.
     """
@@ -43,6 +44,7 @@ class Buffer:
     staged: bool
     first: int
     last: int
+    by_vector: bool = False
     address: int = -1
 
     @property
@@ -340,7 +342,9 @@ class _Group:
                 )
 
     def add(self, m: Map, lines: int, height: int, columns: int, blocks: int, staged: bool) -> Buffer:
-        buffer = Buffer(m, lines, height, columns, blocks, staged, self.number, self.number)
+        readers = [self.flow.layers[i] for i in self.flow.readers.get(m, ())]
+        by_vector = bool(readers) and all(isinstance(layer, VectorLayer) for layer in readers)
+        buffer = Buffer(m, lines, height, columns, blocks, staged, self.number, self.number, by_vector)
         self.schedule.buffers.append(buffer)
         return buffer
 

@@ -162,7 +162,7 @@ class Segments:
         own = 0
         for m in (*read, *made):
             own |= self.bit[m]
-        most = max(flow.layers[i].geometry.count[0] for i in layers) if striped else 1
+        most = flow.layers[layers[-1]].geometry.count[0] if striped else 1
         return Segment(layers, own, striped, most, tuple(lines), tuple(loads), tuple(stores))
 
     def span(self, m: Map, readers: list[int]) -> int:

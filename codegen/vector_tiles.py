@@ -53,18 +53,21 @@ class VectorEmitter:
     overlay: Overlay
     program: TileProgram
 
-    def emit(self, layer: VectorLayer, chunks: tuple[VectorChunk, ...], step: Step) -> None:
-        """The instructions of one step."""
+    def emit(self, layer: VectorLayer, chunks: tuple[VectorChunk, ...], step: Step) -> Iterator[range]:
+        """The instructions of one step, chunk by chunk; before each the half words of the source that it reads."""
         whole = Area(step.start, step.x, step.stop - step.start, step.columns)
         areas = [area for area, _ in parameter_areas(layer.parameters, layer.geometry.count)]
         for chunk in chunks:
             first = max(chunk.first, step.blocks.start)
-            count = min(chunk.first + chunk.count, step.blocks.stop) - first
+            blocks = range(first, min(chunk.first + chunk.count, step.blocks.stop))
+            if not blocks:
+                continue
+            yield blocks
             for i, area in enumerate(areas):
                 part = intersection(area, whole)
-                if part is not None and count > 0:
+                if part is not None:
                     for piece in self.pieces(layer, first, step, part):
-                        self.vector(layer, chunk, range(first, first + count), step, piece, i)
+                        self.vector(layer, chunk, blocks, step, piece, i)
 
     def pieces(self, layer: VectorLayer, first: int, step: Step, part: Area) -> Iterator[Area]:
         """The rows of a part; those of two operands end where the lines of one wrap, for they have one ring."""

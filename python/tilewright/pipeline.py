@@ -185,7 +185,7 @@ def plan(model: Model, target: str | Overlay = "ultra96-w8") -> Plan:
     """
     overlay = _overlay(target)
     graphs = _regions(model, overlay).graphs
-    from tilewright.codegen.compile import plan_regions
+    from tilewright.codegen.network import plan_regions
 
     return plan_regions(graphs, overlay)
 
@@ -214,7 +214,7 @@ def compile(
     overlay = _overlay(target)
     found = _regions(model, overlay)
     with stage("lower"):
-        from tilewright.codegen.compile import compile_regions
+        from tilewright.codegen.network import compile_regions
         from tilewright.codegen.host_program import host_program
         from tilewright.codegen.macs import count_macs
         from tilewright.placement import find_support

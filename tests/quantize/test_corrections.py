@@ -54,7 +54,7 @@ def test_equalisation_keeps_the_function(activation: str, attributes: dict[str, 
     graph = Graph(_separable(activation, **attributes))
     samples = noise_samples(graph.model, 8)
     pairs = find_pairs(graph, find_units(graph))
-    found = [(pair.first.head.name, *(reader.head.name for reader in pair.readers)) for pair in pairs]
+    found = [(pair.first.head.name, *(reader.head.name for reader, _ in pair.readers)) for pair in pairs]
     assert found == [("c1", "c2"), ("c2", "y")]
     changed = equalise(graph, pairs, [[*samples]])
     for feed in samples:
@@ -121,13 +121,62 @@ def test_several_readers_are_equalised_together() -> None:
     graph = Graph(build(nodes, {"x": MAP}, ["y", "z"], constants))
     samples = noise_samples(graph.model, 8)
     (pair,) = find_pairs(graph, find_units(graph))
-    assert [reader.head.name for reader in pair.readers] == ["y", "z"]
+    assert [reader.head.name for reader, _ in pair.readers] == ["y", "z"]
     changed = equalise(graph, [pair], [[*samples]])
     for feed in samples:
         for before, after in zip(run(graph.model, feed), run(changed.model, feed), strict=True):
             assert np.abs(before - after).max() <= 1e-5 * np.abs(before).max()
     # The rounding of the outputs themselves stays, and is most of what is left.
     assert _error(graph.model, QuantizeOptions()) < 0.9 * _error(graph.model, QuantizeOptions(equalise=False))
+
+
+def test_channels_of_a_concat_are_equalised_among_all_of_it() -> None:
+    """Two operators of very different range, whose results one concat hands on, through a pooling too."""
+    nodes = [
+        node("Conv", "x w1", "c1"),
+        node("Relu", "c1", "r1"),
+        node("Conv", "x w2", "c2"),
+        node("Relu", "c2", "r2"),
+        node("Concat", "r1 r2", "k", axis=1),
+        node("Conv", "k w3", "y"),
+        node("MaxPool", "k", "p", kernel_shape=[2, 2]),
+        node("Conv", "p w4", "z", group=14),
+    ]
+    constants = {
+        "w1": _weights((8, 8, 1, 1), 1),
+        "w2": _weights((6, 8, 1, 1), 2) * 20,
+        "w3": normal((4, 14, 1, 1), 3),
+        # Two results of each channel.
+        "w4": normal((28, 1, 3, 3), 4),
+    }
+    graph = Graph(build(nodes, {"x": MAP}, ["y", "z"], constants))
+    samples = noise_samples(graph.model, 8)
+    pairs = find_pairs(graph, find_units(graph))
+    found = [
+        (pair.tensor, pair.joined, [(r.head.name, start) for r, start in pair.readers]) for pair in pairs
+    ]
+    assert found == [("r1", "k", [("y", 0), ("z", 0)]), ("r2", "k", [("y", 8), ("z", 8)])]
+    changed = equalise(graph, pairs, [[*samples]])
+    largest = {"before": 0.0, "after": 0.0}
+    for feed in samples:
+        for name, network in (("before", graph), ("after", changed)):
+            low = run(network.slice_model(["r1"]), feed)[0].max()
+            largest[name] = max(largest[name], float(low))
+        for before, after in zip(run(graph.model, feed), run(changed.model, feed), strict=True):
+            assert np.abs(before - after).max() <= 1e-5 * np.abs(before).max()
+    assert largest["after"] > 2 * largest["before"], "the narrow half uses more of the common range"
+
+
+def test_a_concat_along_a_map_is_left_alone() -> None:
+    nodes = [
+        node("Conv", "x w1", "c1"),
+        node("Conv", "x w2", "c2"),
+        node("Concat", "c1 c2", "k", axis=2),
+        node("Conv", "k w3", "y"),
+    ]
+    constants = {f"w{k}": normal((8, 8, 1, 1), k) for k in (1, 2, 3)}
+    graph = Graph(build(nodes, {"x": MAP}, ["y"], constants))
+    assert find_pairs(graph, find_units(graph)) == []
 
 
 def test_equalisation_survives_dead_channels() -> None:

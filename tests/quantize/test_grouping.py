@@ -12,7 +12,7 @@ from tests.quantize.unit_check import Quantised, check_units, parameters
 
 from tilewright.quantize import QuantizeOptions, quantize_onnx
 
-PLAIN = QuantizeOptions(method="minmax", bias_correction=False, equalise=False)
+PLAIN = QuantizeOptions(method="minmax", bias_correction=False, equalise=False, exact_sums=False)
 MAP = (1, 2, 4, 4)
 
 

@@ -122,7 +122,12 @@ def networks(draw: Any) -> onnx.ModelProto:
 @given(model=networks(), ratio=st.sampled_from([1.0, 8.0]), share_average=st.booleans())
 def test_every_unit_is_within_its_bound(model: onnx.ModelProto, ratio: float, share_average: bool) -> None:
     options = QuantizeOptions(
-        method="minmax", bias_correction=False, equalise=False, share_ratio=ratio, share_average=share_average
+        method="minmax",
+        bias_correction=False,
+        equalise=False,
+        exact_sums=False,
+        share_ratio=ratio,
+        share_average=share_average,
     )
     samples = noise_samples(model, 2)
     quantised = quantize_onnx(model, samples, options)

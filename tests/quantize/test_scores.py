@@ -19,7 +19,7 @@ from tilewright.frontend.relax_import import to_relax
 from tilewright.quantize import QuantizeOptions, quantize_onnx
 from tilewright.quantize.scores import SCORE_HEADROOM
 
-PLAIN = QuantizeOptions(bias_correction=False, equalise=False)
+PLAIN = QuantizeOptions(bias_correction=False, equalise=False, exact_sums=False)
 MAP = (1, 6, 4, 4)
 CONSTANTS: dict[str, Any] = {
     "w": normal((5, 6, 3, 3), 1),

@@ -14,8 +14,9 @@ from tilewright.quantize import QuantizeOptions, Unit
 from tilewright.quantize.affine import Affine, Range, affine_of, quantize_array
 from tilewright.quantize.weights import integer_weights
 
-OPTIONS = QuantizeOptions()
+OPTIONS = QuantizeOptions(exact_sums=False)
 SOURCE = Affine(np.float32(0.02), 100, 8)
+RESULT = Affine(np.float32(0.05), 3, 8)
 
 
 def _unit(operator: str = "Conv", **attributes: Any) -> Unit:
@@ -24,7 +25,7 @@ def _unit(operator: str = "Conv", **attributes: Any) -> Unit:
 
 def test_weights_are_symmetric_and_the_largest_of_each_channel_is_127() -> None:
     weight = normal((4, 3, 3, 3))
-    found = integer_weights(_unit(), weight, np.zeros(4, np.float32), SOURCE, OPTIONS)
+    found = integer_weights(_unit(), weight, np.zeros(4, np.float32), SOURCE, RESULT, OPTIONS)
     assert found.axis == 0 and found.scale.shape == (4,)
     assert (np.abs(found.weight.astype(np.int64)).max(axis=(1, 2, 3)) == 127).all()
     assert np.array_equal(
@@ -36,7 +37,7 @@ def test_weights_are_symmetric_and_the_largest_of_each_channel_is_127() -> None:
 
 def test_bias_has_the_scale_of_the_products() -> None:
     weight, bias = normal((4, 3, 3, 3)), normal((4,), 1, 10.0)
-    found = integer_weights(_unit(), weight, bias, SOURCE, OPTIONS)
+    found = integer_weights(_unit(), weight, bias, SOURCE, RESULT, OPTIONS)
     assert np.array_equal(found.bias_scale, np.float32(0.02) * found.scale)
     assert found.bias.dtype == np.int32
     assert (
@@ -48,14 +49,14 @@ def test_a_dead_channel_keeps_its_bias() -> None:
     weight = normal((2, 3, 1, 1))
     weight[1] = 0.0
     bias = np.array([0.0, 1e7], np.float32)
-    found = integer_weights(_unit(), weight, bias, SOURCE, OPTIONS)
+    found = integer_weights(_unit(), weight, bias, SOURCE, RESULT, OPTIONS)
     assert not found.weight[1].any()
     assert found.bias[1] * float(found.bias_scale[1]) == pytest.approx(1e7, rel=1e-6)
 
 
 def test_all_weights_zero() -> None:
     found = integer_weights(
-        _unit(), np.zeros((2, 3, 1, 1), np.float32), np.ones(2, np.float32), SOURCE, OPTIONS
+        _unit(), np.zeros((2, 3, 1, 1), np.float32), np.ones(2, np.float32), SOURCE, RESULT, OPTIONS
     )
     assert not found.weight.any()
     assert found.dequantised()[1] == pytest.approx(1.0, abs=float(found.bias_scale[0]))
@@ -69,7 +70,7 @@ def test_scales_of_transposed_convolutions(
     groups: int, shape: tuple[int, ...], axis: int, scales: int
 ) -> None:
     weight, bias = normal(shape), normal((shape[1] * groups,))
-    found = integer_weights(_unit("ConvTranspose", group=groups), weight, bias, SOURCE, OPTIONS)
+    found = integer_weights(_unit("ConvTranspose", group=groups), weight, bias, SOURCE, RESULT, OPTIONS)
     assert (found.axis, found.scale.shape, found.bias.shape) == (axis, (scales,), bias.shape)
     # Output channel g * C_out/groups + j has the scale of j (of g where depthwise).
     expected = [found.scale[c % scales] for c in range(len(bias))]
@@ -85,6 +86,7 @@ def test_scales_of_transposed_convolutions(
     accumulator_bits=st.sampled_from([18, 24, 27, 32]),
     zero_point=st.integers(0, 255),
     seed=st.integers(0, 1000),
+    exact_sums=st.booleans(),
 )
 def test_no_sum_leaves_the_accumulator(
     operator: str,
@@ -94,6 +96,7 @@ def test_no_sum_leaves_the_accumulator(
     accumulator_bits: int,
     zero_point: int,
     seed: int,
+    exact_sums: bool,
 ) -> None:
     """`amax * sum|w| + |bias| <= 2^(bits-1) - 1`, with exact integers."""
     transposed = operator.startswith("ConvTranspose")
@@ -106,10 +109,10 @@ def test_no_sum_leaves_the_accumulator(
     shape = (4, 6) if operator == "Gemm" else (4, 6, 3, 3)
     channels = 6 * groups if transposed else 4
     source = Affine(np.float32(10.0**scale_exponent), zero_point, 8)
-    options = QuantizeOptions(accumulator_bits=accumulator_bits)
+    options = QuantizeOptions(accumulator_bits=accumulator_bits, exact_sums=exact_sums)
     weight = normal(shape, seed, 10.0**weight_exponent)
     bias = normal((channels,), seed + 1, 10.0**bias_exponent)
-    found = integer_weights(unit, weight, bias, source, options)
+    found = integer_weights(unit, weight, bias, source, RESULT, options)
     magnitudes = np.abs(found.weight.astype(np.int64))
     if transposed:
         sums = magnitudes.reshape(groups, 4 // groups, 6, -1).sum(axis=(1, 3)).reshape(-1)

@@ -33,6 +33,8 @@ class QuantizeOptions:
         share_average: whether average pooling shares its input's scale (within `share_ratio`).
         accumulator_bits: width that sums of products with the bias must fit, sign included.
         statistics_samples: how many samples, the first ones, equalisation and bias correction run on.
+        exact_sums: choose scales with which ONNX Runtime's float sums are exact, so that it and the machine agree
+            (`exact.py`).
 
     Raises:
         UnsupportedModel: `bits` is not supported.
@@ -49,6 +51,7 @@ class QuantizeOptions:
     share_average: bool = False
     accumulator_bits: int = 32
     statistics_samples: int = 64
+    exact_sums: bool = True
 
     def __post_init__(self) -> None:
         if self.bits not in SUPPORTED_BITS:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tilewright.errors import UnsupportedModel
 from tilewright.quantize.correction import mean_errors
 from tilewright.quantize.equalise import equalise, find_pairs
+from tilewright.quantize.exact import multiply, short_scales
 from tilewright.quantize.graph import Graph
 from tilewright.quantize.grouping import make_scheme, quantised_tensors, read_in_float
 from tilewright.quantize.options import QuantizeOptions
@@ -60,11 +61,17 @@ def quantize_onnx(
     whole = read_in_float(graph, units)
     ranges = calibrate_ranges(graph, tensors, whole, samples.batches_of_all(), options)
     scheme = make_scheme(graph, units, ranges, options)
+    if options.exact_sums:
+        scheme, factors = short_scales(graph, units, scheme)
+        graph = multiply(graph, units, factors)
+        units = find_units(graph)
     floats = {unit.head.name: float_weights(graph, unit) for unit in units if unit.kind == "mac"}
 
     def round_weights() -> dict[str, IntegerWeights]:
         return {
-            unit.head.name: integer_weights(unit, *floats[unit.head.name], scheme[unit.inputs[0]], options)
+            unit.head.name: integer_weights(
+                unit, *floats[unit.head.name], scheme[unit.inputs[0]], scheme[unit.outputs[0]], options
+            )
             for unit in units
             if unit.kind == "mac"
         }

@@ -4,6 +4,8 @@ Weights are symmetric per output channel, `w = sw[c] * q`, in -(2^(bits-1)-1)..2
 integer is left out so that -q is always a weight too: a bound on a channel's sum is then the same for both
 signs, and a negated channel needs no other scale. It costs less than half a percent of resolution.
 
+The scales have short mantissas, with which float sums are exact (`exact.py`).
+
 Biases are int32 with the scale of the products, `sx * sw[c]`, so that they are added to the sums as they are.
 A channel's `sw` is made larger where its sum could leave the accumulator:
 `amax * sum|q| + |bias| <= 2^(accumulator_bits-1) - 1`.
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilewright.quantize.affine import SMALLEST_RANGE, Affine
+from tilewright.quantize.exact import weight_scales
 from tilewright.quantize.graph import Graph
 from tilewright.quantize.options import QuantizeOptions
 from tilewright.quantize.units import Unit, attribute, weight_axis
@@ -72,9 +75,9 @@ def output_channels(unit: Unit, weight_shape: tuple[int, ...]) -> int:
 
 
 def integer_weights(
-    unit: Unit, weight: Floats, bias: Floats, source: Affine, options: QuantizeOptions
+    unit: Unit, weight: Floats, bias: Floats, source: Affine, result: Affine, options: QuantizeOptions
 ) -> IntegerWeights:
-    """Return the integers for `weight` and `bias`, given the parameters of the unit's input."""
+    """Return the integers for `weight` and `bias`, given the parameters of the unit's input and result."""
     axis = weight_axis(unit.head, weight.shape)
     others = tuple(k for k in range(weight.ndim) if k != axis)
     magnitude = np.abs(weight.astype(np.float64))
@@ -84,6 +87,8 @@ def integer_weights(
     largest = np.where(largest > SMALLEST_RANGE, largest, overall if overall > SMALLEST_RANGE else 1.0)
     limit = 2 ** (options.bits - 1) - 1
     scale = np.maximum(largest / limit, _smallest_scale(unit, weight, bias, source, options))
+    if options.exact_sums:
+        scale = weight_scales(scale, result.scale)
     scale32 = scale.astype(np.float32)
     shape = [1] * weight.ndim
     shape[axis] = -1
