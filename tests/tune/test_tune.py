@@ -16,19 +16,32 @@ from numpy.typing import NDArray
 
 import tilewright as tw
 from tests.cli.commands import document, fault, invoke, node, process, write_model
+from tests.codegen.build import Builder
+from tests.codegen.evaluate import evaluate_graph, run_region
+from tests.tune.synthetic import header
 from tests.tune.workers import registered, tracker, wait_until, worker
 from tilewright.codegen.allocate import place_buffers
 from tilewright.codegen.compile import compile_prepared
 from tilewright.codegen.plan import Plan, RegionPlan
+from tilewright.codegen.prepared import prepare
 from tilewright.codegen.schedule import make_schedule
 from tilewright.errors import ConfigError, DataError, ScheduleError, UnsupportedModel
 from tilewright.targets.config import overlay
-from tilewright.targets.sim import timing
+from tilewright.targets.sim import fast, timing
 from tilewright.targets.sim.program import Program
-from tilewright.tune.log import best_plan, read, search_points
+from tilewright.tune.local import Serial
+from tilewright.tune.log import Log, best_plan, read, search_points
 from tilewright.tune.measurement import Measurement
 from tilewright.tune.space import Space
-from tilewright.tune.workload import TunedRegion, backend_of, open_network, payload, tuned_regions
+from tilewright.tune.tuner import run
+from tilewright.tune.workload import (
+    TunedRegion,
+    backend_of,
+    fingerprint,
+    open_network,
+    payload,
+    tuned_regions,
+)
 
 TARGET = overlay("ultra96-w8")
 RANDOM = ("--calibration", "random:1", "--target", "ultra96-w8")
@@ -105,6 +118,29 @@ def test_legality_is_the_compilers(quantised: tw.Model) -> None:
                 assert legal == _compiles(region, space.plan(other)), space.plan(other)
                 seen[legal] += 1
     assert min(seen) > 20, "this test must see legal and illegal plans"
+
+
+@pytest.mark.parametrize("name", ["ultra96-w8", "pynq-z1-w8"])
+def test_what_a_search_measures_computes_the_same_bits(name: str) -> None:
+    """A branching region, simulated under every plan that a search by the timing simulator measured."""
+    b = Builder(7)
+    x = b.input(24, 12, 14)
+    left = b.conv(b.conv(x, 24, (1, 1)), 20, (3, 3), padding=(1, 1, 1, 1))
+    right = b.conv(b.max_pool(x, (3, 3), (1, 1), (1, 1, 1, 1)), 20, (1, 1))
+    graph = b.graph(b.conv(b.max_pool(b.add(left, right), (2, 2), (2, 2), (0, 0, 0, 0)), 30, (3, 3)))
+    feeds = b.feeds()
+    expected = evaluate_graph(graph, feeds)
+    target = overlay(name)
+    region = TunedRegion(prepare(graph, target), fingerprint(graph), 1)
+    head = replace(header([]), regions={region.name: region.fingerprint})
+    with Log(None, head) as log:
+        run([region], Serial(backend_of("timing", [region])), log, head, 40)
+    assert len(log.records) == 40
+    for record in log.records:
+        assert isinstance(record.outcome, Measurement), record
+        found = run_region(compile_prepared(region.prepared, record.plan), target, feeds, fast.run)
+        for tensor in graph.outputs:
+            np.testing.assert_array_equal(found[tensor.name], expected[tensor.name], err_msg=str(record.plan))
 
 
 def test_the_timing_back_end_is_compiler_and_simulator(region: TunedRegion) -> None:

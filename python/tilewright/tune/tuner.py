@@ -11,7 +11,7 @@ from tilewright.errors import Fault, ScheduleError
 from tilewright.tune.log import Header, Log, Record, best_records
 from tilewright.tune.measurement import Measurement, Objective, Outcome, Refusal, Region, Runner
 from tilewright.tune.search import Search
-from tilewright.tune.space import Point, Space
+from tilewright.tune.space import RAW_SHARE, Point, Space
 
 BATCH = 8
 """Plans that are proposed together; workers wait for each other at the end of a batch."""
@@ -106,7 +106,9 @@ class _Tuner:
         """A search for each region; the smallest spaces are measured whole while the trials last."""
         left = self.trials - len(self.spaces)
         whole: dict[str, list[Point]] = {}
-        for name, space in sorted(self.spaces.items(), key=lambda item: item[1].raw_count(1 << 62)):
+        for name, space in sorted(
+            self.spaces.items(), key=lambda item: item[1].raw_count(RAW_SHARE * self.trials)
+        ):
             points = space.small(left + 1) if left > 0 else None
             if points is not None:
                 whole[name] = points

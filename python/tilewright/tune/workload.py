@@ -92,7 +92,8 @@ def graphs(model: onnx.ModelProto, overlay: Overlay) -> list[Graph]:
 
     Raises UnsupportedModel where it holds operators that nobody runs.
     """
-    module = Partition(overlay)(lowered(to_relax(model), overlay)[1])
+    stages = lowered(to_relax(model), overlay)
+    module = Partition(overlay)(stages.integer, stages.evicted)
     found = {symbol.name_hint: f for symbol, f in module.functions.items() if is_region(f)}
     return [lift(found[name], name) for name in sorted(found, key=lambda n: int(n.rpartition("_")[2]))]
 
