@@ -48,13 +48,13 @@ def plan_faults(plan: Plan, regions: Sequence[str], overlay: Overlay) -> list[Fa
 def region_faults(prepared: Prepared, plan: RegionPlan) -> list[Fault]:
     """What is wrong with the plan of a region, ACT aside."""
     flow = prepared.flow
-    found = check(flow, plan)
-    faults = FaultList(list(found))
+    named = _name_faults(flow.names, plan)
+    if named:
+        return named
+    faults = FaultList(check(flow, plan))
     number = {name: i for i, name in enumerate(flow.names)}
     for g, group in enumerate(plan.groups):
-        layers = [flow.layers[number[name]] for name in group.layers if name in number]
-        if not layers:
-            continue
+        layers = [flow.layers[number[name]] for name in group.layers]
         last = layers[-1]
         parts = [("stripes", group.stripes, max(layer.geometry.count[0] for layer in layers), "rows")]
         if len(group.layers) == 1:
@@ -68,6 +68,28 @@ def region_faults(prepared: Prepared, plan: RegionPlan) -> list[Fault]:
                     where=f"plan of {plan.region}, group {g + 1} ({group.layers[0]})",
                     remedy=f"there are no more {what} to cut",
                 )
+    return list(faults)
+
+
+def _name_faults(names: Sequence[str], plan: RegionPlan) -> list[Fault]:
+    """Layers that are missing, unknown, named twice; where there are none, the first out of order."""
+    faults = FaultList()
+    found = [name for group in plan.groups for name in group.layers]
+    counts, where = Counter(found), f"plan of {plan.region}"
+    for name in names:
+        if name not in counts:
+            faults.add(f"layer {name} is missing", where=where, remedy="put it into a group")
+    known = set(names)
+    for name, count in counts.items():
+        if name not in known:
+            faults.add(f"the region has no layer {name}", where=where, remedy="take it out")
+        elif count > 1:
+            faults.add(f"layer {name} is named {count} times", where=where, remedy="name it once")
+    if not faults:
+        wrong = next((pair for pair in zip(names, found, strict=True) if pair[0] != pair[1]), None)
+        if wrong is not None:
+            remedy = "keep the region's order: " + ", ".join(names)
+            faults.add(f"expected layer {wrong[0]} next, found {wrong[1]}", where=where, remedy=remedy)
     return list(faults)
 
 

@@ -214,9 +214,9 @@ def compile(
     overlay = _overlay(target)
     found = _regions(model, overlay)
     with stage("lower"):
-        from tilewright.codegen.network import compile_regions
         from tilewright.codegen.host_program import host_program
         from tilewright.codegen.macs import count_macs
+        from tilewright.codegen.network import compile_regions
         from tilewright.placement import find_support
 
         names = [graph.name for graph in found.graphs]
