@@ -324,6 +324,16 @@ def _overlay(sections: dict[str, bytes]) -> Overlay:
     return overlay
 
 
+def _plan(sections: dict[str, bytes]) -> str:
+    """The plan's text: a JSON object. What it says is looked at where it is used."""
+    data = sections["plan"]
+    _document(sections, "plan", dict)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise PackageError(Fault(f"is not UTF-8: {error}", where="section plan")) from error
+
+
 def _assemble(sections: dict[str, bytes]) -> Package:
     overlay = _overlay(sections)
     info = _document(sections, "info", dict)
@@ -343,16 +353,13 @@ def _assemble(sections: dict[str, bytes]) -> Package:
     labels = _document(sections, "labels", list) if "labels" in sections else None
     if labels is not None and not all(isinstance(text, str) for text in labels):
         raise PackageError(Fault("expected a list of texts", where="section labels"))
-    plan = sections.get("plan")
-    if plan is not None:
-        _document(sections, "plan", dict)
     package = Package(
         name=_field(info, "name", str, "info"),
         overlay=overlay,
         program=program,
         regions=tuple(regions),
         report=_document(sections, "report", dict),
-        plan=None if plan is None else plan.decode(),
+        plan=_plan(sections) if "plan" in sections else None,
         preprocess=preprocess,
         labels=None if labels is None else tuple(labels),
         float_model=sections.pop("float_model", None),
