@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,29 @@ def test_in_python(digits: Path, demo_package: Path) -> None:
     assert (other.plan, other.quantised_model) == (changed.text(), None)
     with pytest.raises(tw.TilewrightError, match=r"^plan: the plan was made for overlay ultra96-w8 "):
         tw.compile(model, "pynq-z1-w8", plan=plan)
+
+
+def test_report_shows_the_plan_of_a_package(demo_package: Path) -> None:
+    package = tw.Package.load(demo_package)
+    assert package.plan is not None
+    plan = tw.Plan.parse(package.plan, package.overlay)
+    assert document(invoke("report", demo_package, "--json"))["plan"] == json.loads(package.plan)
+    lines = invoke("report", demo_package).stdout.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("groups of tilewright_0"))
+    shown = lines[start + 1 : start + 1 + len(plan.regions[0].groups)]
+    assert [line.split()[0] for line in shown] == [group.layers[0] for group in plan.regions[0].groups]
+
+
+def test_report_of_a_package_without_a_plan(demo_package: Path, tmp_path: Path) -> None:
+    path = tmp_path / "net.twp"
+    replace(tw.Package.load(demo_package), plan=None).save(path)
+    assert "plan" not in document(invoke("report", path, "--json"))
+    replace(tw.Package.load(demo_package), plan='{"schema": 1}').save(path)
+    assert (
+        fault(invoke("report", path))
+        .splitlines()[1]
+        .startswith(f"  {path}: section plan, overlay: is missing")
+    )
 
 
 def test_a_float_network_has_no_plan() -> None:
