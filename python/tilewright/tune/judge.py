@@ -37,6 +37,7 @@ class Judge:
         self._prepared, self._flow, self._macs = prepared, prepared.flow, macs
         self._coster = Coster(prepared)
         self._known: dict[_Key, _Needs] = {}
+        self._passing: dict[tuple[tuple[int, tuple[str, ...]], ...], set[Map]] = {}
         self._places: dict[tuple[Need, ...], int] = {}
         self._touched: dict[tuple[int, int], tuple[frozenset[Map], frozenset[Map]]] = {}
 
@@ -88,7 +89,10 @@ class Judge:
         )
 
     def _groups(self, plan: RegionPlan) -> list[_Needs]:
-        through_dram = passing(self._flow, plan)
+        shape = tuple((len(group.layers), group.keep) for group in plan.groups)
+        if shape not in self._passing:
+            self._passing[shape] = passing(self._flow, plan)
+        through_dram = self._passing[shape]
         resident: frozenset[Map] = frozenset()
         found, start = [], 0
         for group in plan.groups:
