@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tilewright.codegen.allocate import place_buffers, place_maps
+from tilewright.codegen.checks import act_faults, region_faults, stop
 from tilewright.codegen.emit import emit
 from tilewright.codegen.graph import Graph, Tensor
 from tilewright.codegen.plan import RegionPlan
@@ -33,7 +34,9 @@ def compile_region(graph: Graph, overlay: Overlay, plan: RegionPlan | None = Non
 def compile_prepared(prepared: Prepared, plan: RegionPlan) -> CompiledRegion:
     """Compile a prepared region by a plan. Raises ScheduleError with all that the plan gets wrong."""
     overlay, lowered = prepared.overlay, prepared.lowered
+    stop(region_faults(prepared, plan))
     schedule = make_schedule(prepared.flow, plan)
+    stop(act_faults(schedule.buffers, plan, overlay))
     place_buffers(schedule.buffers, overlay, [group.layers[0] for group in plan.groups])
     sizes = place_maps(lowered.maps, schedule.through_dram, overlay)
     program = load_constants(emit(prepared, schedule), overlay)

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 from tilewright import tvm_hook
 
 if TYPE_CHECKING:
+    from tilewright.codegen.plan import Plan
     from tilewright.errors import TilewrightError
     from tilewright.evaluation import Evaluation, evaluate
     from tilewright.frontend.dataset import Dataset, open_dataset
     from tilewright.frontend.model import Model, load
     from tilewright.frontend.preprocess import Preprocess
-    from tilewright.pipeline import compile, quantize, supported
+    from tilewright.pipeline import compile, plan, quantize, supported
     from tilewright.placement import LayerRow, Support
     from tilewright.quantize.options import QuantizeOptions
     from tilewright.runtime.package import Package
@@ -41,6 +42,7 @@ __all__ = [
     "Model",
     "Overlay",
     "Package",
+    "Plan",
     "Preprocess",
     "QuantizeOptions",
     "Session",
@@ -53,6 +55,7 @@ __all__ = [
     "open_dataset",
     "overlay",
     "overlays",
+    "plan",
     "quantize",
     "supported",
     "target",
@@ -66,6 +69,7 @@ _HOME = {
     "Model": "frontend.model",
     "Overlay": "targets.config",
     "Package": "runtime.package",
+    "Plan": "codegen.plan",
     "Preprocess": "frontend.preprocess",
     "QuantizeOptions": "quantize.options",
     "Session": "runtime.session",
@@ -78,6 +82,7 @@ _HOME = {
     "open_dataset": "frontend.dataset",
     "overlay": "targets.config",
     "overlays": "targets.config",
+    "plan": "pipeline",
     "quantize": "pipeline",
     "supported": "pipeline",
     "target": "target",
