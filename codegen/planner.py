@@ -25,9 +25,9 @@ LONGEST = 12
 """Layers of a group at most."""
 BEAM = 4
 """Ways to get to a layer that are followed."""
-BYTE_PRICE = 1 / 48
+BYTE_PRICE = 1 / 24
 """Cycles that a byte of DRAM traffic is taken to cost beyond its time: energy, and what other units wait for it."""
-FULL = (0.94, 0.88, 0.8)
+FULL = (0.9, 0.84, 0.76)
 """Shares of ACT that the estimate may use, tried in turn: places do not fit without gaps."""
 
 

@@ -114,12 +114,12 @@ def group(document: dict[str, Any]) -> dict[str, Any]:
         (edited(lambda d: d.update(schema=2)), [f"p, schema: input should be 1, found 2; {SAMPLE}"]),
         (edited(lambda d: d.pop("overlay_hash")), [f"p, overlay_hash: is missing; {SAMPLE}"]),
         (
-            edited(lambda d: group(d).update(stripes=0, lag=2, layers=[], strip=3)),
+            edited(lambda d: group(d).update(stripes=0, lag=3, layers=[], strip=3)),
             [
                 f"p, regions.0.groups.0.layers: tuple should have at least 1 item after validation, not 0, "
                 f"found []; {SAMPLE}",
                 f"p, regions.0.groups.0.stripes: input should be greater than or equal to 1, found 0; {SAMPLE}",
-                f"p, regions.0.groups.0.lag: input should be less than or equal to 1, found 2; {SAMPLE}",
+                f"p, regions.0.groups.0.lag: input should be less than or equal to 2, found 3; {SAMPLE}",
                 "p, regions.0.groups.0.strip: there is no such field; take it out",
             ],
         ),

@@ -251,7 +251,7 @@ def test_messages(machines: dict[str, Overlay]) -> None:
         ),
         (Vector(src_base=4096), "reads half word 4096 of ACT, but the last is 4095"),
         (Vector(source=acc, src_base=1024), "reads vector 1024 of ACC, but the last is 1023"),
-        (Vector(param_base=1020), "reads record 1027 of PARAM, but the last is 1023"),
+        (Vector(param_base=2044), "reads record 2051 of PARAM, but the last is 2047"),
         (
             Vector(n_x=2, width=2, src_x=1, src_base=0, dst_base=1, dst_x=9),
             "writes half word 1 of ACT at (c, y, x) = (0, 0, 0), but reads it at (0, 0, 1)",
