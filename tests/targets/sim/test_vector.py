@@ -242,7 +242,10 @@ def test_messages(machines: dict[str, Overlay]) -> None:
         (Vector(table=1, out_planes=1), "table=1 with out_planes=1, a table has results of one plane"),
         (Vector(table=1, hi=256), "hi=256 is beyond the table of 256 entries"),
         (Vector(n_y=70, n_x=70), "writes 4900 half words, but ACT has 4096"),
-        (Vector(dst_base=4000, n_x=2, width=2, dst_x=96), "writes half word 4096 of ACT, but the last is 4095"),
+        (
+            Vector(dst_base=4000, n_x=2, width=2, dst_x=96),
+            "writes half word 4096 of ACT, but the last is 4095",
+        ),
         (Vector(n_y=5, height=5, dst_row=1, dst_ring=3), "writes half word 0 of ACT more than once"),
         (Vector(offset_y=-1), "the window of (y, x) = (0, 0) has no tap inside the map 1x1"),
         (
