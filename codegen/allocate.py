@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tilewright.codegen.schedule import Buffer
+from tilewright.codegen.buffers import Buffer
 from tilewright.codegen.values import Map
 from tilewright.errors import Fault, ScheduleError
 from tilewright.targets.config import Overlay

@@ -1,6 +1,6 @@
 """What is wrong with a plan, all of it: regions, names and merges, numbers of parts, memory.
 
-`schedule.check` knows what a schedule can be made of; the rest is here: numbers beyond what there is to cut, which
+`merging.check` knows what a schedule can be made of; the rest is here: numbers beyond what there is to cut, which
 would only make empty parts (a plan of a billion stripes must not take a day), and groups that do not fit ACT.
 """
 
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from tilewright.codegen.buffers import Buffer
 from tilewright.codegen.layers import VectorLayer
+from tilewright.codegen.merging import check
 from tilewright.codegen.plan import Plan, RegionPlan
 from tilewright.codegen.prepared import Prepared
-from tilewright.codegen.schedule import Buffer, check
 from tilewright.errors import Fault, FaultList, ScheduleError
 from tilewright.targets.config import Overlay
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tilewright.codegen.buffers import Drain, Fill, Schedule, Step
 from tilewright.codegen.flow import Flow, sources
 from tilewright.codegen.layers import MatrixLayer, VectorLayer
 from tilewright.codegen.matrix_tiles import MatrixEmitter
 from tilewright.codegen.prepared import Prepared
-from tilewright.codegen.schedule import Drain, Fill, Schedule, Step
 from tilewright.codegen.tile import Portion, TileProgram
 from tilewright.codegen.transfer import Transfer
 from tilewright.codegen.vector_tiles import VectorEmitter

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tilewright.codegen.buffers import Step
 from tilewright.codegen.chunks import TABLE_RECORDS, Area, MatrixChunk, Pass
 from tilewright.codegen.flow import is_flat
 from tilewright.codegen.layers import MatrixLayer
-from tilewright.codegen.schedule import Step
 from tilewright.codegen.tile import Access, Constants, Portion, Space, TileProgram
 from tilewright.codegen.transfer import rows_of
 from tilewright.codegen.vector_tiles import destination

@@ -8,232 +8,18 @@ the map lying in line y modulo that number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
+from tilewright.codegen.buffers import Action, Buffer, Drain, Fill, Schedule, Step, Window
 from tilewright.codegen.flow import Flow, sources
 from tilewright.codegen.layers import MatrixLayer, VectorLayer
+from tilewright.codegen.merging import check
 from tilewright.codegen.plan import Group, RegionPlan
 from tilewright.codegen.values import Map
-from tilewright.errors import Fault, FaultList, ScheduleError
+from tilewright.errors import ScheduleError
 from tilewright.targets.isa.spec import Base
-
-
-@dataclass(eq=False)
-class Buffer:
-    """Lines of a map in ACT.
-
-    Attributes:
-        map: what it holds; the layer's results as they are made, row by row, where `staged`.
-        lines: rows held at a time; row y lies in line y modulo `lines`.
-        height: rows in all.
-        columns: of a line.
-        blocks: half words of a pixel that are held.
-        staged: lines are rows of results, which STORE puts into their places in the map.
-        by_vector: VECTOR reads it, and MATRIX does not.
-        first, last: groups during which it is needed.
-        address: half word of line 0, set by the allocator.
-    """
-
-    map: Map
-    lines: int
-    height: int
-    columns: int
-    blocks: int
-    staged: bool
-    first: int
-    last: int
-    by_vector: bool = False
-    address: int = -1
-
-    @property
-    def half_words(self) -> int:
-        """Size."""
-        return self.lines * self.row
-
-    @property
-    def row(self) -> int:
-        """Half words of a line."""
-        return self.columns * self.blocks
-
-    @property
-    def ring(self) -> int:
-        """Rows after which the lines wrap; 0 where they never do."""
-        return self.lines if self.lines < self.height else 0
-
-    def at(self, y: int) -> int:
-        """Half word of row y."""
-        return self.address + (y % self.lines) * self.row
-
-    def pieces(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Rows start .. stop-1 in runs that lie side by side."""
-        while start < stop:
-            end = min(stop, start - start % self.lines + self.lines)
-            yield start, end
-            start = end
-
-
-@dataclass(frozen=True, eq=False)
-class Window:
-    """Columns x .. x+columns-1 of a map, half words `block` .. of each pixel, which a buffer holds."""
-
-    buffer: Buffer
-    x: int
-    columns: int
-    block: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Fill:
-    """LOAD rows start .. stop-1 of a map into its buffer, `blocks` half words a pixel, for a layer."""
-
-    window: Window
-    start: int
-    stop: int
-    blocks: int
-    reader: int
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """Make rows start .. stop-1 and columns x .. x+columns-1 of a layer's results.
-
-    `blocks`: of the source's half words those that a VECTOR layer works on; `held`: where the maps that it reads are.
-    """
-
-    layer: int
-    start: int
-    stop: int
-    x: int
-    columns: int
-    blocks: range
-    held: Mapping[Map, Window]
-    result: Buffer
-
-
-@dataclass(frozen=True, eq=False)
-class Drain:
-    """STORE rows start .. stop-1 and columns x .. of a layer's results, from half word `block` of a plane's on."""
-
-    layer: int
-    buffer: Buffer
-    start: int
-    stop: int
-    x: int
-    columns: int
-    block: int
-    blocks: int
-
-
-Action = Fill | Step | Drain
-
-
-@dataclass(eq=False)
-class Schedule:
-    """What happens, turn by turn; the buffers, without addresses yet.
-
-    In a turn every layer of a group makes a stripe at most. Fills come first, drains last.
-
-    Attributes:
-        through_dram: maps that DRAM must hold, with the first and last group that touches them there.
-    """
-
-    turns: list[list[Action]] = field(default_factory=list)
-    buffers: list[Buffer] = field(default_factory=list)
-    through_dram: dict[Map, tuple[int, int]] = field(default_factory=dict)
-
-    def touch(self, m: Map, group: int) -> None:
-        """Note that DRAM holds a map during a group."""
-        first, last = self.through_dram.get(m, (group, group))
-        self.through_dram[m] = (min(first, group), max(last, group))
-
-
-def check(flow: Flow, plan: RegionPlan) -> list[Fault]:
-    """What is wrong with a plan, memories aside: names, order, and merges that the layers do not allow."""
-    faults = FaultList()
-    named = [name for group in plan.groups for name in group.layers]
-    if named != flow.names:
-        at = next(
-            (i for i, (a, b) in enumerate(zip(named, flow.names, strict=False)) if a != b), len(flow.names)
-        )
-        found = named[at] if at < len(named) else "nothing"
-        expected = flow.names[at] if at < len(flow.names) else "nothing"
-        text = f"layer {at + 1} of the region is {expected}, the plan has {found}"
-        faults.add(
-            text, where=f"plan of {plan.region}", remedy="name every layer once, in the region's order"
-        )
-        return list(faults)
-    number = {name: i for i, name in enumerate(flow.names)}
-    kept: set[str] = set()
-    for g, group in enumerate(plan.groups):
-        where = f"plan of {plan.region}, group {g + 1} ({group.layers[0]})"
-        inside = {number[name] for name in group.layers}
-        if group.strips > 1 and (len(group.layers) > 1 or group.keep):
-            faults.add(
-                f"{group.strips} strips with {len(group.layers)} layers and {len(group.keep)} kept maps",
-                where=where,
-                remedy="strips are for a single layer whose maps go through DRAM",
-            )
-        if group.slices > 1 and (
-            len(group.layers) > 1 or group.keep or not isinstance(flow.layers[min(inside)], VectorLayer)
-        ):
-            faults.add(
-                f"{group.slices} slices with {len(group.layers)} layers and {len(group.keep)} kept maps",
-                where=where,
-                remedy="slices are for a single layer of VECTOR whose maps go through DRAM",
-            )
-        for i in sorted(inside):
-            faults_of_layer(flow, i, inside, group, where, faults)
-        for name in group.keep:
-            m = flow.maps.get(name)
-            if m is None:
-                faults.add(f"no map {name} to keep", where=where, remedy="use the name of a layer or input")
-            elif name not in kept and not touches(flow, m, inside):
-                faults.add(
-                    f"{name} is kept, but not on chip", where=where, remedy="keep it from where it is used"
-                )
-            elif max(flow.readers.get(m, ()), default=-1) <= max(inside):
-                faults.add(
-                    f"{name} is kept, but no later layer reads it", where=where, remedy="drop it from keep"
-                )
-            elif not complete(flow, m, inside):
-                faults.add(f"{name} is kept before it is complete", where=where, remedy="drop it from keep")
-        kept = set(group.keep)
-    return list(faults)
-
-
-def touches(flow: Flow, m: Map, inside: set[int]) -> bool:
-    """Whether a group's layers read or write a map."""
-    return any(i in inside for i in (*flow.readers.get(m, ()), *flow.writers.get(m, ())))
-
-
-def complete(flow: Flow, m: Map, inside: set[int]) -> bool:
-    """Whether a group that has a map on chip has all of it: made here, or before and loaded."""
-    writers = flow.writers.get(m, ())
-    return all(w in inside for w in writers) or all(w < min(inside) for w in writers)
-
-
-def faults_of_layer(
-    flow: Flow, i: int, inside: set[int], group: Group, where: str, faults: FaultList
-) -> None:
-    """A merge that a layer does not allow: stripes of what it reads whole, or of a map that several layers write."""
-    for m in flow.read_by(i):
-        writers = flow.writers.get(m, ())
-        if not any(w in inside for w in writers):
-            continue
-        if not all(w in inside for w in writers):
-            faults.add(
-                f"{flow.names[i]} reads {flow.name(m)}, only a part of which is made in its group",
-                where=where,
-                remedy="part them",
-            )
-        elif group.stripes > 1 and ((flow.reading[i, m].whole and m.height > 1) or not flow.plain(m)):
-            faults.add(
-                f"{flow.names[i]} needs all of {flow.name(m)}, made in {group.stripes} stripes",
-                where=where,
-                remedy="use one stripe, or part them",
-            )
 
 
 def passing(flow: Flow, plan: RegionPlan) -> set[Map]:
@@ -275,7 +61,7 @@ class _Maker:
         layers = range(self.next_layer, self.next_layer + len(group.layers))
         self.next_layer = layers.stop
         keep = {self.flow.maps[name] for name in group.keep}
-        run = _Group(self.flow, self.passing, self.schedule, g, group, layers, keep, self.resident)
+        run = GroupSchedule(self.flow, self.passing, self.schedule, g, group, layers, keep, self.resident)
         run.emit()
         self.resident = {m: b for m, b in run.buffers.items() if m in keep}
         self.resident |= {m: b for m, b in run.resident.items() if m in keep}
@@ -284,7 +70,17 @@ class _Maker:
 
 
 @dataclass(eq=False)
-class _Group:
+class GroupSchedule:
+    """One group's part of a schedule.
+
+    Attributes:
+        passing: maps that must be stored in DRAM.
+        number: of the group.
+        layers: numbers of its layers.
+        keep: maps that stay after it; `resident`: buffers of those that were there before.
+        buffers, staged: those that it makes, by map, and by layer where they only pass results to DRAM.
+    """
+
     flow: Flow
     passing: set[Map]
     schedule: Schedule

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 
+from tilewright.codegen.buffers import Buffer, Drain, Fill
 from tilewright.codegen.flow import Flow
-from tilewright.codegen.schedule import Buffer, Drain, Fill
 from tilewright.codegen.tile import Access, Space, TileProgram
 from tilewright.codegen.values import Map
 from tilewright.targets.config import Overlay

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tilewright.codegen.buffers import Buffer, Step, Window
 from tilewright.codegen.chunks import Area, VectorChunk, parameter_areas
 from tilewright.codegen.layers import Layer, VectorLayer
-from tilewright.codegen.schedule import Buffer, Step, Window
 from tilewright.codegen.tile import Access, Portion, Space, TileProgram
 from tilewright.codegen.transfer import rows_of
 from tilewright.targets.config import Overlay

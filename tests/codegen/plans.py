@@ -6,9 +6,10 @@ import numpy as np
 
 from tilewright.codegen.allocate import place_buffers
 from tilewright.codegen.layers import VectorLayer
+from tilewright.codegen.merging import check
 from tilewright.codegen.plan import Group, RegionPlan
 from tilewright.codegen.prepared import Prepared
-from tilewright.codegen.schedule import check, make_schedule
+from tilewright.codegen.schedule import make_schedule
 from tilewright.errors import ScheduleError
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilewright.codegen.allocate import Need, peak, place, place_buffers
-from tilewright.codegen.schedule import Buffer
+from tilewright.codegen.buffers import Buffer
 from tilewright.codegen.values import Map
 from tilewright.errors import ScheduleError
 from tilewright.targets.config import overlay

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tilewright.codegen.allocate import Need, peak, place
+from tilewright.codegen.buffers import Buffer, Schedule
 from tilewright.codegen.cost import Coster
+from tilewright.codegen.merging import check
 from tilewright.codegen.plan import Group, RegionPlan
 from tilewright.codegen.prepared import Prepared
-from tilewright.codegen.schedule import Buffer, Schedule, _Group, check, passing
+from tilewright.codegen.schedule import GroupSchedule, passing
 from tilewright.codegen.values import Map
 from tilewright.errors import Fault
 from tilewright.tune.measurement import Measurement
@@ -117,7 +119,7 @@ class Judge:
         keep = {self._flow.maps[name] for name in group.keep}
         there = {m: Buffer(m, m.height, m.height, m.width, m.blocks, False, 0, 0) for m in resident}
         schedule = Schedule()
-        run = _Group(self._flow, set(stored), schedule, 0, group, layers, keep, there)
+        run = GroupSchedule(self._flow, set(stored), schedule, 0, group, layers, keep, there)
         run.make_buffers()
         unit = self._prepared.overlay.half_word_bytes
         read = sum(m.height * m.width * self._read_blocks(m, layers, m in keep) for m in run.loaded) * unit
