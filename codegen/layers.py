@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tilewright.codegen.values import Map, Source
+from tilewright.codegen.values import I32, Map, Source
 from tilewright.relay_passes.integer import ops
+from tilewright.targets.arithmetic import S_MIN
 from tilewright.targets.isa.spec import VectorOp
 
 I64 = NDArray[np.int64]
@@ -76,6 +77,28 @@ def identity(channels: int, hi: int) -> Parameters:
     """Parameters of a copy."""
     ones = np.ones(channels, np.int64)
     return Parameters(ones * IDENTITY_M, ones * IDENTITY_S, ones * 0, 0, hi)
+
+
+def arranged(
+    weight: NDArray[np.integer], present: NDArray[np.bool_] | None, parameters: Parameters, places: I32
+) -> tuple[NDArray[np.integer], NDArray[np.bool_], Parameters]:
+    """A MATRIX layer's constants with channel c as output `places[c]`; outputs between have no weights and give `lo`.
+
+    Shapes: weight (O, I, KH, KW), present (O, I, KW), as in :class:`MatrixLayer`.
+    """
+    outputs = int(places.max()) + 1
+
+    def moved(rows: NDArray[np.generic], fill: int = 0) -> NDArray[np.generic]:
+        spread = np.full((outputs, *rows.shape[1:]), fill, rows.dtype)
+        spread[places] = rows
+        return spread
+
+    p = parameters
+    real = np.ones((*weight.shape[:2], weight.shape[3]), np.bool_) if present is None else present
+    own = replace(p, m=moved(p.m), s=moved(p.s, S_MIN), b=moved(p.b, p.lo << S_MIN))
+    if p.m2 is not None and p.b2 is not None:
+        own = replace(own, m2=moved(p.m2), b2=moved(p.b2, p.lo << S_MIN))
+    return moved(weight), moved(real), own
 
 
 @dataclass(frozen=True)
