@@ -136,10 +136,18 @@ class _Reading:
         other = self.operand(self.in_place(node.inputs[1])) if len(node.inputs) > 1 else None
         per_half_word = self.overlay.block_in / self.overlay.vector_lanes
         self.uses.append(_Use(operand, taps * results * per_half_word, other=other))
+        if (
+            other is not None and len(other.root) == shape[0]
+        ):  # equal places; if copied, those of what is in order
+            second = self.values[node.inputs[1].name]
+            if len(np.unique(other.root)) < len(np.unique(operand.root)):
+                value = second
         maps = tuple(self.map(m.name, shape) for m in value.maps)
         number, lane = value.channel_places()
         full = Value.of_map(maps[0], lane.tolist(), shape)
-        return Value(maps, np.broadcast_to(number.reshape(-1, *[1] * (len(shape) - 1)), shape), full.pixel, full.lane)
+        return Value(
+            maps, np.broadcast_to(number.reshape(-1, *[1] * (len(shape) - 1)), shape), full.pixel, full.lane
+        )
 
     def matrix(self, node: Node, operand: _Operand, cycles: int, groups: int = 1) -> Value:
         value = self.root(node.output.name, node.output.shape[1:])
@@ -183,7 +191,7 @@ class _Chooser:
         label = self.elements()
         of_root = np.arange(len(self.reading.names))
         owner: dict[int, int] = {}
-        for root in of_root:
+        for root in range(len(of_root)):
             for e in np.unique(self.cut(label, root)).tolist():
                 first = of_root[owner.setdefault(e, root)]
                 of_root[of_root == of_root[root]] = first
@@ -195,7 +203,7 @@ class _Chooser:
             ):
                 concerned.setdefault(family, []).append(use)
         for family in np.unique(of_root).tolist():
-            element = {int(r): self.cut(label, r) for r in np.flatnonzero(of_root == family)}
+            element = {r: self.cut(label, r) for r in np.flatnonzero(of_root == family).tolist()}
             free = all(r in self.reading.free for r in element)
             if free and all(len(np.unique(e)) == len(e) for e in element.values()):
                 found = _Family(element, concerned.get(family, []))
@@ -253,7 +261,9 @@ class _Chooser:
         hard, readers, makers = self.keys(family)
         elements = np.unique(np.concatenate(list(family.element.values())))
         best, least = None, self.cost(family)
-        for keys, fitted in product(((readers,), (readers, makers), (makers, readers), (makers,)), (False, True)):
+        for keys, fitted in product(
+            ((readers,), (readers, makers), (makers, readers), (makers,)), (False, True)
+        ):
             order = np.lexsort((*keys[::-1], hard))
             runs = np.stack([hard, *keys])[:, order]
             new = np.flatnonzero(np.concatenate([[True], (runs[:, 1:] != runs[:, :-1]).any(0)]))
@@ -304,16 +314,20 @@ class _Chooser:
         together = len(np.unique(half << 32 | half2))
         if together == count == int(half2.max()) + 1 and (lane == lane2).all():
             return count * use.cycles
-        vector = np.arange(len(half)) // self.overlay.block_out  # both are copied in order
-        steps = sum(len(np.unique(vector << 32 | h)) for h in (half, half2))
+        channel = np.arange(len(half))  # what is not in order is copied so: sums, and their requantisation
+        work, half_words = 0.0, -(-len(half) // self.overlay.block_in)
+        requantise = half_words * self.overlay.block_in / self.overlay.vector_lanes
+        for h, at in ((half, lane), (half2, lane2)):
+            if (h != channel // self.overlay.block_in).any() or (at != channel % self.overlay.block_in).any():
+                work += len(np.unique((channel // self.overlay.block_out) << 32 | h)) + requantise
         pixels = use.cycles * self.overlay.vector_lanes / self.overlay.block_in
-        return -(-len(half) // self.overlay.block_in) * use.cycles + steps * pixels
+        return half_words * use.cycles + work * pixels
 
 
 def _ranks(keys: Sequence[Iterable[object]]) -> I64:
     """Keys as numbers in the same order."""
     rows: list[tuple[object, ...]] = [tuple(k) for k in keys]
-    rank: Mapping[tuple[object, ...], int] = {k: i for i, k in enumerate(sorted(set(rows)))}  # type: ignore[type-var]
+    rank: Mapping[tuple[object, ...], int] = {k: i for i, k in enumerate(sorted(set(rows)))}
     return np.array([rank[row] for row in rows], np.int64)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from tilewright.targets.arithmetic import S_MIN
 from tilewright.targets.isa.spec import VectorOp
 
 I64 = NDArray[np.int64]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,19 +88,20 @@ def arranged(
 
     Shapes: weight (O, I, KH, KW), present (O, I, KW), as in :class:`MatrixLayer`.
     """
-    outputs = int(places.max()) + 1
-
-    def moved(rows: NDArray[np.generic], fill: int = 0) -> NDArray[np.generic]:
-        spread = np.full((outputs, *rows.shape[1:]), fill, rows.dtype)
-        spread[places] = rows
-        return spread
-
     p = parameters
     real = np.ones((*weight.shape[:2], weight.shape[3]), np.bool_) if present is None else present
-    own = replace(p, m=moved(p.m), s=moved(p.s, S_MIN), b=moved(p.b, p.lo << S_MIN))
+    own = replace(
+        p, m=_moved(p.m, places), s=_moved(p.s, places, S_MIN), b=_moved(p.b, places, p.lo << S_MIN)
+    )
     if p.m2 is not None and p.b2 is not None:
-        own = replace(own, m2=moved(p.m2), b2=moved(p.b2, p.lo << S_MIN))
-    return moved(weight), moved(real), own
+        own = replace(own, m2=_moved(p.m2, places), b2=_moved(p.b2, places, p.lo << S_MIN))
+    return _moved(weight, places), _moved(real, places), own
+
+
+def _moved(rows: NDArray[Scalar], places: I32, fill: int = 0) -> NDArray[Scalar]:
+    spread = np.full((int(places.max()) + 1, *rows.shape[1:]), fill, rows.dtype)
+    spread[places] = rows
+    return spread
 
 
 @dataclass(frozen=True)

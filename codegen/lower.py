@@ -402,7 +402,7 @@ class _Lowering:
         source = channel_source(a, block_in)
         source2 = matching_source(source, b, block_in)
         if source2 is None:  # lanes differ: bring both into order
-            a, b = (self.copy(node.name, v) for v in (a, b))
+            a, b = (v if v.in_order() else self.copy(node.name, v) for v in (a, b))
             source = channel_source(a, block_in)
             source2 = matching_source(source, b, block_in)
         if source2 is None:
