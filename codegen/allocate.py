@@ -70,24 +70,43 @@ def peak(needs: Sequence[Need]) -> tuple[int, int]:
 def place_buffers(buffers: Sequence[Buffer], overlay: Overlay, group_names: Sequence[str]) -> int:
     """Give every buffer its address in ACT. Returns the half words used.
 
+    Two wishes are granted where there is room: that a buffer is free a group early, so that LOAD can run ahead; and
+    that what only VECTOR reads lies at the end, in other banks than what MATRIX reads.
+
     Raises ScheduleError naming the group that does not fit, and by how much.
     """
     needs = [Need(b.half_words, b.first, b.last) for b in buffers]
     capacity = overlay.act_half_words
-    # What only VECTOR reads lies in other banks than what MATRIX reads; and LOAD can run a group ahead.
-    sides = [replace(n, high=b.by_vector) for n, b in zip(needs, buffers, strict=True)]
-    apart = [replace(n, first=max(n.first - 1, 0)) for n in sides]
-    for wanted in (apart, sides, needs):
-        offsets = place(wanted, capacity)
-        used = max((o + n.size for o, n in zip(offsets, needs, strict=True)), default=0)
-        if used <= capacity:
-            for buffer, offset in zip(buffers, offsets, strict=True):
-                buffer.address = offset
-            return used
-    most, at = peak(needs)
-    text = f"needs {max(most, used)} half words of ACT, {max(most, used) - capacity} more than {overlay.name} has"
-    remedy = "cut it into more stripes, merge fewer layers or keep fewer maps"
-    raise ScheduleError(Fault(text, f"layer {group_names[at]}", remedy))
+    offsets = place(needs)
+    used = max((o + n.size for o, n in zip(offsets, needs, strict=True)), default=0)
+    if used > capacity:
+        most, at = peak(needs)
+        text = f"needs {max(most, used)} half words of ACT, {max(most, used) - capacity} more than {overlay.name} has"
+        remedy = "cut it into more stripes, merge fewer layers or keep fewer maps"
+        raise ScheduleError(Fault(text, f"layer {group_names[at]}", remedy))
+    early, high = [True] * len(needs), [b.by_vector for b in buffers]
+    while any(early) or any(high):
+        wanted = [
+            replace(n, first=max(n.first - e, 0), high=h) for n, e, h in zip(needs, early, high, strict=True)
+        ]
+        wished = place(wanted, capacity)
+        over = [n for n, o in zip(wanted, wished, strict=True) if o + n.size > capacity]
+        if not over:
+            offsets = wished
+            break
+        beside = [any(n.meets(other) for other in over) for n in wanted]
+        if not _give_up(early, beside) and not _give_up(high, beside):
+            break
+    for buffer, offset in zip(buffers, offsets, strict=True):
+        buffer.address = offset
+    return max((o + n.size for o, n in zip(offsets, needs, strict=True)), default=0)
+
+
+def _give_up(wishes: list[bool], beside: Sequence[bool]) -> bool:
+    """Drop the wishes of what stands beside something that found no place; whether there were any."""
+    found = any(w and b for w, b in zip(wishes, beside, strict=True))
+    wishes[:] = [w and not b for w, b in zip(wishes, beside, strict=True)]
+    return found
 
 
 def place_maps(

@@ -7,12 +7,15 @@ overlap: a stripe's way through the layers of its group.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tilewright.codegen.chunks import MatrixChunk, VectorChunk, parameter_areas
 from tilewright.codegen.layers import Geometry, Layer, MatrixLayer
 from tilewright.codegen.matrix_tiles import cut_pieces
 from tilewright.codegen.prepared import Prepared
+from tilewright.codegen.schedule import lags
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.spec import INSTRUCTION_BYTES, RECORD_BYTES
 from tilewright.targets.sim.rules import Rules
@@ -24,6 +27,8 @@ VECTOR_START = RULES.start_cycles + RULES.vector_depth // 2
 """The same of VECTOR, which loads the first parameters meanwhile."""
 LATENCY = RULES.matrix_depth + RULES.vector_depth + 2 * RULES.start_cycles + 20
 """From a layer's last step to the first of a layer that reads its result."""
+TURN = 40
+"""Cycles by which a turn of stripes is longer than its busiest unit."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,7 @@ class Coster:
             work_of(layer, p.matrix.get(i) or p.vector[i], p.overlay) for i, layer in enumerate(p.flow.layers)
         ]
         self.started: dict[tuple[int, int], tuple[int, int]] = {}
+        self.turns: dict[tuple[int, int, int, int], list[tuple[int, float, float, float]]] = {}
         self.summed: dict[tuple[int, int, int], Totals] = {}
 
     def starts(self, i: int, rows: int) -> tuple[int, int]:
@@ -189,12 +195,44 @@ class Coster:
             write_bytes / board.dram_write_bytes_per_cycle,
             (read + write_bytes) / board.dram_bytes_per_cycle,
         )
-        depth = len(layers)
         if stripes == 1:
-            cycles = max(t.matrix + t.own / max(1, t.chunks), t.vector, dram) + depth * LATENCY
-        elif lag:
-            most = max(t.matrix, t.vector, dram)
-            cycles = most + (t.matrix + t.vector + dram - most) / stripes + (stripes + depth) * 30
+            cycles = max(t.matrix + t.own / max(1, t.chunks), t.vector, dram) + len(layers) * LATENCY
         else:
-            cycles = max(t.matrix + t.own, t.vector, dram) + stripes * depth * LATENCY
+            cycles = self.pipelined(layers, stripes, lag, dram)
         return Cost(cycles, t.matrix, t.vector, read, write_bytes)
+
+    def pipelined(self, layers: range, stripes: int, lag: int, dram: float) -> float:
+        """Cycles of stripes that run one behind the other: in each turn the busiest unit counts.
+
+        Within a turn a layer that reads what another has just made waits for it: for the first results; for all of
+        them where VECTOR made them for MATRIX; and VECTOR is left with the last chunk where MATRIX made them.
+        """
+        key = layers.start, layers.stop, stripes, lag
+        if key not in self.turns:
+            self.turns[key] = list(self.turns_of(layers, stripes, lag))
+        return sum(
+            n * max(matrix, vector, dram / stripes) + n * wait for n, matrix, vector, wait in self.turns[key]
+        )
+
+    def turns_of(self, layers: range, stripes: int, lag: int) -> Iterator[tuple[int, float, float, float]]:
+        """Runs of equal turns: how many, MATRIX's and VECTOR's cycles of each, and what nobody can use."""
+        flow = self.prepared.flow
+        behind = lags(flow, layers, lag)
+        edges = sorted({0, *behind.values(), *(b + stripes for b in behind.values())})
+        for first, last in pairwise(edges):
+            active = [i for i in layers if behind[i] <= first < behind[i] + stripes]
+            matrix = vector = waits = 0.0
+            for i in active:
+                work = self.works[i]
+                starts = self.starts(i, -(-work.rows // stripes))
+                matrix += work.matrix / stripes + starts[0] * MATRIX_START
+                vector += work.vector / stripes + starts[1] * VECTOR_START
+                for m in flow.read_by(i):
+                    for w in flow.writers.get(m, ()):
+                        if w in active and behind[w] == behind[i]:
+                            waits += LATENCY
+                            if work.matrix:
+                                waits += self.works[w].own_vector / stripes
+                            else:
+                                waits += work.own_vector / stripes / self.works[w].chunks
+            yield last - first, matrix, vector, waits + TURN

@@ -13,7 +13,7 @@ from tilewright.codegen.chunks import TABLE_RECORDS, Area, MatrixChunk, Pass
 from tilewright.codegen.flow import is_flat
 from tilewright.codegen.layers import MatrixLayer
 from tilewright.codegen.schedule import Step
-from tilewright.codegen.tile import Access, Constants, Space, TileProgram
+from tilewright.codegen.tile import Access, Constants, Portion, Space, TileProgram
 from tilewright.codegen.transfer import rows_of
 from tilewright.codegen.vector_tiles import destination
 from tilewright.targets.config import Overlay
@@ -39,24 +39,28 @@ class Piece:
 
 @dataclass(eq=False)
 class MatrixEmitter:
-    """Appends the instructions of steps to a program. `half`: of ACC, which takes turns."""
+    """Makes the instructions of steps. `half`: of ACC, which takes turns."""
 
     overlay: Overlay
-    program: TileProgram
     half: int = 0
 
-    def emit(self, layer: MatrixLayer, chunks: tuple[MatrixChunk, ...], step: Step) -> Iterator[int]:
-        """The instructions of one step, chunk by chunk; after each the half words of results that are made."""
+    def emit(self, layer: MatrixLayer, chunks: tuple[MatrixChunk, ...], step: Step) -> Iterator[Portion]:
+        """The instructions of one step, a piece a portion."""
+        kw, made = layer.geometry.kernel[1], 0
         for chunk in chunks:
-            for piece in self.pieces(chunk, step):
+            pieces = self.pieces(chunk, step)
+            for piece in pieces:
                 self.half ^= 1
-                fresh = True
-                for load in chunk.loads:
-                    for p in load.passes:
-                        self.matrix(layer, step, chunk, piece, load.tiles, p, fresh)
-                        fresh = False
-                self.vector(layer, step, chunk, piece)
-            yield chunk.first * self.overlay.halves_per_vector + chunk.half_words
+                program = TileProgram()
+                passes = [(load.tiles, p) for load in chunk.loads for p in load.passes]
+                for i, (tiles, p) in enumerate(passes):
+                    self.matrix(program, layer, step, piece, tiles, p, i == 0)
+                self.vector(program, layer, step, chunk, piece)
+                steps = sum(p.count_ic * p.count_ky for _, p in passes) * kw
+                if piece is pieces[-1]:
+                    made = chunk.first * self.overlay.halves_per_vector + chunk.half_words
+                cost = steps * piece.vectors * piece.area
+                yield Portion(tuple(program.operations), cost, range(0), made)
 
     def pieces(self, chunk: MatrixChunk, step: Step) -> list[Piece]:
         """Cut a chunk of a step: as many columns, rows, vectors as fit, in parts of about one size."""
@@ -79,9 +83,9 @@ class MatrixEmitter:
 
     def matrix(
         self,
+        program: TileProgram,
         layer: MatrixLayer,
         step: Step,
-        chunk: MatrixChunk,
         piece: Piece,
         tiles: Constants,
         p: Pass,
@@ -132,7 +136,7 @@ class MatrixEmitter:
         if not flat:
             first, count = g.span(0, piece.y, piece.rows, m.height)
             reads = rows_of(buffer, first, first + count, False)
-        self.program.add(
+        program.add(
             layer.name,
             instruction,
             *reads,
@@ -140,7 +144,9 @@ class MatrixEmitter:
             constants=tiles,
         )
 
-    def vector(self, layer: MatrixLayer, step: Step, chunk: MatrixChunk, piece: Piece) -> None:
+    def vector(
+        self, program: TileProgram, layer: MatrixLayer, step: Step, chunk: MatrixChunk, piece: Piece
+    ) -> None:
         """Requantise a piece into the layer's result."""
         parameters = layer.parameters
         ratio = self.overlay.halves_per_vector
@@ -173,7 +179,7 @@ class MatrixEmitter:
             table_base=chunk.records.count - TABLE_RECORDS if table else 0,
             **fields,
         )
-        self.program.add(
+        program.add(
             layer.name,
             instruction,
             Access(Space.ACC, self.half, self.half + 1, False),

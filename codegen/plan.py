@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
-from tilewright.errors import Fault, FaultList, ScheduleError
+from tilewright.errors import Fault, ScheduleError
 from tilewright.targets.config import Overlay
 
 
@@ -29,11 +30,12 @@ class Group(BaseModel):
 
     Attributes:
         layers: their names, neighbours in the region's order.
-        stripes: into how many parts the rows of the last layer's results are cut.
+        stripes: into how many parts the rows of the last layer's results are cut; no more than the tallest of its
+            layers has rows. Parts without a row are passed over.
         strips: into how many parts the columns are cut; 1 where there are several layers.
         slices: into how many parts the half words of a single VECTOR layer's channels are cut; 1 elsewhere.
-        lag: stripes by which each layer runs behind those that it reads, so that MATRIX and VECTOR work on
-            different stripes; 0 or 1.
+        lag: how layers run behind those that they read, so that MATRIX and VECTOR work on different stripes: 0 not at
+            all; 1 a stripe, where MATRIX reads what a VECTOR layer makes; 2 a stripe wherever one reads another.
         keep: maps, by the name of the layer (or region input) that they come from, that stay in ACT, whole, for the
             next group. All others that are needed later go through DRAM.
     """
@@ -41,10 +43,10 @@ class Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     layers: tuple[str, ...] = Field(min_length=1)
-    stripes: int = Field(default=1, ge=1)
-    strips: int = Field(default=1, ge=1)
-    slices: int = Field(default=1, ge=1)
-    lag: int = Field(default=0, ge=0, le=1)
+    stripes: int = Field(default=1, ge=1, strict=True)
+    strips: int = Field(default=1, ge=1, strict=True)
+    slices: int = Field(default=1, ge=1, strict=True)
+    lag: int = Field(default=0, ge=0, le=2, strict=True)
     keep: tuple[str, ...] = ()
 
 
@@ -76,28 +78,37 @@ class Plan(BaseModel):
     def read(path: str | Path, overlay: Overlay) -> Plan:
         """Read a plan made for an overlay. Raises ScheduleError with every fault of the file."""
         try:
-            plan = Plan.model_validate_json(Path(path).read_bytes())
+            data = Path(path).read_bytes()
         except OSError as error:
-            raise ScheduleError(
-                Fault(f"the plan cannot be read: {error.strerror}", str(path), "check the path")
-            ) from None
+            text = f"the plan cannot be read: {error.strerror or error}"
+            raise ScheduleError(Fault(text, str(path), "check the path")) from None
+        return Plan.parse(data, overlay, str(path))
+
+    @staticmethod
+    def parse(data: str | bytes, overlay: Overlay, source: str = "plan") -> Plan:
+        """Take a plan from its JSON, as :meth:`text` gives it and a package keeps it.
+
+        Args:
+            overlay: that it must have been made for.
+            source: names it in messages.
+
+        Raises ScheduleError with every fault of the text.
+        """
+        try:
+            plan = Plan.model_validate_json(data)
         except ValidationError as error:
-            faults = FaultList()
-            for e in error.errors():
-                at = ".".join(str(p) for p in e["loc"])
-                faults.add(
-                    f"{e['msg']} (found {str(e['input'])[:60]!r})",
-                    where=f"{path}, {at or 'document'}",
-                    remedy="compare with a plan written by `tilewright compile --save-plan`",
-                )
-            raise ScheduleError(*faults) from None
+            raise ScheduleError(*(_fault(e, source) for e in error.errors())) from None
         if plan.overlay_hash != overlay.hash:
-            text = (
-                f"the plan was made for overlay {plan.overlay} ({plan.overlay_hash[:12]}), "
-                f"not for {overlay.name} ({overlay.hash[:12]})"
-            )
-            raise ScheduleError(Fault(text, str(path), "plan for this overlay anew"))
+            raise ScheduleError(plan.of_another(overlay, source))
         return plan
+
+    def of_another(self, overlay: Overlay, source: str = "plan") -> Fault:
+        """The fault that it was made for another overlay."""
+        text = (
+            f"the plan was made for overlay {self.overlay} ({self.overlay_hash[:12]}), "
+            f"not for {overlay.name} ({overlay.hash[:12]})"
+        )
+        return Fault(text, source, "plan for this overlay anew")
 
     def text(self) -> str:
         """As JSON, a group a line."""
@@ -117,3 +128,21 @@ class Plan(BaseModel):
         raise ScheduleError(
             Fault(f"the plan has no region {name}, only {known}", "plan", "plan the network anew")
         )
+
+
+_EXAMPLE = "compare with a plan written by `tilewright compile --save-plan`"
+
+
+def _fault(error: ErrorDetails, source: str) -> Fault:
+    """What the schema's check found, as a fault."""
+    if error["type"] == "json_invalid":
+        problem = error["msg"].partition(": ")[2]
+        return Fault(f"expected JSON: {problem}", source, _EXAMPLE)
+    where = f"{source}, {'.'.join(str(part) for part in error['loc'])}" if error["loc"] else source
+    if error["type"] == "extra_forbidden":
+        return Fault("there is no such field", where, "take it out")
+    if error["type"] == "missing":
+        return Fault("is missing", where, _EXAMPLE)
+    found = json.dumps(error["input"], default=repr)
+    shown = found if len(found) <= 60 else f"{found[:57]}..."
+    return Fault(f"{error['msg'][:1].lower()}{error['msg'][1:]}, found {shown}", where, _EXAMPLE)

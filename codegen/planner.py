@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from tilewright.codegen.allocate import place_buffers
 from tilewright.codegen.layers import VectorLayer
 from tilewright.codegen.plan import Group, RegionPlan
@@ -23,44 +25,25 @@ LONGEST = 12
 """Layers of a group at most."""
 BEAM = 4
 """Ways to get to a layer that are followed."""
-BYTE_PRICE = 1 / 48
+BYTE_PRICE = 1 / 24
 """Cycles that a byte of DRAM traffic is taken to cost beyond its time: energy, and what other units wait for it."""
-STRIPES = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-    10,
-    12,
-    14,
-    16,
-    20,
-    24,
-    28,
-    32,
-    40,
-    48,
-    56,
-    64,
-    80,
-    112,
-    128,
-    224,
-    256,
-    512,
-)
-FULL = 0.94
-"""Share of ACT that the estimate may use: places do not fit without gaps."""
+FULL = (0.9, 0.84, 0.76)
+"""Shares of ACT that the estimate may use, tried in turn: places do not fit without gaps."""
 
 
 def default_plan(prepared: Prepared) -> RegionPlan:
     """A good plan for a region. Raises ScheduleError naming the layer that fits in no way."""
-    search = _Search(prepared)
-    return _fitted(prepared, search.segments, search.run())
+    segments = Segments(prepared)
+    names = prepared.flow.names
+    for share in FULL:
+        groups = _Search(prepared, segments, share).run()
+        plan = RegionPlan(region=prepared.name, groups=tuple(groups))
+        try:
+            place_buffers(make_schedule(prepared.flow, plan).buffers, prepared.overlay, names)
+            return plan
+        except ScheduleError:
+            continue
+    return _fitted(prepared, segments, groups)
 
 
 @dataclass(eq=False)
@@ -76,11 +59,10 @@ class _Way:
 
 
 class _Search:
-    def __init__(self, prepared: Prepared) -> None:
-        self.prepared = prepared
+    def __init__(self, prepared: Prepared, segments: Segments, share: float) -> None:
         self.flow = prepared.flow
-        self.segments = Segments(prepared)
-        self.capacity = int(prepared.overlay.act_half_words * FULL)
+        self.segments = segments
+        self.capacity = int(prepared.overlay.act_half_words * share)
         maps = self.segments.maps
         self.sizes = {self.segments.bit[m]: m.half_words for m in maps}
         self.uses = {self.segments.bit[m]: self.flow.readers.get(m, []) for m in maps}
@@ -119,8 +101,8 @@ class _Search:
                     found = True
                     yield self.step(segment, way, stripes, lag, keep)
             if not found and stop == i + 1:  # left to `_fitted`
-                yield self.step(segment, way, segment.most, 0, 0)
-            if not found and stop > i + 1 and not segment.striped:
+                yield self.step(segment, way, int(segment.stripes[-1]), 0, 0)
+            if not found and stop > i + 1 and len(segment.stripes) == 1:
                 return
 
     def keeps(self, segment: Segment, resident: int) -> list[int]:
@@ -145,15 +127,15 @@ class _Search:
 
     def cuts(self, segment: Segment, resident: int, keep: int, room: int) -> Iterator[tuple[int, int]]:
         """The least number of stripes that fits and some more, with and without lag."""
-        numbers = [n for n in STRIPES if n <= segment.most] or [1]
-        for lag in (0, 1) if len(segment.layers) > 1 else (0,):
-            fits = [segment.needs(n, lag, resident, keep) <= room for n in numbers]
-            first = fits.index(True) if True in fits else len(numbers)
-            if lag:
-                first = max(first, 2)
+        fits = segment.needs(resident | keep) <= room
+        for lag in segment.lags:
+            found = np.flatnonzero(fits[lag])
+            if not len(found):
+                continue
+            first = max(int(found[0]), 2 if lag else 0)
             for n in (first, first + 1, first + 3):
-                if n < len(numbers):
-                    yield numbers[n], lag
+                if n < len(segment.stripes):
+                    yield int(segment.stripes[n]), lag
 
     def step(self, segment: Segment, way: _Way, stripes: int, lag: int, keep: int) -> _Way:
         """A way lengthened by a group."""
@@ -192,7 +174,7 @@ def _finer(groups: list[Group], g: int, segment: Segment, prepared: Prepared) ->
     """Let a group need less: more stripes, fewer kept maps, parts, strips, slices. False: nothing is left to try."""
     group, layer = groups[g], prepared.flow.layers[segment.layers.start]
     crossing = [*(groups[g - 1].keep if g else ()), *group.keep]
-    if group.stripes < segment.most:
+    if group.stripes < layer.geometry.count[0] and (len(segment.stripes) > 1 or len(group.layers) == 1):
         groups[g] = group.model_copy(update={"stripes": group.stripes + 1})
     elif crossing:
         largest = max(crossing, key=lambda name: prepared.flow.maps[name].half_words)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from tilewright.codegen.flow import Flow, sources
-from tilewright.codegen.layers import VectorLayer
+from tilewright.codegen.layers import MatrixLayer, VectorLayer
 from tilewright.codegen.plan import Group, RegionPlan
 from tilewright.codegen.values import Map
 from tilewright.errors import Fault, FaultList, ScheduleError
@@ -131,15 +131,15 @@ Action = Fill | Step | Drain
 
 @dataclass(eq=False)
 class Schedule:
-    """What happens, in stream order; the buffers, without addresses yet.
+    """What happens, turn by turn; the buffers, without addresses yet.
+
+    In a turn every layer of a group makes a stripe at most. Fills come first, drains last.
 
     Attributes:
-        group_of: group number of each action.
         through_dram: maps that DRAM must hold, with the first and last group that touches them there.
     """
 
-    actions: list[Action] = field(default_factory=list)
-    group_of: list[int] = field(default_factory=list)
+    turns: list[list[Action]] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
     through_dram: dict[Map, tuple[int, int]] = field(default_factory=dict)
 
@@ -450,6 +450,7 @@ class _Group:
         steps = self.group.stripes + max(self.lag.values())
         for cut, (x, columns) in product(self.slices(), cuts):
             for u in range(-1, steps):
+                self.schedule.turns.append([])
                 for m in self.loaded:
                     t = u - self.fill_lag(m)
                     if 0 <= t < self.group.stripes:
@@ -468,8 +469,7 @@ class _Group:
                 self.schedule.touch(m, self.number)
 
     def act(self, action: Action) -> None:
-        self.schedule.actions.append(action)
-        self.schedule.group_of.append(self.number)
+        self.schedule.turns[-1].append(action)
 
     def fill(self, m: Map, t: int, x: int, columns: int, cut: range) -> None:
         start, stop = (self.filled(m, t - 1) if t else self.first_needed(m)), self.filled(m, t)
@@ -537,9 +537,15 @@ def progress(flow: Flow, layers: range, stripes: int) -> dict[int, list[int]]:
 
 
 def lags(flow: Flow, layers: range, lag: int) -> dict[int, int]:
-    """Stripes by which each layer runs behind the group's first."""
+    """Stripes by which each layer runs behind the group's first; `lag` as in a plan."""
     found: dict[int, int] = {}
     for i in layers:
-        made = [w for m in flow.read_by(i) for w in flow.writers.get(m, ()) if w in layers and w < i]
-        found[i] = max((found[w] + lag for w in made), default=0)
+        found[i] = 0
+        for m in flow.read_by(i):
+            for w in flow.writers.get(m, ()):
+                if w in layers and w < i:
+                    handed = isinstance(flow.layers[w], VectorLayer) and isinstance(
+                        flow.layers[i], MatrixLayer
+                    )
+                    found[i] = max(found[i], found[w] + (lag == 2 or (lag == 1 and handed)))
     return found

@@ -8,11 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tilewright.codegen.cost import Cost, Coster
 from tilewright.codegen.prepared import Prepared
 from tilewright.codegen.schedule import lags
 from tilewright.codegen.values import Map
 from tilewright.targets.isa.spec import Base
+
+I64 = NDArray[np.int64]
+STRIPES = (
+    *range(1, 9), 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 112, 128, 224, 256, 512,
+)  # fmt: skip
+"""Numbers of stripes that are tried."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,7 @@ class Lines:
         bit: of the map.
         whole: half words of all of it.
         row, height: half words of a row, and rows.
-        behind: stripes that it spans beyond one, without and with lag.
+        behind: stripes that it spans beyond one, by lag.
         halo: rows that it spans beyond whole stripes.
         always_whole: no matter how many stripes.
         stores: needs a stripe more where the map goes to DRAM as well.
@@ -33,20 +42,17 @@ class Lines:
     whole: int
     row: int
     height: int
-    behind: tuple[int, int]
+    behind: tuple[int, int, int]
     halo: int
     always_whole: bool
     stores: bool
 
-    def size(self, stripes: int, lag: int, kept: bool) -> int:
-        """Half words."""
-        if kept or self.always_whole or stripes == 1:
-            return self.whole
-        behind = self.behind[lag]
-        if self.stores and not kept:
-            behind = max(behind, 1)
-        rows = -(-self.height // stripes) + (1 if self.height % stripes else 0)
-        return min(self.height, rows * (1 + behind) + self.halo) * self.row
+    def sizes(self, stripes: I64) -> I64:
+        """Half words for numbers of stripes. Shapes: (n,) -> (3, n), by lag."""
+        behind = np.maximum(self.behind, int(self.stores))[:, None]
+        rows = -(-self.height // stripes) + (self.height % stripes != 0)
+        striped = np.minimum(self.height, rows * (1 + behind) + self.halo) * self.row
+        return np.where((stripes == 1) | self.always_whole, self.whole, striped)
 
 
 @dataclass(eq=False)
@@ -55,25 +61,33 @@ class Segment:
 
     Attributes:
         own: maps that they read or write.
-        striped: whether they may be cut into stripes; `most` is how many make sense.
+        stripes: numbers of stripes that make sense; 1 alone where they may not be cut.
+        lags: lags that differ.
         lines: of the maps that they read or write.
         loads: bit, bytes of maps that they read and do not make; whole bytes where they stay.
         stores: bit, bytes of maps that they make and that somebody else wants.
-        later: bits of maps that are whole by then and wanted later, the earliest wanted first, with half words.
     """
 
     layers: range
     own: int
-    striped: bool
-    most: int
+    stripes: I64
+    lags: tuple[int, ...]
     lines: tuple[Lines, ...]
     loads: tuple[tuple[int, int, int], ...]
     stores: tuple[tuple[int, int, bool], ...]
+    needed: dict[int, I64] = field(default_factory=dict)
+    parts: I64 = field(init=False)
 
-    def needs(self, stripes: int, lag: int, resident: int, keep: int) -> int:
-        """Half words of the group's own buffers; maps that were there are whole."""
-        there = resident | keep
-        return sum(line.size(stripes, lag, bool(line.bit & there)) for line in self.lines)
+    def needs(self, whole: int) -> I64:
+        """Half words of the group's own buffers, the maps in `whole` being whole. Shape: (3, numbers of stripes)."""
+        key = whole & self.own
+        if key not in self.needed:
+            if not self.needed:
+                self.parts = np.array([line.sizes(self.stripes) for line in self.lines])
+            kept = [line.whole if line.bit & key else 0 for line in self.lines]
+            free = np.array([not line.bit & key for line in self.lines])
+            self.needed[key] = sum(kept) + self.parts[free].sum(0)
+        return self.needed[key]
 
     def traffic(self, resident: int, keep: int) -> tuple[int, int]:
         """Bytes of maps that the group loads and stores."""
@@ -129,7 +143,7 @@ class Segments:
         made = list(dict.fromkeys(flow.layers[i].output for i in layers))
         striped = True
         lines, loads, stores = [], [], []
-        depth = lags(flow, layers, 1)
+        depths = [lags(flow, layers, lag) for lag in range(3)]
         for m in read:
             writers = flow.writers.get(m, ())
             inside = [w in layers for w in writers]
@@ -140,7 +154,7 @@ class Segments:
             scattered = any(inside) and not flow.plain(m)
             if any(inside) and (reads_whole or scattered):
                 striped = False
-            lines.append(self.lines_of(m, readers, depth, any(inside), reads_whole or scattered, layers))
+            lines.append(self.lines_of(m, readers, depths, any(inside), reads_whole or scattered, layers))
             if not any(inside):
                 pixels = m.height * m.width * self.unit
                 loads.append((self.bit[m], pixels * self.span(m, readers), pixels * m.blocks))
@@ -149,10 +163,10 @@ class Segments:
                 rows, columns = flow.layers[flow.writers[m][0]].geometry.count
                 row = columns * m.blocks
                 lines.append(
-                    Lines(self.bit[m], m.half_words, row, rows, (1, 1), 0, False, False)
+                    Lines(self.bit[m], m.half_words, row, rows, (1, 1, 1), 0, False, False)
                     if flow.plain(m)
                     else Lines(
-                        self.bit[m], min(2 * rows * row, m.half_words), row, rows, (1, 1), 0, False, False
+                        self.bit[m], min(2 * rows * row, m.half_words), row, rows, (1, 1, 1), 0, False, False
                     )
                 )
             must = m.segment is Base.OUTPUT
@@ -163,7 +177,9 @@ class Segments:
         for m in (*read, *made):
             own |= self.bit[m]
         most = flow.layers[layers[-1]].geometry.count[0] if striped else 1
-        return Segment(layers, own, striped, most, tuple(lines), tuple(loads), tuple(stores))
+        stripes = np.array([n for n in STRIPES if n <= most] or [1])
+        different = tuple(lag for lag in range(3) if lag == 0 or depths[lag] != depths[lag - 1])
+        return Segment(layers, own, stripes, different, tuple(lines), tuple(loads), tuple(stores))
 
     def span(self, m: Map, readers: list[int]) -> int:
         """Half words of a pixel from the first to the last that some layers read."""
@@ -171,15 +187,18 @@ class Segments:
         return max(r.first_block + r.blocks for r in spans) - min(r.first_block for r in spans)
 
     def lines_of(
-        self, m: Map, readers: list[int], depth: dict[int, int], made: bool, whole: bool, layers: range
+        self, m: Map, readers: list[int], depths: list[dict[int, int]], made: bool, whole: bool, layers: range
     ) -> Lines:
-        depths = [depth[c] for c in readers]
-        start = depth[self.flow.writers[m][0]] if made else min(depths) - 1
+        behind: list[int] = []
+        for depth in depths:
+            last = max(depth[c] for c in readers)
+            first = depth[self.flow.writers[m][0]] if made else min(depth[c] for c in readers) - 1
+            behind.append(last - first)
         halo = 0
         for c in readers:
             g = self.flow.layers[c].geometry
             halo = max(halo, (g.kernel[0] - 1) * g.dilation[0] + 1 - g.stride[0])
         blocks = m.blocks if made else self.span(m, readers)
         stores = made and (m.segment is Base.OUTPUT or self.last_use[m] >= layers.stop)
-        behind = (0 if made else 1, max(depths) - start)
-        return Lines(self.bit[m], m.half_words, m.width * blocks, m.height, behind, halo, whole, stores)
+        spans = (behind[0], behind[1], behind[2])
+        return Lines(self.bit[m], m.half_words, m.width * blocks, m.height, spans, halo, whole, stores)

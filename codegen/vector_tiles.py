@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from tilewright.codegen.chunks import Area, VectorChunk, parameter_areas
 from tilewright.codegen.layers import Layer, VectorLayer
 from tilewright.codegen.schedule import Buffer, Step, Window
-from tilewright.codegen.tile import Access, Space, TileProgram
+from tilewright.codegen.tile import Access, Portion, Space, TileProgram
 from tilewright.codegen.transfer import rows_of
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.spec import RECORD_BYTES, Source, Vector, VectorOp
+
+LONGEST = 1024
+"""Cycles of VECTOR that an instruction on ACT should take at most: two pieces of MATRIX can wait for it in ACC."""
 
 
 def destination(
@@ -48,13 +51,12 @@ def _scattered(layer: Layer) -> bool:
 
 @dataclass(eq=False)
 class VectorEmitter:
-    """Appends the instructions of steps to a program."""
+    """Makes the instructions of steps."""
 
     overlay: Overlay
-    program: TileProgram
 
-    def emit(self, layer: VectorLayer, chunks: tuple[VectorChunk, ...], step: Step) -> Iterator[range]:
-        """The instructions of one step, chunk by chunk; before each the half words of the source that it reads."""
+    def emit(self, layer: VectorLayer, chunks: tuple[VectorChunk, ...], step: Step) -> Iterator[Portion]:
+        """The instructions of one step, one a portion."""
         whole = Area(step.start, step.x, step.stop - step.start, step.columns)
         areas = [area for area, _ in parameter_areas(layer.parameters, layer.geometry.count)]
         for chunk in chunks:
@@ -62,27 +64,48 @@ class VectorEmitter:
             blocks = range(first, min(chunk.first + chunk.count, step.blocks.stop))
             if not blocks:
                 continue
-            yield blocks
             for i, area in enumerate(areas):
                 part = intersection(area, whole)
-                if part is not None:
-                    for piece in self.pieces(layer, first, step, part):
-                        self.vector(layer, chunk, blocks, step, piece, i)
+                for piece in self.pieces(layer, blocks, step, part) if part is not None else ():
+                    program = TileProgram()
+                    self.vector(program, layer, chunk, blocks, step, piece, i)
+                    cost = self.row_cost(layer, blocks) * piece.rows
+                    yield Portion(tuple(program.operations), cost, blocks, 0)
 
-    def pieces(self, layer: VectorLayer, first: int, step: Step, part: Area) -> Iterator[Area]:
-        """The rows of a part; those of two operands end where the lines of one wrap, for they have one ring."""
-        if layer.source2 is None:
-            yield part
-            return
-        buffers = [step.held[s.blocks[first][0]].buffer for s in (layer.source, layer.source2)]
-        ends = {stop for b in buffers for _, stop in b.pieces(part.y, part.y + part.rows) if b.height > 1}
+    def row_cost(self, layer: VectorLayer, blocks: range) -> int:
+        """About the cycles of a row of results."""
+        g = layer.geometry
+        reads = g.kernel[0] * min(g.stride[1], g.kernel[1]) + (layer.source2 is not None)
+        lanes = max(1, self.overlay.vector_lanes // self.overlay.block_in)
+        return max(1, g.count[1] * reads * -(-len(blocks) // lanes))
+
+    def pieces(self, layer: VectorLayer, blocks: range, step: Step, part: Area) -> Iterator[Area]:
+        """The rows of a part in runs short enough that the requantisation of sums need not wait long.
+
+        Those of two operands end where the lines of one wrap as well, for they have one ring.
+        """
+        rows = max(1, LONGEST // self.row_cost(layer, blocks))
+        rows = -(-part.rows // -(-part.rows // rows))
+        ends = set(range(part.y + rows, part.y + part.rows, rows)) | {part.y + part.rows}
+        if layer.source2 is not None:
+            for source in (layer.source, layer.source2):
+                b = step.held[source.blocks[blocks.start][0]].buffer
+                if b.height > 1:
+                    ends |= {stop for _, stop in b.pieces(part.y, part.y + part.rows)}
         start = part.y
-        for stop in sorted(ends | {part.y + part.rows}):
+        for stop in sorted(ends):
             yield Area(start, part.x, stop - start, part.columns)
             start = stop
 
     def vector(
-        self, layer: VectorLayer, chunk: VectorChunk, blocks: range, step: Step, part: Area, area: int
+        self,
+        program: TileProgram,
+        layer: VectorLayer,
+        chunk: VectorChunk,
+        blocks: range,
+        step: Step,
+        part: Area,
+        area: int,
     ) -> None:
         g, parameters = layer.geometry, layer.parameters
         m, block = layer.source.blocks[blocks.start]
@@ -138,7 +161,7 @@ class VectorEmitter:
             out_zp=parameters.out_zero_point,
             **fields,
         )
-        self.program.add(layer.name, instruction, *reads, *writes, constants=chunk.records)
+        program.add(layer.name, instruction, *reads, *writes, constants=chunk.records)
 
 
 def _operand(name: str, window: Window, block: int, y: int, x: int) -> dict[str, int]:

@@ -21,6 +21,7 @@ All numbers little-endian.
 | preprocess | JSON, what is done to an image; optional |
 | labels | JSON list of texts; optional |
 | report | JSON: the compile report |
+| plan | JSON: what was merged, cut and kept on chip (codegen/plan.py); optional, `strip` leaves it in |
 | float_model, quantised_model | ONNX; left out by `strip` |
 """
 
@@ -68,6 +69,7 @@ class Package:
         program: host part; its inputs and outputs are the network's.
         regions: accelerator regions, as the program numbers them.
         report: compile report (placement rows, totals), JSON.
+        plan: the plan that it was compiled by, JSON text that `tilewright.Plan.parse` reads; None: nothing is known.
         preprocess: what is done to an image before it goes in, JSON; None: nothing is known.
         labels: names of the classes.
         float_model, quantised_model: ONNX bytes; None where there is none, or stripped.
@@ -81,6 +83,7 @@ class Package:
     program: HostProgram
     regions: tuple[CompiledRegion, ...]
     report: Mapping[str, Any] = field(default_factory=dict)
+    plan: str | None = None
     preprocess: Mapping[str, Any] | None = None
     labels: tuple[str, ...] | None = None
     float_model: bytes | None = None
@@ -204,6 +207,8 @@ class Package:
         if self.labels is not None:
             sections["labels"] = _json(list(self.labels))
         sections["report"] = _json(self.report)
+        if self.plan is not None:
+            sections["plan"] = self.plan.encode()
         if self.float_model is not None:
             sections["float_model"] = self.float_model
         if self.quantised_model is not None:
@@ -319,6 +324,16 @@ def _overlay(sections: dict[str, bytes]) -> Overlay:
     return overlay
 
 
+def _plan(sections: dict[str, bytes]) -> str:
+    """The plan's text: a JSON object. What it says is looked at where it is used."""
+    data = sections["plan"]
+    _document(sections, "plan", dict)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise PackageError(Fault(f"is not UTF-8: {error}", where="section plan")) from error
+
+
 def _assemble(sections: dict[str, bytes]) -> Package:
     overlay = _overlay(sections)
     info = _document(sections, "info", dict)
@@ -344,6 +359,7 @@ def _assemble(sections: dict[str, bytes]) -> Package:
         program=program,
         regions=tuple(regions),
         report=_document(sections, "report", dict),
+        plan=_plan(sections) if "plan" in sections else None,
         preprocess=preprocess,
         labels=None if labels is None else tuple(labels),
         float_model=sections.pop("float_model", None),

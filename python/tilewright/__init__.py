@@ -20,18 +20,20 @@ from typing import TYPE_CHECKING, Any
 from tilewright import tvm_hook
 
 if TYPE_CHECKING:
+    from tilewright.codegen.plan import Plan
     from tilewright.errors import TilewrightError
     from tilewright.evaluation import Evaluation, evaluate
     from tilewright.frontend.dataset import Dataset, open_dataset
     from tilewright.frontend.model import Model, load
     from tilewright.frontend.preprocess import Preprocess
-    from tilewright.pipeline import compile, quantize, supported
+    from tilewright.pipeline import compile, plan, quantize, supported
     from tilewright.placement import LayerRow, Support
     from tilewright.quantize.options import QuantizeOptions
     from tilewright.runtime.package import Package
     from tilewright.runtime.session import Session
     from tilewright.target import target
     from tilewright.targets.config import Overlay, overlay, overlays
+    from tilewright.tune.api import Tuned, tune
 
 __all__ = [
     "Dataset",
@@ -40,20 +42,24 @@ __all__ = [
     "Model",
     "Overlay",
     "Package",
+    "Plan",
     "Preprocess",
     "QuantizeOptions",
     "Session",
     "Support",
     "TilewrightError",
+    "Tuned",
     "compile",
     "evaluate",
     "load",
     "open_dataset",
     "overlay",
     "overlays",
+    "plan",
     "quantize",
     "supported",
     "target",
+    "tune",
 ]
 
 _HOME = {
@@ -63,26 +69,30 @@ _HOME = {
     "Model": "frontend.model",
     "Overlay": "targets.config",
     "Package": "runtime.package",
+    "Plan": "codegen.plan",
     "Preprocess": "frontend.preprocess",
     "QuantizeOptions": "quantize.options",
     "Session": "runtime.session",
     "Support": "placement",
     "TilewrightError": "errors",
+    "Tuned": "tune.api",
     "compile": "pipeline",
     "evaluate": "evaluation",
     "load": "frontend.model",
     "open_dataset": "frontend.dataset",
     "overlay": "targets.config",
     "overlays": "targets.config",
+    "plan": "pipeline",
     "quantize": "pipeline",
     "supported": "pipeline",
     "target": "target",
+    "tune": "tune.api",
 }
 """Public name -> module of this package that defines it."""
 
 
 class _Package(types.ModuleType):
-    """Loads public names on first use, and keeps `quantize` the function.
+    """Loads public names on first use, and keeps `quantize` and `tune` the functions.
 
     Python sets a folder that it imports as an attribute of its parent, and the folder `quantize` has the name
     of the function.

@@ -1,11 +1,11 @@
-"""From a network to a package in three calls: quantize, compile, and supported beside them."""
+"""From a network to a package in two calls: quantize and compile; supported and plan beside them."""
 
 from __future__ import annotations
 
 import json
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -24,7 +24,12 @@ from tilewright.targets import config
 from tilewright.targets.config import Overlay
 
 if TYPE_CHECKING:
+    from tvm.ir import IRModule
+
+    from tilewright.codegen.graph import Graph
+    from tilewright.codegen.plan import Plan
     from tilewright.placement import Support
+    from tilewright.relay_passes.supported import Stages
 
 Array = NDArray[np.generic]
 Progress = Callable[[int, int], None]
@@ -163,55 +168,62 @@ def supported(
     return find_support(model, overlay)
 
 
-def compile(
-    model: Model,
-    target: str | Overlay = "ultra96-w8",
-    *,
-    strip: bool = False,
-) -> Package:
-    """Compile a quantised model to a package.
+def plan(model: Model, target: str | Overlay = "ultra96-w8") -> Plan:
+    """The plan that `compile` uses where it is given none: what is merged, cut and kept on chip.
+
+        changed = tw.Plan.parse(edit(tw.plan(model, "ultra96-w8").text()), tw.overlay("ultra96-w8"))
+        package = tw.compile(model, "ultra96-w8", plan=changed)
 
     Args:
         model: from :func:`quantize`, or one that came quantised.
         target: an overlay or its name.
+
+    Raises:
+        UnsupportedModel: the model is float, or holds operators that nobody runs.
+        ConfigError: there is no such overlay.
+        ScheduleError: a layer does not fit the overlay's memories.
+    """
+    overlay = _overlay(target)
+    graphs = _regions(model, overlay).graphs
+    from tilewright.codegen.network import plan_regions
+
+    return plan_regions(graphs, overlay)
+
+
+def compile(
+    model: Model,
+    target: str | Overlay = "ultra96-w8",
+    *,
+    plan: Plan | None = None,
+    strip: bool = False,
+) -> Package:
+    """Compile a quantised model to a package, which keeps the plan that was used as `Package.plan`.
+
+    Args:
+        model: from :func:`quantize`, or one that came quantised.
+        target: an overlay or its name.
+        plan: what to merge, cut and keep on chip, made for that overlay; by default that of :func:`plan`. Results
+            are the same bits under every plan.
         strip: leave the float and quantised models out, which `evaluate` needs.
 
     Raises:
         UnsupportedModel: the model is float, or its host part needs what the package's interpreter lacks.
         ConfigError: there is no such overlay.
-        ScheduleError: a layer does not fit the overlay's memories.
+        ScheduleError: a layer does not fit the overlay's memories, or the plan is wrong; all faults at once.
     """
     overlay = _overlay(target)
-    if not model.is_quantised:
-        raise UnsupportedModel(
-            Fault(
-                "expected a quantised model, found a float one",
-                f"model {model.name}",
-                "quantise it first: tilewright.quantize(model, calibration=...)",
-            )
-        )
-    # TVM starts here and not when this module is imported.
-    with stage("relax"):
-        from tilewright.codegen.compile import compile_region
-        from tilewright.codegen.host_program import host_program
-        from tilewright.codegen.lift import lift
-        from tilewright.codegen.macs import count_macs
-        from tilewright.placement import find_support
-        from tilewright.relay_passes.partition import Partition, is_region
-        from tilewright.relay_passes.supported import lowered
-
-        imported = model.relax()
+    found = _regions(model, overlay)
     with stage("lower"):
-        stages = lowered(imported, overlay)
-        module = Partition(overlay)(stages.integer, stages.evicted)
-        # Named tilewright_0, tilewright_1, .. in the order in which they are called.
-        found = {symbol.name_hint: f for symbol, f in module.functions.items() if is_region(f)}
-        names = sorted(found, key=lambda n: int(n.rpartition("_")[2]))
-        program = host_program(module, names, [value.name for value in model.proto.graph.output])
-        graphs = [lift(found[name], name) for name in names]
-        support = find_support(model, overlay, stages)
+        from tilewright.codegen.host_program import host_program
+        from tilewright.codegen.macs import count_macs
+        from tilewright.codegen.network import compile_regions
+        from tilewright.placement import find_support
+
+        names = [graph.name for graph in found.graphs]
+        program = host_program(found.module, names, [value.name for value in model.proto.graph.output])
+        support = find_support(model, overlay, found.stages)
     with stage("emit"):
-        regions = tuple(compile_region(graph, overlay) for graph in graphs)
+        regions, used = compile_regions(found.graphs, overlay, plan)
     report = {
         "layers": support.to_dict()["layers"],
         "accelerator_macs": sum(count_macs(region, overlay) for region in regions),
@@ -227,6 +239,7 @@ def compile(
         program=program,
         regions=regions,
         report=report,
+        plan=used.text(),
         preprocess=json.loads(model.preprocess.to_json()),
         labels=model.labels,
         float_model=None if float_proto is None else float_proto.SerializeToString(),
@@ -236,6 +249,41 @@ def compile(
         tool_version=metadata.version("tilewright"),
     )
     return package.strip() if strip else package
+
+
+@dataclass(frozen=True)
+class _Regions:
+    """A network's integer level and its regions, in the order in which they are called."""
+
+    stages: Stages
+    module: IRModule
+    graphs: list[Graph]
+
+
+def _regions(model: Model, overlay: Overlay) -> _Regions:
+    """Part a model; raises UnsupportedModel for a float one."""
+    if not model.is_quantised:
+        raise UnsupportedModel(
+            Fault(
+                "expected a quantised model, found a float one",
+                f"model {model.name}",
+                "quantise it first: tilewright.quantize(model, calibration=...)",
+            )
+        )
+    # TVM starts here and not when this module is imported.
+    with stage("relax"):
+        from tilewright.codegen.lift import lift
+        from tilewright.relay_passes.partition import Partition, is_region
+        from tilewright.relay_passes.supported import lowered
+
+        imported = model.relax()
+    with stage("lower"):
+        stages = lowered(imported, overlay)
+        module = Partition(overlay)(stages.integer, stages.evicted)
+        # Named tilewright_0, tilewright_1, .. in the order in which they are called.
+        found = {symbol.name_hint: f for symbol, f in module.functions.items() if is_region(f)}
+        names = sorted(found, key=lambda n: int(n.rpartition("_")[2]))
+        return _Regions(stages, module, [lift(found[name], name) for name in names])
 
 
 def _overlay(target: str | Overlay) -> Overlay:

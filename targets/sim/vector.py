@@ -21,8 +21,10 @@ TWO_OPERANDS = (VectorOp.SCALED_ADD, VectorOp.MULTIPLY)
 def vector(x: Vector, memories: Memories, o: Overlay) -> tuple[Effect, int]:
     """Compute what a VECTOR instruction writes, and count the first operand's reads. Raises Trap."""
     _check_rules(x)
-    destination = _destination(x, memories)
+    _check_size(x, memories)
     operation = _Operation(x, memories, o)
+    operation.check_windows()
+    destination = _destination(x, memories)
     v = wrap(operation.windows(), o.acc_bits)
     y = _requantise(x, v, operation)
     values = [y & o.inp_max]
@@ -57,12 +59,16 @@ def _check_rules(x: Vector) -> None:
         raise Trap(f"hi={x.hi} is beyond the table of {TABLE_BYTES} entries")
 
 
-def _destination(x: Vector, memories: Memories) -> I64:
-    """ACT addresses of the results' low planes. Shape: (n_c, n_y, n_x)."""
+def _check_size(x: Vector, memories: Memories) -> None:
+    """Refuse more results than ACT has half words, before anything is as large as they are."""
     results = x.n_c * x.n_y * x.n_x
     if results * (1 + x.out_planes) > len(memories.act.data):
         needed = results * (1 + x.out_planes)
         raise Trap(f"writes {needed} half words, but ACT has {len(memories.act.data)}")
+
+
+def _destination(x: Vector, memories: Memories) -> I64:
+    """ACT addresses of the results' low planes. Shape: (n_c, n_y, n_x)."""
     c, y, column = np.ogrid[: x.n_c, : x.n_y, : x.n_x]
     row = x.dst_y + y
     row = row % x.dst_ring if x.dst_ring else row
@@ -94,10 +100,8 @@ class _Operation:
         x = self.x
         largest = x.op == VectorOp.MAX
         result = np.full((*self.shape, self.overlay.block_in), -(1 << 62) if largest else 0, np.int64)
-        taps = np.zeros((1, x.n_y, x.n_x), np.int64)
         for tap in range(x.kernel_y * x.kernel_x):
             py, px, inside = self._tap(*divmod(tap, x.kernel_x))
-            taps += inside
             if not inside.any():
                 continue
             value = self._first(py, px, inside) - x.src_zp
@@ -107,12 +111,19 @@ class _Operation:
             if x.op == VectorOp.DEPTHWISE:
                 value = value * self._depthwise(tap)
             result += np.where(inside[..., None], value, 0)
+        return result
+
+    def check_windows(self) -> None:
+        """Every result has a tap inside the map."""
+        x = self.x
+        taps = np.zeros((1, x.n_y, x.n_x), np.int64)
+        for tap in range(x.kernel_y * x.kernel_x):
+            taps += self._tap(*divmod(tap, x.kernel_x))[2]
         if not taps.all():
             _, y, column = np.argwhere(taps == 0)[0].tolist()
             raise Trap(
                 f"the window of (y, x) = ({y}, {column}) has no tap inside the map {x.height}x{x.width}"
             )
-        return result
 
     def second(self) -> I64:
         """The second operand less its zero point. Shape: (n_c, n_y, n_x, block_in)."""

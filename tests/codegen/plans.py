@@ -19,15 +19,17 @@ def random_plan(prepared: Prepared, rng: np.random.Generator) -> RegionPlan | No
     first = 0
     while first < len(names):
         count = int(min(rng.geometric(0.35), len(names) - first))
-        rows, columns = flow.layers[first + count - 1].geometry.count
+        columns = flow.layers[first].geometry.count[1]
+        rows = max(layer.geometry.count[0] for layer in flow.layers[first : first + count])
         alone = count == 1 and rng.random() < 0.3
+        blocks = len(flow.layers[first].source.blocks)
         alone_vector = alone and isinstance(flow.layers[first], VectorLayer)
         groups.append(
             Group(
                 layers=tuple(names[first : first + count]),
-                stripes=int(rng.integers(1, rows + 2)) if rng.random() < 0.8 else 1,
+                stripes=int(rng.integers(1, rows + 1)) if rng.random() < 0.8 else 1,
                 strips=int(rng.integers(1, columns + 1)) if alone else 1,
-                slices=int(rng.integers(1, 4)) if alone_vector else 1,
+                slices=int(rng.integers(1, blocks + 1)) if alone_vector else 1,
                 lag=int(rng.integers(2)),
             )
         )

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.codegen.build import CONCAT, Builder
 from tests.codegen.evaluate import evaluate_graph, run_region
 from tests.codegen.plans import random_plan
+from tests.networks.random_graphs import NetworkPlan, plans
+from tests.networks.test_random_regions import Region
 
 from tilewright.codegen.compile import compile_prepared
 from tilewright.codegen.graph import Graph
@@ -16,6 +21,8 @@ from tilewright.codegen.prepared import prepare
 from tilewright.targets.config import overlay
 from tilewright.targets.sim import fast
 
+COMMON: dict[str, Any] = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
+OVERLAYS = st.sampled_from(("ultra96-w8", "pynq-z1-w8"))
 PAD = (1, 1, 1, 1)
 
 
@@ -75,3 +82,32 @@ def test_any_legal_plan_gives_the_same_bits(network: Callable[[Builder], Graph],
         for tensor in graph.outputs:
             np.testing.assert_array_equal(found[tensor.name], expected[tensor.name], err_msg=str(plan))
     assert len(distinct) > 15
+
+
+def check(network: NetworkPlan, target: str, seed: int, number: int) -> None:
+    """Some random plans of a random region."""
+    region = Region(network)
+    graph, machine = region.graph(), overlay(target)
+    feeds = region.b.feeds()
+    expected = evaluate_graph(graph, feeds)
+    prepared = prepare(graph, machine)
+    rng = np.random.default_rng(seed)
+    for plan in dict.fromkeys(random_plan(prepared, rng) for _ in range(number)):
+        if plan is None:
+            continue
+        found = run_region(compile_prepared(prepared, plan), machine, feeds, fast.run)
+        for tensor in graph.outputs:
+            np.testing.assert_array_equal(found[tensor.name], expected[tensor.name], err_msg=str(plan))
+
+
+@settings(max_examples=60, **COMMON)
+@given(plans(8), OVERLAYS, st.integers(0, 2**16))
+def test_small_regions(network: NetworkPlan, target: str, seed: int) -> None:
+    check(network, target, seed, 4)
+
+
+@pytest.mark.slow
+@settings(max_examples=400, **COMMON)
+@given(plans(14), OVERLAYS, st.integers(0, 2**16))
+def test_regions(network: NetworkPlan, target: str, seed: int) -> None:
+    check(network, target, seed, 12)

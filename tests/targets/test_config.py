@@ -31,10 +31,10 @@ def test_installed_ones() -> None:
 def test_derived_sizes() -> None:
     o = overlay("ultra96-w8")
     assert (o.half_word_bytes, o.tile_bytes, o.entry_bytes, o.record_alignment) == (16, 512, 16, 16)
-    assert (o.act_half_words, o.wgt_tiles, o.param_records, o.acc_vectors) == (24576, 256, 1024, 1024)
+    assert (o.act_half_words, o.wgt_tiles, o.param_records, o.acc_vectors) == (24576, 256, 2048, 1024)
     assert (o.acc_half_vectors, o.halves_per_vector, o.inp_max) == (512, 2, 255)
     p = overlay("pynq-z1-w8")
-    assert (p.act_half_words, p.wgt_tiles, p.param_records, p.halves_per_vector) == (16384, 256, 512, 1)
+    assert (p.act_half_words, p.wgt_tiles, p.param_records, p.halves_per_vector) == (16384, 256, 2048, 1)
 
 
 def test_dict_round_trip_and_hash(machines: dict[str, Overlay]) -> None:

@@ -71,6 +71,7 @@ def _package(**changes: Any) -> Package:
         "program": _program(),
         "regions": (_region(),),
         "report": {"regions": 1, "layers": [{"name": "conv"}]},
+        "plan": '{"schema": 1}\n',
         "preprocess": {"mean": [1.5, 2.0]},
         "labels": ("cat", "Hündin"),
         "float_model": b"<float>",
@@ -119,6 +120,7 @@ def test_strip_leaves_the_models_out_and_says_so() -> None:
     stripped = Package.from_bytes(package.strip().to_bytes())
     assert (stripped.float_model, stripped.quantised_model, stripped.stripped) == (None, None, True)
     assert stripped.report == package.report
+    assert stripped.plan == package.plan == '{"schema": 1}\n'
     with pytest.raises(
         PackageError,
         match=r"^package tiny: `evaluate` needs the quantised model, and this package was stripped of it; "
@@ -241,6 +243,26 @@ def test_missing_sections_are_named(missing: str) -> None:
     del sections[missing]
     with pytest.raises(PackageError, match=rf"section {missing.removesuffix('/stream')}: .*missing"):
         Package.from_bytes(package_module._join(sections))
+
+
+def test_a_package_may_have_no_plan() -> None:
+    package = _package(plan=None)
+    assert Package.from_bytes(package.to_bytes()).plan is None
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\xff{}", r"^package: section plan: is not JSON: .*decode"),
+        ("{}".encode("utf-16"), r"^package: section plan: is not UTF-8: "),
+        (b"{", r"^package: section plan: is not JSON: "),
+        (b"[" * 100000, r"^package: section plan: is not JSON: "),
+        (b"[]", r"^package: section plan: expected a dict, found list$"),
+    ],
+)
+def test_a_damaged_plan(data: bytes, message: str) -> None:
+    with pytest.raises(PackageError, match=message):
+        Package.from_bytes(package_module._join(_package()._sections() | {"plan": data}))
 
 
 def test_unknown_sections_are_named() -> None:

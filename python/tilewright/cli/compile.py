@@ -26,10 +26,14 @@ from tilewright.cli.options import (
     Target,
     Weights,
 )
-from tilewright.cli.output import check_output
+from tilewright.cli.output import check_output, write_file
 from tilewright.cli.run import warn_random
+from tilewright.codegen.plan import Plan
+from tilewright.errors import ConfigError, Fault
 from tilewright.stages import record, stage
-from tilewright.targets.config import overlay
+from tilewright.targets.config import Overlay, overlay
+
+_PLAN = "The plan: what is merged, cut and kept on chip"
 
 
 def compile_model(
@@ -45,6 +49,23 @@ def compile_model(
     batch: Batch = 1,
     label_offset: LabelOffset = 0,
     layout: Layout = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", metavar="P", help="Merge, cut and keep by this plan.", rich_help_panel=_PLAN),
+    ] = None,
+    tuned: Annotated[
+        Path | None,
+        typer.Option(
+            "--tuned",
+            metavar="LOG",
+            help="By the best plan in a log of `tilewright tune`.",
+            rich_help_panel=_PLAN,
+        ),
+    ] = None,
+    save_plan: Annotated[
+        Path | None,
+        typer.Option("--save-plan", metavar="F", help="Write the plan that was used.", rich_help_panel=_PLAN),
+    ] = None,
     strip: Annotated[
         bool, typer.Option("--strip", help="Leave the float and quantised models out of the package.")
     ] = False,
@@ -63,9 +84,20 @@ def compile_model(
       --resize 256 --crop 227 --channels bgr --mean 104,117,123 -o net.twp
 
       tilewright compile model_qdq.onnx --target pynq-z1-w8 -o model.twp --json
+
+      tilewright compile model_qdq.onnx --target pynq-z1-w8 -o model.twp --save-plan plan.json
+
+      tilewright compile model_qdq.onnx --target pynq-z1-w8 -o model.twp --plan plan.json
     """
     chosen = overlay(target)
     check_output(output)
+    if save_plan is not None:
+        check_output(save_plan)
+        if save_plan.resolve() == output.resolve():
+            raise ConfigError(
+                Fault("the plan would overwrite the package", "--save-plan", "name another file")
+            )
+    given = _plan(plan, tuned, chosen)
     options = ModelOptions(
         model, weights, input_shape or (), batch, label_offset, resize, crop, channels, mean, std
     )
@@ -78,9 +110,11 @@ def compile_model(
             if not loaded.is_quantised or calibration is not None:
                 with stage("quantise"), progress("calibrating") as report:
                     loaded = pipeline.quantize(loaded, calibration, bits, layout=layout, progress=report)
-            package = pipeline.compile(loaded, chosen, strip=strip)
+            package = pipeline.compile(loaded, chosen, plan=given, strip=strip)
             with stage("write"):
                 size = package.save(output)
+    if save_plan is not None and package.plan is not None:
+        write_file(save_plan, package.plan.encode())
     warn_random(package)
     totals = {
         "accelerator_macs": package.report["accelerator_macs"],
@@ -97,3 +131,18 @@ def compile_model(
         f"{totals['instructions']:,} instructions\n"
         f"MACs on the accelerator: {totals['accelerator_macs']:,}, on the host: {totals['host_macs']:,}"
     )
+
+
+def _plan(path: Path | None, tuned: Path | None, chosen: Overlay) -> Plan | None:
+    """The plan that was asked for; None: the planner's."""
+    if path is not None and tuned is not None:
+        raise ConfigError(
+            Fault("expected one plan, found --plan and --tuned", remedy="leave one of them out")
+        )
+    if path is not None:
+        return Plan.read(path, chosen)
+    if tuned is not None:
+        from tilewright.tune.log import best_plan
+
+        return best_plan(tuned, chosen)
+    return None

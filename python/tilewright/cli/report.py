@@ -23,6 +23,7 @@ from tilewright.cli.console import (
 from tilewright.cli.options import Json, PackagePath
 from tilewright.cli.output import check_output, write_file
 from tilewright.cli.run import warn_random
+from tilewright.codegen.plan import Plan
 from tilewright.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
@@ -99,16 +100,23 @@ def report(
             (sweep_csv, lambda: tables.sweep_csv(rows)),
             (trace, lambda: json.dumps(tables.trace(found), separators=(",", ":"))),
         ]
+        plan = (
+            None
+            if loaded.plan is None
+            else Plan.parse(loaded.plan, loaded.overlay, f"{package}: section plan")
+        )
         texts = [(path, make().encode()) for path, make in outputs if path is not None]
     for path, data in texts:
         write_file(path, data)
         say(f"{path}: {len(data):,} bytes")
     warn_random(loaded)
     if as_json:
-        write_json(tables.document(found, rows))
+        write_json(tables.document(found, rows) | ({} if plan is None else {"plan": json.loads(plan.text())}))
         return
     _write_host(found)
     _write_total(found)
+    if plan is not None:
+        _write_plan(plan)
     _write_layers(found)
     if rows:
         _write_sweep(rows)
@@ -176,6 +184,25 @@ def _write_total(found: Report) -> None:
         table.add_row(*row)
     write_table(table)
     write_result("")
+
+
+def _write_plan(plan: Plan) -> None:
+    for region in plan.regions:
+        table = plain_table(
+            f"groups of {escape(region.region)}", "stripes", "lag", "stays on chip", right=("stripes", "lag")
+        )
+        for group in region.groups:
+            first, last = group.layers[0], group.layers[-1]
+            more = f" .. {last}, {len(group.layers)} layers" if len(group.layers) > 1 else ""
+            parts = [str(group.stripes)]
+            parts += [
+                f"{n} {name}" for name, n in (("strips", group.strips), ("slices", group.slices)) if n > 1
+            ]
+            table.add_row(
+                escape(first + more), ", ".join(parts), str(group.lag), escape(", ".join(group.keep))
+            )
+        write_table(table)
+        write_result("")
 
 
 _COLUMNS = (

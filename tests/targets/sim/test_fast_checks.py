@@ -72,7 +72,7 @@ FAULTS: list[tuple[str, str, FaultKind]] = [
         A,
     ),
     ("LOAD memory=WGT address=256", "writes tile 256 of WGT, but the last is 255", A),
-    ("LOAD memory=PARAM address=512", "writes record 512 of PARAM, but the last is 511", A),
+    ("LOAD memory=PARAM address=2048", "writes record 2048 of PARAM, but the last is 2047", A),
     ("LOAD memory=DISP address=64", "writes entry 64 of DISP, but the last is 63", A),
     ("LOAD memory=WGT dram_offset=3856", "reads byte 4096 of CONSTANT, but the last is 4080", A),
     ("LOAD base=INPUT n0=2 stride0=1 dram_stride0=4294967280", "reads byte 4294967280 of INPUT", A),
@@ -106,8 +106,8 @@ FAULTS: list[tuple[str, str, FaultKind]] = [
         A,
     ),
     (
-        LOADED + "VECTOR param_base=500 dst_base=99 wait=LOAD",
-        "reads record 515 of PARAM, but the last is 511",
+        LOADED + "VECTOR param_base=2036 dst_base=99 wait=LOAD",
+        "reads record 2051 of PARAM, but the last is 2047",
         A,
     ),
     (

@@ -229,8 +229,8 @@ FAULTS: dict[str, tuple[str, str]] = {
         "but the last is 16383",
     ),
     "PARAM range": (
-        "LOAD memory=PARAM address=600\nFINISH",
-        "instruction 0 (LOAD address=600 memory=PARAM): writes record 600 of PARAM, but the last is 511",
+        "LOAD memory=PARAM address=2100\nFINISH",
+        "instruction 0 (LOAD address=2100 memory=PARAM): writes record 2100 of PARAM, but the last is 2047",
     ),
     "far beyond, without memory to match": (
         "LOAD base=INPUT n0=4095 n1=4095 n2=65535 stride0=65535 dram_stride0=4294967280\nFINISH",

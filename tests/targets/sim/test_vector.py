@@ -242,8 +242,8 @@ def test_messages(machines: dict[str, Overlay]) -> None:
         (Vector(table=1, out_planes=1), "table=1 with out_planes=1, a table has results of one plane"),
         (Vector(table=1, hi=256), "hi=256 is beyond the table of 256 entries"),
         (Vector(n_y=70, n_x=70), "writes 4900 half words, but ACT has 4096"),
-        (Vector(dst_base=4000, n_x=2, dst_x=96), "writes half word 4096 of ACT, but the last is 4095"),
-        (Vector(n_y=5, dst_row=1, dst_ring=3), "writes half word 0 of ACT more than once"),
+        (Vector(dst_base=4000, n_x=2, width=2, dst_x=96), "writes half word 4096 of ACT, but the last is 4095"),
+        (Vector(n_y=5, height=5, dst_row=1, dst_ring=3), "writes half word 0 of ACT more than once"),
         (Vector(offset_y=-1), "the window of (y, x) = (0, 0) has no tap inside the map 1x1"),
         (
             Vector(n_x=2, stride_x=3, kernel_x=2, width=3, dst_base=9, dst_x=1),
@@ -251,7 +251,7 @@ def test_messages(machines: dict[str, Overlay]) -> None:
         ),
         (Vector(src_base=4096), "reads half word 4096 of ACT, but the last is 4095"),
         (Vector(source=acc, src_base=1024), "reads vector 1024 of ACC, but the last is 1023"),
-        (Vector(param_base=1020), "reads record 1027 of PARAM, but the last is 1023"),
+        (Vector(param_base=2044), "reads record 2051 of PARAM, but the last is 2047"),
         (
             Vector(n_x=2, width=2, src_x=1, src_base=0, dst_base=1, dst_x=9),
             "writes half word 1 of ACT at (c, y, x) = (0, 0, 0), but reads it at (0, 0, 1)",

@@ -1,0 +1,56 @@
+"""All regions of a network: planned, or compiled by a plan. Faults of all regions are told together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tilewright.codegen.checks import plan_faults
+from tilewright.codegen.compile import compile_prepared
+from tilewright.codegen.graph import Graph
+from tilewright.codegen.plan import Plan, RegionPlan
+from tilewright.codegen.planner import default_plan
+from tilewright.codegen.prepared import prepare
+from tilewright.errors import FaultList, ScheduleError
+from tilewright.targets.config import Overlay
+from tilewright.targets.region import CompiledRegion
+
+
+def plan_regions(graphs: Sequence[Graph], overlay: Overlay) -> Plan:
+    """The default plan of a network's regions. Raises ScheduleError with the layers that fit in no way."""
+    faults = FaultList()
+    found: list[RegionPlan] = []
+    for graph in graphs:
+        try:
+            found.append(default_plan(prepare(graph, overlay)))
+        except ScheduleError as error:
+            faults.faults += error.faults
+    faults.raise_if_any(ScheduleError)
+    return Plan.of(found, overlay)
+
+
+def compile_regions(
+    graphs: Sequence[Graph], overlay: Overlay, plan: Plan | None = None
+) -> tuple[tuple[CompiledRegion, ...], Plan]:
+    """Compile a network's regions, by the default plan where none is given. Returns the plan that was used as well.
+
+    Raises ScheduleError with all that is wrong with the plan, or with the layers that fit in no way.
+    """
+    faults = FaultList()
+    given: dict[str, RegionPlan] = {}
+    if plan is not None:
+        faults.faults += plan_faults(plan, [graph.name for graph in graphs], overlay)
+        given = {region.region: region for region in plan.regions}
+    compiled: list[CompiledRegion] = []
+    used: list[RegionPlan] = []
+    for graph in graphs:
+        if plan is not None and graph.name not in given:
+            continue
+        try:
+            prepared = prepare(graph, overlay)
+            chosen = default_plan(prepared) if plan is None else given[graph.name]
+            compiled.append(compile_prepared(prepared, chosen))
+            used.append(chosen)
+        except ScheduleError as error:
+            faults.faults += error.faults
+    faults.raise_if_any(ScheduleError)
+    return tuple(compiled), Plan.of(used, overlay)
