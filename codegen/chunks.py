@@ -6,8 +6,10 @@ their way while others are used; so are their parameter records and PARAM, and t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,7 @@ from tilewright.codegen.tile import Constants
 from tilewright.errors import Fault, ScheduleError
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.spec import RECORD_BYTES, Matrix, Memory, Vector, field_limit
+from tilewright.targets.sim.rules import Rules
 
 MOST_IC = field_limit(Matrix, "n_ic")
 MOST_OC = field_limit(Matrix, "n_oc")
@@ -33,6 +36,8 @@ MOST_HALF_WORDS = field_limit(Vector, "n_c")
 PORTIONS = 4
 """Portions that WGT and PARAM hold at least."""
 TABLE_RECORDS = 256 // RECORD_BYTES
+START_CYCLES = Rules().start_cycles + Rules().tile_cycles + 1
+"""Of an instruction of MATRIX: cycles in which it makes no step."""
 
 
 @dataclass(frozen=True)
@@ -159,14 +164,21 @@ class _MatrixCutter:
         deep = min(MOST_IC, max(1, self.most_tiles // (rows * self.columns)))
         found = []
         for part in range(len(tiles.parts)):
-            used = tiles.used(part, vector)
-            ic = used[0] if used else 0
-            while used and ic <= used[-1]:
-                end = min(ic + deep, used[-1] + 1, next(e for e in self.run_ends if e > ic))
-                for ky in range(0, kh, rows):
-                    found.append(_Range(part, ic, end - ic, ky, min(rows, kh - ky)))
-                ic = end
+            for first, stop in self.bridged(tiles.used(part, vector), kh):
+                ic = first
+                while ic < stop:
+                    end = min(ic + deep, stop, next(e for e in self.run_ends if e > ic))
+                    for ky in range(0, kh, rows):
+                        found.append(_Range(part, ic, end - ic, ky, min(rows, kh - ky)))
+                    ic = end
         return tuple(found) or (_Range(0, 0, 1, 0, 1),)  # all weights absent: one row of zeros
+
+    def bridged(self, used: list[int], kh: int) -> list[tuple[int, int]]:
+        """First and end of runs of used half words: a gap is closed where its steps cost less than a start."""
+        results = min(math.prod(self.layer.geometry.count), self.overlay.acc_half_vectors)
+        most = START_CYCLES // (results * kh * self.columns)
+        cuts = [i for i in range(1, len(used)) if used[i] - used[i - 1] - 1 > most]
+        return [(used[a], used[b - 1] + 1) for a, b in pairwise([0, *cuts, len(used)]) if b > a]
 
     def chunk(self, first: int, count: int, ranges: tuple[_Range, ...]) -> MatrixChunk:
         """Store weights and records; loads are filled with passes while they fit a portion."""

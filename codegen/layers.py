@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tilewright.codegen.values import Map, Source
+from tilewright.codegen.values import I32, Map, Source
 from tilewright.relay_passes.integer import ops
+from tilewright.targets.arithmetic import S_MIN
 from tilewright.targets.isa.spec import VectorOp
 
 I64 = NDArray[np.int64]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +79,29 @@ def identity(channels: int, hi: int) -> Parameters:
     """Parameters of a copy."""
     ones = np.ones(channels, np.int64)
     return Parameters(ones * IDENTITY_M, ones * IDENTITY_S, ones * 0, 0, hi)
+
+
+def arranged(
+    weight: NDArray[np.integer], present: NDArray[np.bool_] | None, parameters: Parameters, places: I32
+) -> tuple[NDArray[np.integer], NDArray[np.bool_], Parameters]:
+    """A MATRIX layer's constants with channel c as output `places[c]`; outputs between have no weights and give `lo`.
+
+    Shapes: weight (O, I, KH, KW), present (O, I, KW), as in :class:`MatrixLayer`.
+    """
+    p = parameters
+    real = np.ones((*weight.shape[:2], weight.shape[3]), np.bool_) if present is None else present
+    own = replace(
+        p, m=_moved(p.m, places), s=_moved(p.s, places, S_MIN), b=_moved(p.b, places, p.lo << S_MIN)
+    )
+    if p.m2 is not None and p.b2 is not None:
+        own = replace(own, m2=_moved(p.m2, places), b2=_moved(p.b2, places, p.lo << S_MIN))
+    return _moved(weight, places), _moved(real, places), own
+
+
+def _moved(rows: NDArray[Scalar], places: I32, fill: int = 0) -> NDArray[Scalar]:
+    spread = np.full((int(places.max()) + 1, *rows.shape[1:]), fill, rows.dtype)
+    spread[places] = rows
+    return spread
 
 
 @dataclass(frozen=True)

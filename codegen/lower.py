@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tilewright.codegen.channel_order import channel_order
 from tilewright.codegen.filters import dilated, transposed_phases, ungrouped
 from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.codegen.layers import (
@@ -17,6 +18,7 @@ from tilewright.codegen.layers import (
     MatrixLayer,
     Parameters,
     VectorLayer,
+    arranged,
     identity,
     machine_parameters,
     stored_table,
@@ -25,6 +27,7 @@ from tilewright.codegen.layouts import Gather, gathers, place_layout
 from tilewright.codegen.packing import Convolution, lanes_of, packed
 from tilewright.codegen.values import (
     CONSTANT,
+    I32,
     Map,
     Source,
     Value,
@@ -75,7 +78,11 @@ class _Lowering:
     packable: set[str] = field(default_factory=set)
     """Inputs that only one node reads: their maps may be laid out as that node likes."""
 
+    order: dict[str, I32] = field(default_factory=dict)
+    """Lanes of the channels of results of MATRIX where they are not the channels' numbers."""
+
     def run(self) -> Lowered:
+        self.order = channel_order(self.graph, self.overlay)
         for tensor in self.graph.inputs:
             shape = tensor.shape[1:]
             m = self.new_map(tensor.name, shape, Base.INPUT)
@@ -121,9 +128,14 @@ class _Lowering:
         self.maps.append(m)
         return m
 
+    def places(self, node: Node) -> I32:
+        """Lanes of the channels of a result of MATRIX."""
+        return self.order.get(node.output.name, np.arange(node.output.shape[1], dtype=np.int32))
+
     def result_map(self, node: Node) -> Map:
-        """A map for a node's result with the channels in order."""
-        return self.new_map(node.name, node.output.shape[1:], planes=ops.planes(node.output.dtype))
+        """A map for a result of MATRIX."""
+        shape = (int(self.places(node).max()) + 1, *node.output.shape[2:])
+        return self.new_map(node.name, shape, planes=ops.planes(node.output.dtype))
 
     def lanes_of(self, value: Value) -> tuple[int, ...]:
         """Channel of each lane of a pixel, of its low plane where there are two; the value lies in one map."""
@@ -232,7 +244,7 @@ class _Lowering:
             convolution = Convolution(source, geometry, *ungrouped(op.weight, op.groups))
             if tensor.name in self.packable:
                 convolution = packed(convolution, zero_point, self.overlay)
-            layer = self.matrix_layer(node.name, convolution, output, zero_point, op.rescale)
+            layer = self.matrix_layer(node, convolution, output, zero_point, op.rescale)
         self.layers.append(layer)
         return self.result(node, layer)
 
@@ -274,7 +286,7 @@ class _Lowering:
 
     def matrix_layer(
         self,
-        name: str,
+        node: Node,
         c: Convolution,
         output: Map,
         zero_point: int,
@@ -282,7 +294,10 @@ class _Lowering:
     ) -> MatrixLayer:
         sums = c.weight.sum((1, 2, 3), dtype=np.int64)
         parameters = machine_parameters(rescale, c.weight.shape[0], zero_point, sums)
-        return MatrixLayer(name, c.source, output, c.geometry, c.weight, parameters, zero_point, c.present)
+        weight, present = c.weight, c.present
+        if node.output.name in self.order:
+            weight, present, parameters = arranged(weight, present, parameters, self.places(node))
+        return MatrixLayer(node.name, c.source, output, c.geometry, weight, parameters, zero_point, present)
 
     def conv2d_transpose(self, node: Node, operands: Sequence[Value]) -> Value:
         """Each phase of the result's rows and columns is a convolution of its own with every stride-th tap."""
@@ -307,7 +322,7 @@ class _Lowering:
             else:
                 source = self.source(node.name, operands[0])
                 layer = self.matrix_layer(
-                    node.name,
+                    node,
                     Convolution(source, geometry, *ungrouped(cut, op.groups)),
                     output or self.result_map(node),
                     op.zero_point + ops.storage_offset(tensor.dtype),
@@ -323,7 +338,7 @@ class _Lowering:
         source = flat_source(operands[0], self.overlay.block_in)
         zero_point = op.zero_point + ops.storage_offset(node.inputs[0].dtype)
         convolution = Convolution(source, Geometry(), op.weight[:, :, None, None], None)  # type: ignore[arg-type]
-        layer = self.matrix_layer(node.name, convolution, self.result_map(node), zero_point, op.rescale)
+        layer = self.matrix_layer(node, convolution, self.result_map(node), zero_point, op.rescale)
         self.layers.append(layer)
         return self.result(node, layer)
 
@@ -387,7 +402,7 @@ class _Lowering:
         source = channel_source(a, block_in)
         source2 = matching_source(source, b, block_in)
         if source2 is None:  # lanes differ: bring both into order
-            a, b = (self.copy(node.name, v) for v in (a, b))
+            a, b = (v if v.in_order() else self.copy(node.name, v) for v in (a, b))
             source = channel_source(a, block_in)
             source2 = matching_source(source, b, block_in)
         if source2 is None:
@@ -464,10 +479,10 @@ class _Lowering:
         return self.result(node, layer)
 
     def result(self, node: Node, layer: Layer) -> Value:
-        """The value that a layer has written: MATRIX writes channels in order, VECTOR in the source's lanes."""
+        """The value that a layer has written: MATRIX writes them as ordered, VECTOR in the source's lanes."""
         shape = node.output.shape[1:]
         if isinstance(layer, MatrixLayer):
-            return Value.of_map(layer.output, range(shape[0]), shape)
+            return Value.of_map(layer.output, self.places(node).tolist(), shape)
         lanes = layer.source.lanes.reshape(-1)
         places = np.zeros(shape[0], np.int32)
         held = np.flatnonzero(lanes >= 0)

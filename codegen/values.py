@@ -97,6 +97,11 @@ class Value:
             and (self.lane == self.lane[:, :1, :1]).all()
         )
 
+    def in_order(self) -> bool:
+        """Whether channels in place are the lanes of one map in order."""
+        number, lane = self.channel_places()
+        return bool((number == number[0]).all() and (lane == np.arange(len(lane))).all())
+
     def channel_places(self) -> tuple[I32, I32]:
         """Map number and lane of each channel, where :meth:`channels_in_place`."""
         if len(self.shape) == 1:
