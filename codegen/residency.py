@@ -1,8 +1,8 @@
 """Weights and parameters come on chip: a LOAD before their first use, WGT and PARAM being kept like caches.
 
 The program says which constants each instruction needs, in order; so it is known what will be needed again, and when.
-Room is made where the least has to be loaded anew (Belady, "A study of replacement algorithms for a virtual-storage
-computer", 1966), but not where the last instructions still read, so that LOAD can run ahead.
+Room is made where the least has to be loaded anew; not where the last instructions still read, and otherwise where the
+last use is longest ago, so that LOAD can run ahead.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from tilewright.targets.config import Overlay
 from tilewright.targets.isa.spec import RECORD_BYTES, Base, Instruction, Load, Matrix, Memory, Vector
 
 _SPACE = {Memory.WGT: Space.WGT, Memory.PARAM: Space.PARAM}
-NEVER = 1 << 30
 RECENT = 2
 """Portions used last that are not overwritten if it can be helped."""
 
