@@ -1,12 +1,12 @@
 """A schedule -> tile operations, turn by turn.
 
-A turn's steps are emitted in portions, which are merged so that MATRIX and VECTOR get on equally fast: queues run in
-order, so VECTOR should meet the sums of a piece of MATRIX's just when they are there, and other layers' portions in
-between. A portion waits for what it reads, if the turn makes that.
+A turn's steps are emitted in portions, a piece of MATRIX's sums or an instruction of VECTOR's each. The units' queues
+run in order, so the portions are merged: VECTOR works on the first channels while MATRIX makes the next ones.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from tilewright.codegen.buffers import Drain, Fill, Schedule, Step
@@ -59,38 +59,35 @@ class _Turn:
     vector: list[_Entry] = field(default_factory=list)
 
     def run(self) -> list[Portion]:
-        """The portions merged."""
+        """The portions merged, VECTOR's as soon as they are ready.
+
+        A portion of MATRIX comes when all of VECTOR's that are ready have been; those of layers before it are, for what
+        they wait for comes before it. So what it reads is there.
+        """
         made: dict[int, int] = {e.layer: 0 for e in (*self.matrix, *self.vector)}
-        left = {i: sum(e.layer == i for e in (*self.matrix, *self.vector)) for i in made}
-        queues = [self.matrix[::-1], self.vector[::-1]]
-        totals = [max(1, sum(e.portion.cost for e in q)) for q in queues]
-        done = [0, 0]
+        left = Counter(e.layer for e in (*self.matrix, *self.vector))
+        matrix, vector = self.matrix[::-1], self.vector[::-1]
         merged: list[Portion] = []
-        while queues[0] or queues[1]:
-            ready = [bool(q) and self.ready(q[-1], made, left) for q in queues]
-            unit = 1 if ready[1] and (not ready[0] or done[1] * totals[0] <= done[0] * totals[1]) else 0
-            entry = queues[unit].pop()
+        while matrix or vector:
+            queue = vector if vector and self.ready(vector[-1], made, left) else matrix
+            entry = queue.pop()
             merged.append(entry.portion)
-            done[unit] += entry.portion.cost
             made[entry.layer] = entry.portion.made
             left[entry.layer] -= 1
         return merged
 
-    def ready(self, entry: _Entry, made: dict[int, int], left: dict[int, int]) -> bool:
-        """Whether what the turn makes of a portion's operands is there."""
-        layer = self.flow.layers[entry.layer]
+    def ready(self, entry: _Entry, made: dict[int, int], left: Counter[int]) -> bool:
+        """Whether MATRIX has made what a portion of VECTOR's reads, if the turn makes it."""
         for m in self.flow.read_by(entry.layer):
             for w in self.flow.writers.get(m, ()):
-                if w >= entry.layer or not left.get(w):
+                if w > entry.layer or not left[w] or isinstance(self.flow.layers[w], VectorLayer):
                     continue
-                if isinstance(layer, MatrixLayer) or isinstance(self.flow.layers[w], VectorLayer):
-                    return isinstance(layer, MatrixLayer) and isinstance(self.flow.layers[w], MatrixLayer)
                 wanted = [
                     source.blocks[i][1]
-                    for source in sources(layer)
+                    for source in sources(self.flow.layers[entry.layer])
                     for i in entry.portion.reads
                     if source.blocks[i][0] is m
                 ]
-                if wanted and max(wanted) >= made[w]:
+                if max(wanted, default=-1) >= made[w]:
                     return False
         return True

@@ -46,7 +46,7 @@ class MatrixEmitter:
 
     def emit(self, layer: MatrixLayer, chunks: tuple[MatrixChunk, ...], step: Step) -> Iterator[Portion]:
         """The instructions of one step, a piece a portion."""
-        kw, made = layer.geometry.kernel[1], 0
+        made = 0
         for chunk in chunks:
             pieces = self.pieces(chunk, step)
             for piece in pieces:
@@ -56,11 +56,9 @@ class MatrixEmitter:
                 for i, (tiles, p) in enumerate(passes):
                     self.matrix(program, layer, step, piece, tiles, p, i == 0)
                 self.vector(program, layer, step, chunk, piece)
-                steps = sum(p.count_ic * p.count_ky for _, p in passes) * kw
                 if piece is pieces[-1]:
                     made = chunk.first * self.overlay.halves_per_vector + chunk.half_words
-                cost = steps * piece.vectors * piece.area
-                yield Portion(tuple(program.operations), cost, range(0), made)
+                yield Portion(tuple(program.operations), range(0), made)
 
     def pieces(self, chunk: MatrixChunk, step: Step) -> list[Piece]:
         """Cut a chunk of a step: as many columns, rows, vectors as fit, in parts of about one size."""

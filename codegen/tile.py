@@ -74,12 +74,10 @@ class Portion:
     """Operations of a step that stay together.
 
     Attributes:
-        cost: about the cycles of the unit that makes the results.
         reads: half words of the source that a portion of a VECTOR layer reads.
         made: half words of the layer's result that are there afterwards, of those that the step makes.
     """
 
     operations: tuple[TileOperation, ...]
-    cost: int
     reads: range
     made: int

@@ -69,8 +69,7 @@ class VectorEmitter:
                 for piece in self.pieces(layer, blocks, step, part) if part is not None else ():
                     program = TileProgram()
                     self.vector(program, layer, chunk, blocks, step, piece, i)
-                    cost = self.row_cost(layer, blocks) * piece.rows
-                    yield Portion(tuple(program.operations), cost, blocks, 0)
+                    yield Portion(tuple(program.operations), blocks, 0)
 
     def row_cost(self, layer: VectorLayer, blocks: range) -> int:
         """About the cycles of a row of results."""
