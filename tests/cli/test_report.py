@@ -118,6 +118,40 @@ def test_bad_options(demo_package: Path) -> None:
     ]
 
 
+def write_log(path: Path, overlay_hash: str) -> None:
+    """A search of four trials, of which one failed."""
+    head = {
+        "schema": 1, "log": "tilewright tune", "version": "0.1.0", "overlay": "ultra96-w8",
+        "overlay_hash": overlay_hash, "model": "digits", "regions": {"tilewright_0": "f"},
+        "objective": "dram", "backend": "timing", "seed": 1,
+    }  # fmt: skip
+    rows: list[dict[str, object]] = [
+        {"cycles": 9, "dram_bytes": n, "energy_mj": 0.1} for n in (9000, 7000, 8000)
+    ]
+    rows.append({"error": "it does not fit"})
+    common = {"region": "tilewright_0", "origin": "default", "groups": [{"layers": ["a"]}]}
+    lines = [head, *({"trial": n, **common, **row} for n, row in enumerate(rows))]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_the_tuners_search(demo_package: Path, tmp_path: Path) -> None:
+    log, html = tmp_path / "tune.log", tmp_path / "report.html"
+    package = tw.Package.load(demo_package)
+    write_log(log, package.overlay.hash)
+    assert invoke("report", demo_package, "--tuned", log, "--html", html).exit_code == 0
+    text = html.read_text()
+    assert "<h2>Tuning</h2>" in text
+    assert all(f">{label}<" in text for label in ("measured", "best so far", "failed", "DRAM bytes"))
+    write_log(log, "0" * 64)
+    assert fault(invoke("report", demo_package, "--tuned", log)) == (
+        f"{log}: the log is for overlay ultra96-w8 (000000000000), the package for ultra96-w8 "
+        f"({package.overlay.hash[:12]}); give the log of this package's overlay"
+    )
+    assert fault(invoke("report", demo_package, "--tuned", tmp_path / "no.log")).startswith(
+        f"{tmp_path}/no.log: "
+    )
+
+
 def test_a_process_of_its_own(demo_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing else is printed, and matplotlib, which is slow to start, only serves the page."""
     light = "import sys, tilewright.cli.app, tilewright.report.tables; print('matplotlib' in sys.modules)"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from rich.markup import escape
@@ -24,10 +24,14 @@ from tilewright.cli.options import Json, PackagePath
 from tilewright.cli.output import check_output, write_file
 from tilewright.cli.run import warn_random
 from tilewright.codegen.plan import Plan
-from tilewright.errors import ConfigError, Fault
+from tilewright.errors import ConfigError, DataError, Fault
 
 if TYPE_CHECKING:
     from tilewright.report import LayerReport, Report, SweepRow
+    from tilewright.runtime import Package
+    from tilewright.tune.log import SearchPoint
+
+    _Search: TypeAlias = tuple[Sequence[SearchPoint], str]
 
 _ASSUMED = "What a package does not say"
 
@@ -53,6 +57,10 @@ def report(
             metavar="act=64K..1M",
             help="Compile again for other sizes of ACT, doubling: DRAM traffic against on-chip memory.",
         ),
+    ] = None,
+    tuned: Annotated[
+        Path | None,
+        typer.Option("--tuned", metavar="LOG", help="Show the search of `tune` in the page, from its log."),
     ] = None,
     pj_per_mac: Annotated[
         float, typer.Option("--pj-per-mac", help="Energy of a MAC, pJ.", rich_help_panel=_ASSUMED)
@@ -80,6 +88,8 @@ def report(
       tilewright report squeezenet.twp --html report.html --csv layers.csv --trace trace.json
 
       tilewright report mobilenet.twp --sweep act=64K..1M --html sweep.html --json
+
+      tilewright report tuned.twp --tuned tune.log --html report.html
     """
     sweep_csv = None if csv is None or sweep is None else csv.with_name(f"{csv.stem}.sweep.csv")
     _check_outputs([path for path in (html, csv, sweep_csv, trace) if path is not None])
@@ -94,8 +104,9 @@ def report(
         if asked is not None:
             with progress("compiling") as done:
                 rows = run_sweep(loaded, asked, done)
+        search = None if tuned is None else _search(tuned, loaded)
         outputs: list[tuple[Path | None, Callable[[], str]]] = [
-            (html, lambda: _page(found, rows)),
+            (html, lambda: _page(found, rows, search)),
             (csv, lambda: tables.layers_csv(found)),
             (sweep_csv, lambda: tables.sweep_csv(rows)),
             (trace, lambda: json.dumps(tables.trace(found), separators=(",", ":"))),
@@ -122,11 +133,24 @@ def report(
         _write_sweep(rows)
 
 
-def _page(found: Report, rows: tuple[SweepRow, ...]) -> str:
+def _page(found: Report, rows: tuple[SweepRow, ...], search: _Search | None) -> str:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells when it looks for fonts
     from tilewright.report.page import page  # starts matplotlib
 
-    return page(found, rows)
+    return page(found, rows) if search is None else page(found, rows, *search)
+
+
+def _search(log: Path, package: Package) -> _Search:
+    """The trials in a tuner's log, and what their values are. Raises DataError for one of another overlay."""
+    from tilewright.tune.log import read, search_points
+    from tilewright.tune.measurement import UNITS
+
+    header, _ = read(log)
+    if header.overlay_hash != package.overlay.hash:
+        mine, theirs = package.overlay.hash[:12], header.overlay_hash[:12]
+        text = f"the log is for overlay {header.overlay} ({theirs}), the package for {package.overlay.name} ({mine})"
+        raise DataError(Fault(text, str(log), "give the log of this package's overlay"))
+    return search_points(log), UNITS[header.objective]
 
 
 def _check_outputs(paths: list[Path]) -> None:
