@@ -25,7 +25,7 @@ from tests.cli.commands import (
     write_model,
 )
 from tilewright.frontend.caffe import read_caffemodel, write_caffemodel
-from tilewright.targets.config import Overlay
+from tilewright.targets.config import Overlay, overlays
 
 CAFFEMODEL = DEMO / "digits.caffemodel"
 PROTOTXT = DEMO / "digits.prototxt"
@@ -192,7 +192,8 @@ def test_all_unknown_layers_at_once(tmp_path: Path) -> None:
 
 
 def test_unknown_target() -> None:
-    message = "unknown overlay 'ultra96-w7', known are pynq-z1-w8, ultra96-w8; did you mean ultra96-w8?"
+    known = ", ".join(overlays())
+    message = f"unknown overlay 'ultra96-w7', known are {known}; did you mean ultra96-w8?"
     assert fault(invoke("supported", "net.onnx", "--target", "ultra96-w7")) == message
     assert fault(invoke("compile", "net.onnx", "--target", "ultra96-w7", "-o", "x.twp")) == message
 

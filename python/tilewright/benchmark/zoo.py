@@ -20,12 +20,12 @@ from rich.console import Console
 from tilewright.benchmark.architectures import ALL, ZOO
 from tilewright.benchmark.machine import machine
 from tilewright.benchmark.marks import judged
-from tilewright.benchmark.networks import find_data
+from tilewright.benchmark.networks import BOTH, find_data
 from tilewright.benchmark.quantised import Quantised, quantise
 from tilewright.benchmark.report import Report
 from tilewright.errors import ConfigError, Fault, TilewrightError
 from tilewright.frontend.model import Model, load
-from tilewright.targets.config import Overlay, overlay, overlays
+from tilewright.targets.config import Overlay, overlay
 from tilewright.targets.isa.spec import Unit
 from tilewright.targets.sim import fast
 from tilewright.targets.sim.program import DramImage, Program
@@ -296,7 +296,7 @@ def _options() -> argparse.ArgumentParser:
     summary = (__doc__ or "").splitlines()[0]
     parser = argparse.ArgumentParser(prog="tilewright.benchmark zoo", description=summary)
     parser.add_argument("networks", nargs="*", help=f"files, or names: {', '.join(ALL)} (the zoo)")
-    parser.add_argument("--target", action="append", help="an overlay; may be repeated (all)")
+    parser.add_argument("--target", action="append", help=f"an overlay; may be repeated ({', '.join(BOTH)})")
     parser.add_argument("--data", help="folder of models (TILEWRIGHT_DATA, ../shared/data)")
     parser.add_argument("--cache", type=Path, help="folder that keeps quantised networks between runs")
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
@@ -310,7 +310,7 @@ def _options() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> int:
     """Measure and print; exit code 1 where a network fails or misses a mark."""
     options = _options().parse_args(arguments)
-    targets = [overlay(name) for name in options.target] if options.target else list(overlays().values())
+    targets = [overlay(name) for name in options.target or BOTH]
     if options.trace is not None:
         options.trace.mkdir(parents=True, exist_ok=True)
     data = find_data(options.data)
