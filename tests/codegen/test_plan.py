@@ -224,9 +224,9 @@ def test_all_faults_of_all_regions_at_once() -> None:
         f"{where[4]}: 2 slices with 1 layers and 1 kept maps; "
         "slices are for a single layer of VECTOR whose maps go through DRAM",
         f"{where[4]}: {last} is kept, but no later layer reads it; drop it from keep",
-        f"{where[0]}: expected stripes from 1 to 12, found 13; there are no more rows to cut",
-        f"{where[0]}: expected strips from 1 to 10, found 11; there are no more columns to cut",
-        f"{where[3]}: expected slices from 1 to 2, found 9; there are no more half words to cut",
+        f"{where[0]}: expected stripes from 1 to 12, found 13; there are no more rows",
+        f"{where[0]}: expected strips from 1 to 10, found 11; there are no more columns",
+        f"{where[3]}: expected slices from 1 to 2, found 9; there are no more half words",
     ]
     plan = alone(**changes)
     assert faults(plan) == expected

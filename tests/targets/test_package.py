@@ -42,6 +42,7 @@ def _region() -> CompiledRegion:
         80,
         (inputs,),
         (outputs,),
+        1,
         {0: 3, 64: 1 << 31},
     )
 
