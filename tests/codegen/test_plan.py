@@ -66,7 +66,8 @@ def test_text_is_a_group_a_line() -> None:
     lines = plan.text().splitlines()
     assert len(lines) == 2 + len(NAMES)
     assert lines[2] == (
-        f'    {{"layers": ["{NAMES[0]}"], "stripes": 1, "strips": 1, "slices": 1, "lag": 0, "keep": []}},'
+        f'    {{"layers": ["{NAMES[0]}"], "stripes": 1, "strips": 1, "slices": 1, "lag": 0, "keep": [], '
+        '"images": 1},'
     )
     assert Plan.parse(plan.text(), MACHINE) == plan
 
@@ -280,7 +281,7 @@ def test_what_does_not_fit_names_every_such_layer_and_by_how_much() -> None:
     assert over > 0
     assert faults(Plan.of([whole], MACHINE), graph) == [
         f"layer {name}: needs {need} half words of ACT, {over} more than ultra96-w8 has; "
-        "cut it into more stripes, merge fewer layers or keep fewer maps"
+        "cut it into more stripes, merge fewer layers, keep fewer maps or take fewer images"
         for name in names
     ]
 

@@ -145,9 +145,8 @@ class Session:
                 )
             ) from error
         for layout in region.outputs:
-            missing = int(
-                np.count_nonzero(~result.outputs_written[_bytes_of(layout, self._package.overlay.inp_bits)])
-            )
+            held = _bytes_of(layout, self._package.overlay.inp_bits, region.batch)
+            missing = int(np.count_nonzero(~result.outputs_written[held]))
             if missing:
                 raise SimError(
                     f"region {region.name}: {missing} bytes of output {layout.name} were never written"
@@ -155,9 +154,9 @@ class Session:
         return result.outputs.tobytes()
 
 
-def _bytes_of(layout: MapLayout, inp_bits: int) -> NDArray[np.int64]:
+def _bytes_of(layout: MapLayout, inp_bits: int, batch: int) -> NDArray[np.int64]:
     """Bytes of the segment that hold elements of a tensor."""
-    pixels = math.prod(layout.shape[2:])
+    pixels = batch * math.prod(layout.shape[2:])
     lanes = np.flatnonzero(np.asarray(layout.lanes) >= 0)
     values = np.arange(pixels)[:, np.newaxis] * len(layout.lanes) + lanes
     return np.unique(layout.offset + values * inp_bits // 8)
