@@ -184,7 +184,7 @@ def plan(model: Model, target: str | Overlay = "ultra96-w8") -> Plan:
     graphs = _regions(model, overlay).graphs
     from tilewright.codegen.network import plan_regions
 
-    return plan_regions(graphs, overlay)
+    return plan_regions(graphs, overlay, model.batch)
 
 
 def compile(
@@ -197,7 +197,7 @@ def compile(
     """Compile a quantised model to a package, which keeps the plan that was used as `Package.plan`.
 
     Args:
-        model: from :func:`quantize`, or one that came quantised.
+        model: from :func:`quantize`, or one that came quantised; its `batch` is the package's.
         target: an overlay or its name.
         plan: what to merge, cut and keep on chip, made for that overlay; by default that of :func:`plan`. Results
             are the same bits under every plan.
@@ -217,13 +217,16 @@ def compile(
         from tilewright.placement import find_support
 
         names = [graph.name for graph in found.graphs]
-        program = host_program(found.module, names, [value.name for value in model.proto.graph.output])
+        program = replace(
+            host_program(found.module, names, [value.name for value in model.proto.graph.output]),
+            batch=model.batch,
+        )
         support = find_support(model, overlay, found.stages)
     with stage("emit"):
-        regions, used = compile_regions(found.graphs, overlay, plan)
+        regions, used = compile_regions(found.graphs, overlay, plan, model.batch)
     report = {
         "layers": support.to_dict()["layers"],
-        "accelerator_macs": sum(count_macs(region, overlay) for region in regions),
+        "accelerator_macs": sum(count_macs(region, overlay) for region in regions) // model.batch,
         "host_macs": support.host_macs,
         "regions": len(regions),
         "instructions": sum(len(region.layer_of) for region in regions),

@@ -43,6 +43,7 @@ def model_of(package: Package) -> Model:
         name=package.name,
         nodes=tuple(SourceNode(row["name"], row["op"]) for row in layer_rows(package)),
         float_proto=float_proto,
+        batch=package.batch,
         random_weights=package.random_weights,
         random_calibration=package.random_calibration,
     )

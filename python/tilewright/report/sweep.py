@@ -94,7 +94,7 @@ def run_sweep(package: Package, sweep: Sweep, progress: Progress | None = None) 
     model, overlay = model_of(package), package.overlay
     limits = Limits.of(overlay)  # unmerged bytes depend on no width that is swept
     graphs = find_regions(model.relax(), overlay).graphs
-    unmerged = sum(bound(graph, limits).dram_bytes_unmerged for graph in graphs)
+    unmerged = sum(bound(graph, limits, model.batch).dram_bytes_unmerged for graph in graphs)
     step = 2 * BANK_KIB_PER_LANE * overlay.block_in  # a pair of banks
     rows: list[SweepRow] = []
     for number, asked in enumerate(sweep.sizes):
@@ -122,7 +122,7 @@ def _measured(row: SweepRow, model: Model, overlay: Overlay, kib: int) -> SweepR
     return dataclasses.replace(
         row,
         cycles=cycles,
-        fps=overlay.mhz * 1e6 / cycles,
+        fps=model.batch * overlay.mhz * 1e6 / cycles,
         dram_bytes=sum(run.dram_bytes for run in runs),
         host_layers=sum(layer["place"] == "host" for layer in layer_rows(package)),
     )
