@@ -81,12 +81,14 @@ def random_copy(o: Overlay, rng: np.random.Generator, store: bool) -> Instructio
 
 
 def with_long_runs(i: Matrix, rng: np.random.Generator) -> Matrix:
-    """Many vectors for each tile, y and x innermost, as the compiler has it."""
+    """Many vectors for each tile, y and x innermost as the compiler has it; oc blocks may share some."""
     outer = rng.permutation(4)
     n_y, n_x = int(rng.integers(1, 9)), int(rng.integers(3, 30))
+    acc_y = n_x + int(rng.integers(0, 2))
+    last = (n_y - 1) * acc_y + n_x - 1
     return replace(
         i, n_y=n_y, n_x=n_x, **{f"order_{k}": int(v) for k, v in enumerate(outer)}, order_4=4, order_5=5,
-        acc_y=n_x + int(rng.integers(0, 2)), acc_x=1, acc_oc=int(rng.choice([0, 2, n_x, 9 * 30])),
+        n_oc=2, acc_y=acc_y, acc_x=1, acc_oc=int(rng.choice([0, last - 2, last - 1, last + 1])),
         act_x=int(rng.choice([1, 2, 64])), height=9, width=30,
     )  # fmt: skip
 
