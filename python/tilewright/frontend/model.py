@@ -287,3 +287,15 @@ def require_float(model: Model) -> None:
                 "leave the calibration out",
             )
         )
+
+
+def require_quantised(model: Model) -> None:
+    """Raise UnsupportedModel for a float model."""
+    if not model.is_quantised:
+        raise UnsupportedModel(
+            Fault(
+                "expected a quantised model, found a float one",
+                f"model {model.name}",
+                "quantise it first: tilewright.quantize(model, calibration=...)",
+            )
+        )

@@ -18,7 +18,7 @@ from tilewright.report.attribution import I64, attribute
 from tilewright.report.bound import LayerBound, Limits, NetworkBound, baseline, bound
 from tilewright.report.footprint import matrix_steps, transfer_bytes
 from tilewright.report.host import HOST_MHZ, HostShare, host_share
-from tilewright.report.regions import layer_rows, model_of, region_graphs
+from tilewright.report.regions import layer_rows, model_of
 from tilewright.report.residency import Residency, residency
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.codec import decode_stream
@@ -273,10 +273,12 @@ def analyse(package: Package, assumptions: Assumptions | None = None) -> Report:
         ConfigError: assumptions that cannot be.
         SimError, EncodingError: a stream that the machine cannot run.
     """
+    from tilewright.codegen.regions import find_regions  # starts TVM
+
     chosen = assumptions or Assumptions()
     chosen.check()
     overlay, model = package.overlay, model_of(package)
-    graphs = region_graphs(model, overlay) if package.regions else []
+    graphs = find_regions(model.relax(), overlay).graphs if package.regions else []
     now = Limits.of(overlay)
     first = _baseline(overlay, now)
     bounds = tuple(bound(graph, first) for graph in graphs)
