@@ -43,7 +43,7 @@ LimitedBy = Literal["MATRIX", "VECTOR", "DRAM"]
 
 @dataclass(frozen=True)
 class Limits:
-    """The widths that bound a machine, in the words of `targets/config.py`."""
+    """The widths that bound a machine, in the words of `targets/config.py`; DRAM's of all ports together."""
 
     block_in: int
     block_out: int
@@ -60,8 +60,14 @@ class Limits:
     def of(overlay: Overlay, rules: Rules | None = None) -> Limits:
         """Those of an overlay as it is now."""
         own = {f.name: getattr(overlay, f.name) for f in fields(Limits) if hasattr(overlay, f.name)}
-        board = {f.name: getattr(overlay.board, f.name) for f in fields(Limits) if f.name.startswith("dram_")}
-        return Limits(**own, **board, window_reuse=(rules or Rules()).window_reuse)
+        board = overlay.board
+        return Limits(
+            **own,
+            window_reuse=(rules or Rules()).window_reuse,
+            dram_read_bytes_per_cycle=board.dram_most_read_bytes_per_cycle,
+            dram_write_bytes_per_cycle=board.dram_write_bytes_per_cycle,
+            dram_bytes_per_cycle=board.dram_bytes_per_cycle,
+        )
 
     def dram_cycles(self, read_bytes: int, write_bytes: int) -> int:
         """Least cycles to move so many bytes."""
