@@ -1,17 +1,16 @@
 """What a group of layers costs, by estimate: cycles of the units, DRAM bytes, half words of ACT.
 
 The estimate is for choosing plans: cheap, and not right to the cycle; the timing simulator is the judge.
-It knows the steps of MATRIX, the reads of VECTOR, the start of each instruction, the bytes moved, and what of it cannot
-overlap: a stripe's way through the layers of its group.
+It knows the steps of MATRIX, the reads of VECTOR, the start of each instruction and the bytes moved; `course.py` what of
+it can overlap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 from tilewright.codegen.chunks import MatrixChunk, VectorChunk, parameter_areas
+from tilewright.codegen.course import Clock, Course, Work, follow
 from tilewright.codegen.layers import Geometry, Layer, MatrixLayer
 from tilewright.codegen.matrix_tiles import cut_pieces
 from tilewright.codegen.prepared import Prepared
@@ -25,14 +24,10 @@ MATRIX_START = RULES.start_cycles + RULES.tile_cycles + 1
 """Cycles of an instruction in which MATRIX makes no step."""
 VECTOR_START = RULES.start_cycles + RULES.vector_depth // 2
 """The same of VECTOR, which loads the first parameters meanwhile."""
-LATENCY = RULES.matrix_depth + RULES.vector_depth + 2 * RULES.start_cycles + 20
-"""From a layer's last step to the first of a layer that reads its result."""
-TURN = 40
-"""Cycles by which a turn of stripes is longer than its busiest unit."""
 
 
 @dataclass(frozen=True)
-class Work:
+class LayerWork:
     """A layer's work, whole and in stripes alike.
 
     Attributes:
@@ -55,7 +50,7 @@ class Work:
 
 def work_of(
     layer: Layer, chunks: tuple[MatrixChunk, ...] | tuple[VectorChunk, ...], overlay: Overlay
-) -> Work:
+) -> LayerWork:
     """A layer's work."""
     rows, columns = layer.geometry.count
     lanes = max(1, overlay.vector_lanes // overlay.block_in)
@@ -66,7 +61,7 @@ def work_of(
         steps = sum(c.steps for c in matrix) * layer.geometry.kernel[1]
         tiles = sum(load.tiles.count for c in matrix for load in c.loads)
         reads = sum(-(-c.half_words // lanes) for c in matrix)
-        return Work(
+        return LayerWork(
             max(steps * rows * columns, tiles * RULES.tile_cycles),
             reads * rows * columns * slow * layer.output.planes,
             0,
@@ -83,7 +78,7 @@ def work_of(
     vector = sum(-(-c.count // lanes) for c in chunks if isinstance(c, VectorChunk))
     cycles = vector * max(reads, rows * columns * layer.output.planes) * slow
     areas = len(list(parameter_areas(layer.parameters, layer.geometry.count)))
-    return Work(0, cycles, cycles, 0, records, rows, columns, len(chunks) * areas)
+    return LayerWork(0, cycles, cycles, 0, records, rows, columns, len(chunks) * areas)
 
 
 def window_reads(g: Geometry, height: int, width: int) -> int:
@@ -111,18 +106,30 @@ class Totals:
     tiles: int
     records: int
     fetch: int
-    chunks: int
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a group or a plan: cycles in all and of the units, DRAM bytes."""
+    """Of a group: its course, cycles of the units, DRAM bytes.
 
-    cycles: float
+    Attributes:
+        dram: cycles of its transfers.
+        first: of them, what must come before the group begins: a stripe of its inputs.
+        late: what cannot come before it begins: more than half of WGT holds.
+    """
+
+    course: Course
     matrix: int
     vector: int
     read_bytes: int
     write_bytes: int
+    dram: float
+    first: float
+    late: float
+
+    def behind(self, clock: Clock) -> Clock:
+        """The group put behind others."""
+        return clock.after(self.course, self.dram, self.first, self.late)
 
     @property
     def dram_bytes(self) -> int:
@@ -143,7 +150,7 @@ class Coster:
             work_of(layer, p.matrix.get(i) or p.vector[i], p.overlay) for i, layer in enumerate(p.flow.layers)
         ]
         self.started: dict[tuple[int, int], tuple[int, int]] = {}
-        self.turns: dict[tuple[int, int, int, int], list[tuple[int, float, float, float]]] = {}
+        self.courses: dict[tuple[int, int, int, int], Course] = {}
         self.summed: dict[tuple[int, int, int], Totals] = {}
 
     def starts(self, i: int, rows: int) -> tuple[int, int]:
@@ -176,7 +183,6 @@ class Coster:
                 sum(w.tiles for w in works),
                 sum(w.records for w in works),
                 stripes * (matrix_starts + vector_starts + 1) * INSTRUCTION_BYTES,
-                min(w.chunks for w in works),
             )
         return self.summed[key]
 
@@ -195,44 +201,49 @@ class Coster:
             write_bytes / board.dram_write_bytes_per_cycle,
             (read + write_bytes) / board.dram_bytes_per_cycle,
         )
-        if stripes == 1:
-            cycles = max(t.matrix + t.own / max(1, t.chunks), t.vector, dram) + len(layers) * LATENCY
-        else:
-            cycles = self.pipelined(layers, stripes, lag, dram)
-        return Cost(cycles, t.matrix, t.vector, read, write_bytes)
-
-    def pipelined(self, layers: range, stripes: int, lag: int, dram: float) -> float:
-        """Cycles of stripes that run one behind the other: in each turn the busiest unit counts.
-
-        Within a turn a layer that reads what another has just made waits for it: for the first results; for all of
-        them where VECTOR made them for MATRIX; and VECTOR is left with the last chunk where MATRIX made them.
-        """
-        key = layers.start, layers.stop, stripes, lag
-        if key not in self.turns:
-            self.turns[key] = list(self.turns_of(layers, stripes, lag))
-        return sum(
-            n * max(matrix, vector, dram / stripes) + n * wait for n, matrix, vector, wait in self.turns[key]
+        width = board.dram_most_read_bytes_per_cycle
+        first = read_bytes / stripes / width + board.dram_latency_cycles
+        late = max(0.0, dram - self.overlay.wgt_kib * 512 / width)
+        return Cost(
+            self.course(layers, stripes, lag), t.matrix, t.vector, read, write_bytes, dram, first, late
         )
 
-    def turns_of(self, layers: range, stripes: int, lag: int) -> Iterator[tuple[int, float, float, float]]:
-        """Runs of equal turns: how many, MATRIX's and VECTOR's cycles of each, and what nobody can use."""
+    def course(self, layers: range, stripes: int, lag: int) -> Course:
+        """How the group's stripes run through the units."""
+        key = layers.start, layers.stop, stripes, lag
+        if key not in self.courses:
+            flow = self.prepared.flow
+            behind = lags(flow, layers, lag)
+            ahead = self.ahead(layers)
+            works = {}
+            for i in layers:
+                w = self.works[i]
+                matrix, vector = self.starts(i, -(-w.rows // stripes))
+                works[i] = Work(
+                    w.matrix,
+                    w.vector,
+                    matrix * MATRIX_START,
+                    vector * VECTOR_START,
+                    max(1, vector),
+                    ahead[i] / w.rows if stripes > 1 else 0.0,
+                    [w for m in flow.read_by(i) for w in flow.writers.get(m, ()) if w in layers],
+                    behind[i],
+                )
+            self.courses[key] = follow(works, stripes)
+        return self.courses[key]
+
+    def ahead(self, layers: range) -> dict[int, int]:
+        """Rows that each layer of a group must be ahead of its last for the windows of those that read it."""
         flow = self.prepared.flow
-        behind = lags(flow, layers, lag)
-        edges = sorted({0, *behind.values(), *(b + stripes for b in behind.values())})
-        for first, last in pairwise(edges):
-            active = [i for i in layers if behind[i] <= first < behind[i] + stripes]
-            matrix = vector = waits = 0.0
-            for i in active:
-                work = self.works[i]
-                starts = self.starts(i, -(-work.rows // stripes))
-                matrix += work.matrix / stripes + starts[0] * MATRIX_START
-                vector += work.vector / stripes + starts[1] * VECTOR_START
-                for m in flow.read_by(i):
-                    for w in flow.writers.get(m, ()):
-                        if w in active and behind[w] == behind[i]:
-                            waits += LATENCY
-                            if work.matrix:
-                                waits += self.works[w].own_vector / stripes
-                            else:
-                                waits += work.own_vector / stripes / self.works[w].chunks
-            yield last - first, matrix, vector, waits + TURN
+        ahead: dict[int, int] = {}
+        for i in reversed(layers):
+            rows = 0
+            for c in flow.readers.get(flow.layers[i].output, ()):
+                if c in layers and c > i:
+                    g = flow.layers[c].geometry
+                    rows = max(
+                        rows,
+                        (ahead[c] - 1) * g.stride[0] + g.offset[0] + (g.kernel[0] - 1) * g.dilation[0] + 1,
+                    )
+            ahead[i] = rows
+        return ahead

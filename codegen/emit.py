@@ -26,9 +26,6 @@ def emit(prepared: Prepared, schedule: Schedule) -> TileProgram:
     transfer = Transfer(prepared.overlay, prepared.flow, program)
     matrix, vector = MatrixEmitter(prepared.overlay), VectorEmitter(prepared.overlay)
     for turn in schedule.turns:
-        for action in turn:
-            if isinstance(action, Fill):
-                transfer.fill(action)
         merged = _Turn(prepared.flow)
         steps = (action for action in turn if isinstance(action, Step))
         for i, beside in groupby(steps, key=lambda step: step.layer):
@@ -39,6 +36,9 @@ def emit(prepared: Prepared, schedule: Schedule) -> TileProgram:
                 merged.vector += vector.emit(layer, prepared.vector[i], list(beside))
         for portion in merged.run():
             program.operations += portion.operations
+        for action in turn:
+            if isinstance(action, Fill):
+                transfer.fill(action)
         for action in turn:
             if isinstance(action, Drain):
                 transfer.drain(action)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tilewright.codegen.allocate import place_buffers
+from tilewright.codegen.course import Clock
 from tilewright.codegen.layers import VectorLayer
 from tilewright.codegen.plan import Group, RegionPlan
 from tilewright.codegen.prepared import Prepared
@@ -48,14 +49,20 @@ def default_plan(prepared: Prepared) -> RegionPlan:
 
 @dataclass(eq=False)
 class _Way:
-    """A way to get to a layer: its cost, the maps in ACT, and the last group."""
+    """A way to get to a layer: when its units are free, the price of its bytes, the maps in ACT, and the last group."""
 
-    cost: float
+    clock: Clock
+    price: float
     resident: int
     segment: Segment | None
     stripes: int
     lag: int
     before: _Way | None
+
+    @property
+    def cost(self) -> float:
+        """What the search makes small."""
+        return self.clock.end + self.price
 
 
 class _Search:
@@ -71,7 +78,7 @@ class _Search:
     def run(self) -> list[Group]:
         count = len(self.flow.names)
         ways: list[dict[int, _Way]] = [{} for _ in range(count + 1)]
-        ways[0][0] = _Way(0.0, 0, None, 1, 0, None)
+        ways[0][0] = _Way(Clock(), 0.0, 0, None, 1, 0, None)
         for i in range(count):
             for way in sorted(ways[i].values(), key=lambda w: w.cost)[:BEAM]:
                 for after in self.extend(i, way):
@@ -146,8 +153,8 @@ class _Search:
                 if self.segments.last_use[m] >= segment.layers.stop and m in self.flow.writers:
                     write += m.half_words * self.segments.unit
         cost = self.segments.cost(segment, stripes, lag, read, write)
-        total = way.cost + cost.cycles + cost.dram_bytes * BYTE_PRICE
-        return _Way(total, keep, segment, stripes, lag, way)
+        price = way.price + cost.dram_bytes * BYTE_PRICE
+        return _Way(cost.behind(way.clock), price, keep, segment, stripes, lag, way)
 
 
 def _fitted(prepared: Prepared, segments: Segments, groups: list[Group]) -> RegionPlan:
