@@ -1,8 +1,8 @@
 """What a group of layers costs, by estimate: cycles of the units, DRAM bytes, half words of ACT.
 
 The estimate is for choosing plans: cheap, and not right to the cycle; the timing simulator is the judge.
-It knows the steps of MATRIX, the reads of VECTOR, the start of each instruction and the bytes moved; `course.py` what of
-it can overlap.
+It knows steps of MATRIX, reads of VECTOR, starts of instructions and bytes moved; `course.py` what of it can
+overlap.
 """
 
 from __future__ import annotations

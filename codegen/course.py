@@ -1,6 +1,6 @@
 """How the stripes of a group run through the units, and groups one after another, by estimate.
 
-A group is followed alone, turn by turn, as `emit.py` writes it: each unit takes its layers' stripes in order, as soon as
+A group is followed alone, turn by turn, as `emit.py` writes it: each unit takes its layers in order, as soon as
 what they read is there. Groups are then put together like tiles: the next one begins as soon as each unit, and what it
 reads, is ready for it, so MATRIX goes on with it while VECTOR is busy with the last stripes of the one before.
 """
@@ -113,7 +113,9 @@ class _Turns:
         self.matrix = self.vector = 0.0  # when free
         self.uses: list[list[float]] = [[], []]  # their first use in each turn
         self.reads = 0.0
-        self.made: dict[tuple[int, int], tuple[float, float]] = {}  # first and last results of a layer's stripe
+        self.made: dict[
+            tuple[int, int], tuple[float, float]
+        ] = {}  # first and last results of a layer's stripe
 
     def course(self) -> Course:
         """Of the stripes in the middle only some are followed; the turns in which the others begin are like theirs."""

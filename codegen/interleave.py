@@ -1,8 +1,8 @@
 """The portions of both units in one order, so that MATRIX rarely waits for VECTOR.
 
 The units' queues run in order and MATRIX has two halves of ACC, so it stops when VECTOR is two of its portions behind.
-VECTOR's own layers therefore take their turn where it would wait for sums: the sums of MATRIX's next portion come later
-than VECTOR is free. Both clocks are estimates and go on from turn to turn.
+A portion of VECTOR's own layers therefore takes its turn only where it is done by then. Both clocks are estimates and go
+on from turn to turn.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Interleave:
         while to_sum or to_make:
             own = bool(to_make) and turn.ready(to_make[-1])
             if own and to_sum and turn.ready(to_sum[-1]):
-                own = self.vector < self.matrix + self.work(to_sum[-1])[0]
+                matrix, vector = self.work(to_sum[-1])[0], self.work(to_make[-1])[1]
+                own = self.vector + vector <= self.matrix + 2 * matrix
             portion = (to_make if own else to_sum).pop()
             self.pass_by(portion)
             turn.take(portion)
