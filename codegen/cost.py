@@ -110,9 +110,10 @@ class Totals:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a group: its course, cycles of the units, DRAM bytes.
+    """Of a group: its course, and for all its images cycles of the units and DRAM bytes.
 
     Attributes:
+        course: for an image, as the cycles below are.
         dram: cycles of its transfers.
         first: of them, what must come before the group begins: a stripe of its inputs.
         late: what cannot come before it begins: more than half of WGT holds.
@@ -150,7 +151,7 @@ class Coster:
             work_of(layer, p.matrix.get(i) or p.vector[i], p.overlay) for i, layer in enumerate(p.flow.layers)
         ]
         self.started: dict[tuple[int, int], tuple[int, int]] = {}
-        self.courses: dict[tuple[int, int, int, int], Course] = {}
+        self.courses: dict[tuple[int, ...], Course] = {}
         self.summed: dict[tuple[int, int, int], Totals] = {}
 
     def starts(self, i: int, rows: int) -> tuple[int, int]:
@@ -186,10 +187,13 @@ class Coster:
             )
         return self.summed[key]
 
-    def group(self, layers: range, stripes: int, lag: int, read_bytes: int, write_bytes: int) -> Cost:
-        """A group that loads and stores so many bytes of maps."""
+    def group(
+        self, layers: range, stripes: int, lag: int, read_bytes: int, write_bytes: int, images: int = 1
+    ) -> Cost:
+        """A group that loads and stores so many bytes of maps for each of its images."""
         t = self.totals(layers, stripes)
-        read = read_bytes + t.tiles * self.overlay.tile_bytes + t.records + t.fetch
+        read_bytes, write_bytes = images * read_bytes, images * write_bytes
+        read = read_bytes + t.tiles * self.overlay.tile_bytes + t.records + images * t.fetch
         if stripes > 1:  # what does not stay on chip from stripe to stripe
             over = max(0, t.tiles - self.overlay.wgt_tiles + 16)
             read += (stripes - 1) * min(over * 2, t.tiles) * self.overlay.tile_bytes
@@ -204,13 +208,21 @@ class Coster:
         width = board.dram_most_read_bytes_per_cycle
         first = read_bytes / stripes / width + board.dram_latency_cycles
         late = max(0.0, dram - self.overlay.wgt_kib * 512 / width)
+        course = self.course(layers, stripes, lag, images)
         return Cost(
-            self.course(layers, stripes, lag), t.matrix, t.vector, read, write_bytes, dram, first, late
+            course,
+            images * t.matrix,
+            images * t.vector,
+            read,
+            write_bytes,
+            dram / images,
+            first / images,
+            late / images,
         )
 
-    def course(self, layers: range, stripes: int, lag: int) -> Course:
-        """How the group's stripes run through the units."""
-        key = layers.start, layers.stop, stripes, lag
+    def course(self, layers: range, stripes: int, lag: int, images: int) -> Course:
+        """How the stripes of so many images, side by side, run through the units."""
+        key = layers.start, layers.stop, stripes, lag, images
         if key not in self.courses:
             flow = self.prepared.flow
             behind = lags(flow, layers, lag)
@@ -220,16 +232,16 @@ class Coster:
                 w = self.works[i]
                 matrix, vector = self.starts(i, -(-w.rows // stripes))
                 works[i] = Work(
-                    w.matrix,
-                    w.vector,
-                    matrix * MATRIX_START,
-                    vector * VECTOR_START,
-                    max(1, vector),
+                    images * w.matrix,
+                    images * w.vector,
+                    images * matrix * MATRIX_START,
+                    images * vector * VECTOR_START,
+                    max(1, images * vector),
                     ahead[i] / w.rows if stripes > 1 else 0.0,
                     [w for m in flow.read_by(i) for w in flow.writers.get(m, ()) if w in layers],
                     behind[i],
                 )
-            self.courses[key] = follow(works, stripes)
+            self.courses[key] = follow(works, stripes).an_image(images)
         return self.courses[key]
 
     def ahead(self, layers: range) -> dict[int, int]:

@@ -36,6 +36,13 @@ class Course:
     reads: float
     makes: tuple[float, float]
 
+    def an_image(self, images: int) -> Course:
+        """What is followed for some images side by side, for one of them."""
+        if images == 1:
+            return self
+        matrix, vector, makes = ((a / images, b / images) for a, b in (self.matrix, self.vector, self.makes))
+        return Course(matrix, vector, self.reads / images, makes)
+
 
 class Work(NamedTuple):
     """A layer's work.

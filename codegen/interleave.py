@@ -1,8 +1,8 @@
 """The portions of both units in one order, so that MATRIX rarely waits for VECTOR.
 
 The units' queues run in order and MATRIX has two halves of ACC, so it stops when VECTOR is two of its portions behind.
-A portion of VECTOR's own layers therefore takes its turn only where it is done by then. Both clocks are estimates and go
-on from turn to turn.
+A portion of VECTOR's own layers therefore takes its turn only where it is done by then. Both clocks are estimates and
+go on from turn to turn.
 """
 
 from __future__ import annotations
@@ -97,22 +97,22 @@ class _Turn:
         """Whether what a portion reads has been made, as far as the turn makes it."""
         for m in self.flow.read_by(portion.layer):
             for w in self.flow.writers.get(m, ()):
-                writer = w, portion.image
-                if w >= portion.layer or not self.left[writer] or self.earlier(portion.layer, w, m):
+                by_vector = isinstance(self.flow.layers[portion.layer], VectorLayer)
+                if w >= portion.layer or by_vector == isinstance(self.flow.layers[w], VectorLayer):
+                    continue  # its unit's order
+                # A portion of MATRIX may hold the steps of several images.
+                images = [portion.image] if by_vector else [image for layer, image in self.left if layer == w]
+                if not any(self.left[w, image] for image in images) or self.earlier(portion.layer, w, m):
                     continue
-                if isinstance(self.flow.layers[w], VectorLayer):
-                    if isinstance(self.flow.layers[portion.layer], VectorLayer):
-                        continue  # its unit's order
+                if not by_vector:
                     return False
-                if not isinstance(self.flow.layers[portion.layer], VectorLayer):
-                    continue
                 wanted = [
                     source.blocks[i][1]
                     for source in sources(self.flow.layers[portion.layer])
                     for i in portion.reads
                     if source.blocks[i][0] is m
                 ]
-                if max(wanted, default=-1) >= self.made[writer]:
+                if max(wanted, default=-1) >= self.made[w, portion.image]:
                     return False
         return True
 
