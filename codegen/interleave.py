@@ -53,8 +53,8 @@ class Interleave:
         while to_sum or to_make:
             own = bool(to_make) and turn.ready(to_make[-1])
             if own and to_sum and turn.ready(to_sum[-1]):
-                matrix, vector = self.work(to_sum[-1])[0], self.work(to_make[-1])[1]
-                own = self.vector + vector <= self.matrix + 2 * matrix
+                sums, results = self.work(to_sum[-1])[0], self.work(to_make[-1])[1]
+                own = self.vector + results <= self.matrix + 2 * sums
             portion = (to_make if own else to_sum).pop()
             self.pass_by(portion)
             turn.take(portion)
