@@ -152,6 +152,7 @@ class Coster:
         ]
         self.started: dict[tuple[int, int], tuple[int, int]] = {}
         self.courses: dict[tuple[int, ...], Course] = {}
+        self.inside: dict[tuple[int, int], tuple[dict[int, int], dict[int, list[int]]]] = {}
         self.summed: dict[tuple[int, int, int], Totals] = {}
 
     def starts(self, i: int, rows: int) -> tuple[int, int]:
@@ -226,7 +227,7 @@ class Coster:
         if key not in self.courses:
             flow = self.prepared.flow
             behind = lags(flow, layers, lag)
-            ahead = self.ahead(layers)
+            ahead, writers = self.within(layers)
             works = {}
             for i in layers:
                 w = self.works[i]
@@ -238,24 +239,31 @@ class Coster:
                     images * vector * VECTOR_START,
                     max(1, images * vector),
                     ahead[i] / w.rows if stripes > 1 else 0.0,
-                    [w for m in flow.read_by(i) for w in flow.writers.get(m, ()) if w in layers],
+                    writers[i],
                     behind[i],
                 )
             self.courses[key] = follow(works, stripes).an_image(images)
         return self.courses[key]
 
-    def ahead(self, layers: range) -> dict[int, int]:
-        """Rows that each layer of a group must be ahead of its last for the windows of those that read it."""
-        flow = self.prepared.flow
-        ahead: dict[int, int] = {}
-        for i in reversed(layers):
-            rows = 0
-            for c in flow.readers.get(flow.layers[i].output, ()):
-                if c in layers and c > i:
-                    g = flow.layers[c].geometry
-                    rows = max(
-                        rows,
-                        (ahead[c] - 1) * g.stride[0] + g.offset[0] + (g.kernel[0] - 1) * g.dilation[0] + 1,
-                    )
-            ahead[i] = rows
-        return ahead
+    def within(self, layers: range) -> tuple[dict[int, int], dict[int, list[int]]]:
+        """For each layer of a group: rows that it must be ahead of the last for the windows of those that read it, and
+        the layers of the group that make what it reads.
+        """
+        key = layers.start, layers.stop
+        if key not in self.inside:
+            flow = self.prepared.flow
+            ahead: dict[int, int] = {}
+            for i in reversed(layers):
+                rows = 0
+                for c in flow.readers.get(flow.layers[i].output, ()):
+                    if c in layers and c > i:
+                        g = flow.layers[c].geometry
+                        reach = g.offset[0] + (g.kernel[0] - 1) * g.dilation[0] + 1
+                        rows = max(rows, (ahead[c] - 1) * g.stride[0] + reach)
+                ahead[i] = rows
+            writers = {
+                i: [w for m in flow.read_by(i) for w in flow.writers.get(m, ()) if w in layers]
+                for i in layers
+            }
+            self.inside[key] = ahead, writers
+        return self.inside[key]

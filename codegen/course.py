@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from tilewright.targets.sim.rules import Rules
@@ -108,79 +109,101 @@ class Clock:
 
 
 def follow(works: Mapping[int, Work], stripes: int) -> Course:
-    """The course of a group, whose layers are given in order, in so many stripes."""
-    return _Turns(works, stripes).course()
+    """The course of a group, whose layers are given in order, in so many stripes.
+
+    Of the stripes in the middle only some are followed; the turns in which the others begin are like theirs.
+    """
+    depth = max(w.behind for w in works.values())
+    followed = min(stripes, depth + STEADY)
+    turns = _Turns(works, stripes, followed)
+    skip = before = 0.0
+    for u in range(followed + depth):
+        turns.turn(u)
+        if u == followed - 2:
+            skip = (stripes - followed) * (max(turns.matrix, turns.vector) - before)
+        before = max(turns.matrix, turns.vector)
+    first, last = turns.first[-1], turns.last[-1]
+    return Course(
+        (turns.uses[0], turns.matrix + skip),
+        (turns.uses[1], turns.vector + skip),
+        turns.reads + skip,
+        ((last if stripes > 1 else first)[0], last[-1] + skip),
+    )
+
+
+@lru_cache(maxsize=1 << 14)
+def shares(stripes: int, followed: int, ahead: float) -> list[float]:
+    """Shares of its rows that a layer makes in the stripes that are followed, the last of which is the last of all."""
+    starts = [*range(followed - 1), stripes - 1]
+    begin = [0.0, *(min(1.0, t / stripes + ahead) for t in starts[1:])]
+    stop = [*(min(1.0, (t + 1) / stripes + ahead) for t in starts[:-1]), 1.0]
+    return [b - a for a, b in zip(begin, stop, strict=True)]
 
 
 class _Turns:
-    def __init__(self, works: Mapping[int, Work], stripes: int) -> None:
-        self.works, self.stripes = works, stripes
-        self.depth = max(w.behind for w in works.values())
-        self.followed = min(stripes, self.depth + STEADY)
+    """Turn by turn: for each layer and stripe when its first results are there, and the last.
+
+    This is the planner's innermost loop, so it is written flat.
+    """
+
+    def __init__(self, works: Mapping[int, Work], stripes: int, followed: int) -> None:
+        self.followed = followed
         self.matrix = self.vector = 0.0  # when free
-        self.uses: list[list[float]] = [[], []]  # their first use in each turn
+        self.uses = [0.0, 0.0]  # their first use
+        self.used = [False, False]
         self.reads = 0.0
-        self.made: dict[
-            tuple[int, int], tuple[float, float]
-        ] = {}  # first and last results of a layer's stripe
-
-    def course(self) -> Course:
-        """Of the stripes in the middle only some are followed; the turns in which the others begin are like theirs."""
-        skip = before = 0.0
-        for u in range(self.followed + self.depth):
-            self.turn(u)
-            if u == self.followed - 2:
-                skip = (self.stripes - self.followed) * (max(self.matrix, self.vector) - before)
-            before = max(self.matrix, self.vector)
-        last = list(self.works)[-1]
-        first, end = self.made[last, 0], self.made[last, self.followed - 1]
-        return Course(
-            (min(self.uses[0], default=0.0), self.matrix + skip),
-            (min(self.uses[1], default=0.0), self.vector + skip),
-            self.reads + skip,
-            (first[self.stripes > 1], end[1] + skip),
-        )
-
-    def share(self, t: int, ahead: float) -> float:
-        """Share of its rows that a layer makes in stripe t of those followed, the last of which is the last of all."""
-        stop = 1.0 if t == self.followed - 1 else min(1.0, (t + 1) / self.stripes + ahead)
-        if t == 0:
-            return stop
-        start = self.stripes - 1 if t == self.followed - 1 else t
-        return stop - min(1.0, start / self.stripes + ahead)
+        place = {i: k for k, i in enumerate(works)}
+        self.first: list[list[float]] = [[] for _ in works]
+        self.last: list[list[float]] = [[] for _ in works]
+        self.layers = [
+            (k, w, [place[i] for i in w.writers], shares(stripes, followed, w.ahead))
+            for k, w in enumerate(works.values())
+        ]
 
     def turn(self, u: int) -> None:
         """Stripe u of the first layer, and those of the others that run beside it."""
         done = busy = self.vector
-        for i, w in self.works.items():
+        for k, w, writers, parts in self.layers:
             t = u - w.behind
-            if not 0 <= t < self.followed:
+            if t < 0 or t >= self.followed:
                 continue
-            there = [self.made[writer, t] for writer in w.writers]
-            first, last = max((a for a, _ in there), default=0.0), max((b for _, b in there), default=0.0)
-            share = self.share(t, w.ahead)
+            share = parts[t]
             if not share:
-                self.made[i, t] = self.made[i, t - 1]
+                self.first[k].append(self.first[k][-1])
+                self.last[k].append(self.last[k][-1])
                 continue
+            first = last = 0.0
+            for i in writers:
+                if self.first[i][t] > first:
+                    first = self.first[i][t]
+                if self.last[i][t] > last:
+                    last = self.last[i][t]
             vector = w.vector * share + w.vector_start
             portion = vector / w.portions
             busy += vector
             if w.matrix:
                 matrix = w.matrix * share + w.matrix_start
-                begin = max(self.matrix, last)
+                reads = begin = self.matrix if self.matrix > last else last
                 ready = begin + matrix / w.portions + MATRIX_LATENCY
-                end = max(busy, begin + matrix + MATRIX_LATENCY + portion)
+                end = begin + matrix + MATRIX_LATENCY + portion
+                if busy > end:
+                    end = busy
                 # A piece of sums more fits into ACC while VECTOR works on one.
                 self.matrix = max(begin + matrix, end - MATRIX_LATENCY - 2 * portion)
-                self.uses[0].append(begin)
-                reads = begin
+                self.use(0, begin)
             else:
                 ready = max(busy - vector, first)
                 end = max(busy, first + vector, last + portion)
                 reads = end - portion
-            if not there:
+            if not writers:
                 self.reads = reads
-            self.uses[1].append(ready)
-            self.made[i, t] = ready + portion + VECTOR_LATENCY, end + VECTOR_LATENCY
-            done = max(done, end)
+            self.use(1, ready)
+            self.first[k].append(ready + portion + VECTOR_LATENCY)
+            self.last[k].append(end + VECTOR_LATENCY)
+            if end > done:
+                done = end
         self.vector = done
+
+    def use(self, unit: int, time: float) -> None:
+        if not self.used[unit] or time < self.uses[unit]:
+            self.uses[unit], self.used[unit] = time, True
