@@ -132,6 +132,7 @@ def assert_equal(timing: Timing, stepped: Stepped) -> None:
 def test_the_two_agree_on_random_streams(machines: dict[str, Overlay], name: str, seed: int) -> None:
     """Units side by side, ports shared, every cause of a stall: no cycle differs."""
     o, rng = machines[name], np.random.default_rng([seed, len(name)])
+    o = replace(o, board=replace(o.board, dram_read_ports=1 + seed % 3))
     program = Program(random_stream(o, rng, 24), o)
     timing = run(program)
     assert_equal(timing, step_through(program))
@@ -145,7 +146,10 @@ def test_leaps_change_nothing(machines: dict[str, Overlay], seed: int) -> None:
     for number, machine in enumerate(machines.values()):
         rng = np.random.default_rng([seed, number, 3])
         latency, outstanding = int(rng.choice([1, 20, 100])), int(rng.choice([1, 2, 8]))
-        board = replace(machine.board, dram_latency_cycles=latency, dram_outstanding=outstanding)
+        ports = int(rng.integers(1, 4))
+        board = replace(
+            machine.board, dram_latency_cycles=latency, dram_outstanding=outstanding, dram_read_ports=ports
+        )
         program = Program(random_stream(machine, rng, 60), replace(machine, board=board))
         leapt, stepped = run(program), run(program, leap=False)
         assert leapt.cycles == stepped.cycles

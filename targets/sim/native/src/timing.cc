@@ -170,21 +170,20 @@ class TimingMachine {
   bool FetchWants() const {
     return requested_ < count_ && requested_ - dispatched_ + FetchCount() <= c_.fetch_instructions;
   }
+  bool FetchRequests() const { return FetchWants() && dram_.CanRead(0); }
   void Request(std::int64_t now) {
-    if (dram_.CanRead()) {
-      if (FetchWants()) {
-        Burst burst;
-        burst.bytes = FetchCount() * isa::kInstructionBytes;
-        burst.beats = (burst.bytes + c_.dram_read_bytes_per_cycle - 1) / c_.dram_read_bytes_per_cycle;
-        requested_ += FetchCount();
-        out_.fetch_bytes += burst.bytes;
-        dram_.Read(Reader::kFetch, burst, now);
-      } else if (load_.Wants(now)) {
-        const Burst burst = load_.Request(now);
-        changed_ = changed_ || !load_.forming();
-        out_.dram_read_bytes += burst.bytes;
-        dram_.Read(Reader::kLoad, burst, now);
-      }
+    if (FetchRequests()) {
+      Burst burst;
+      burst.bytes = FetchCount() * isa::kInstructionBytes;
+      burst.beats = (burst.bytes + c_.dram_read_bytes_per_cycle - 1) / c_.dram_read_bytes_per_cycle;
+      requested_ += FetchCount();
+      out_.fetch_bytes += burst.bytes;
+      dram_.Read(Reader::kFetch, 0, burst, now);
+    } else if (const int port = load_.Wants(now) ? dram_.Freest() : -1; port >= 0) {
+      const Burst burst = load_.Request(port, now);
+      changed_ = changed_ || !load_.forming();
+      out_.dram_read_bytes += burst.bytes;
+      dram_.Read(Reader::kLoad, port, burst, now);
     }
     RequestWrite(now);
   }
@@ -201,9 +200,9 @@ class TimingMachine {
 
   // DRAM's cycle; returns what moved.
   Dram::Moved Move(std::int64_t now) {
-    const Dram::Moved moved = dram_.Step(now, load_.room());
-    received_ += moved.read[static_cast<int>(Reader::kFetch)];
-    load_.Receive(moved.read[static_cast<int>(Reader::kLoad)]);
+    const Dram::Moved moved = dram_.Step(now, load_.rooms());
+    received_ += moved.fetched;
+    load_.Receive(moved.loaded);
     store_.Sent(moved.written);
     for (int k = 0; k < moved.answered; ++k) store_.Answered();
     return moved;
@@ -286,7 +285,7 @@ class TimingMachine {
 
   // Cycles from `now` on in which LOAD, STORE and DRAM go on with what they do; 0 where they may not.
   std::int64_t Still(std::int64_t now) {
-    if (dram_.CanRead() && (FetchWants() || load_.Wants(now))) return 0;
+    if (FetchRequests() || (load_.Wants(now) && dram_.Freest() >= 0)) return 0;
     std::int64_t cycles = kNever;
     if (load_.forming() && load_.formed() > now) cycles = load_.formed() - now;
     store_held_ = store_.ReadsAt(now) <= now &&
@@ -296,12 +295,11 @@ class TimingMachine {
     if (store_.reading()) cycles = std::min(cycles, store_.Rest() - 1);
     if (!store_runs_ && !store_held_) cycles = std::min(cycles, store_.ReadsAt(now) - now);
     if (cycles <= 0) return 0;
-    cycles = std::min({cycles, dram_.Look(now, store_runs_, &dram_reads_, &dram_writes_), load_.Closing()});
-    if (dram_reads_) {
-      if (dram_.reader() == Reader::kFetch) return 0;
-      cycles = std::min(cycles, beat_.Quotient(load_.room()));
-    }
-    return cycles > 0 && !((dram_reads_ || load_.Writable()) && LoadMeetsVector(now)) ? cycles : 0;
+    ways_ = dram_.Look(now, store_runs_);
+    if (ways_.fetches) return 0;
+    cycles = std::min({cycles, ways_.cycles, load_.Closing()});
+    if (ways_.reads == 1) cycles = std::min(cycles, beat_.Quotient(load_.rooms()[ways_.port]));
+    return cycles > 0 && !((ways_.reads > 0 || load_.Writable()) && LoadMeetsVector(now)) ? cycles : 0;
   }
 
   // Does those cycles, or the first of them; returns how many.
@@ -331,11 +329,12 @@ class TimingMachine {
           cycles = k + 1;  // the rest is a leap
         }
       }
-    } else if (!dram_writes_ && !dram_reads_) {
+    } else if (!ways_.writes && ways_.reads == 0) {
       dram_.SkipIdle(cycles);
       for (std::int64_t k = 0; k < cycles && load_.Writable(); ++k) load_.Drain(0);
-    } else if (!dram_writes_ && dram_.WholeBeats(cycles) && load_.Steady(beat)) {
-      dram_.SkipReads(cycles);
+    } else if (!ways_.writes && ways_.reads == 1 && dram_.WholeBeats(ways_.port, cycles) &&
+               load_.Steady(ways_.port, beat, cycles)) {
+      dram_.SkipReads(ways_.port, cycles);
       load_.SkipSteady(beat, cycles);
       read = cycles;
     } else {
@@ -377,7 +376,8 @@ class TimingMachine {
   std::int64_t table_at_ = kNever;
   Activity idle_[kUnits] = {};
   // What Still found.
-  bool store_held_ = false, store_runs_ = false, dram_reads_ = false, dram_writes_ = false;
+  bool store_held_ = false, store_runs_ = false;
+  Dram::Ways ways_;
 };
 
 }  // namespace
