@@ -20,7 +20,6 @@ from tilewright.targets.config import Overlay
 from tilewright.targets.isa.codec import encode_stream
 from tilewright.targets.isa.spec import (
     Base,
-    Finish,
     Instruction,
     Load,
     Matrix,
@@ -32,7 +31,7 @@ from tilewright.targets.isa.spec import (
 )
 from tilewright.targets.sim.fast import FastSimulator
 from tilewright.targets.sim.program import DramImage, Program
-from tilewright.targets.sim.testing import record
+from tilewright.targets.sim.testing import chain, record
 
 OVERLAYS = ("ultra96-w8", "ultra96-a8w4", "ultra96-w4", "ultra96-w1")
 VTA_GMACS = 0.52
@@ -66,17 +65,6 @@ class LowBitRow:
     def giga(self) -> float:
         """10^9 multiply-accumulates, or lanes times taps, a second."""
         return self.work / self.seconds / 1e9
-
-
-def chain(body: Sequence[Instruction]) -> bytes:
-    """A stream in which each instruction waits for the one before it."""
-    ordered = list(body)
-    for k in range(1, len(ordered)):
-        a, b = ordered[k - 1], ordered[k]
-        if a.unit != b.unit and a.unit is not None and b.unit is not None:
-            ordered[k - 1] = replace(a, give=a.give | 1 << b.unit)
-            ordered[k] = replace(b, wait=b.wait | 1 << a.unit)
-    return encode_stream([*ordered, Finish()])
 
 
 class Constants:
@@ -189,7 +177,7 @@ def instruction_row(o: Overlay, name: str, x: Instruction, work: float, budget: 
             pixels = SIZE * SIZE
             head.append(Matrix(n_oc=2, n_x=pixels, acc_x=1, acc_oc=pixels, act_x=1, width=pixels, fresh=1))
     image, many = constants.image(filled * o.half_word_bytes), 9
-    once, often = (_seconds(o, chain([*head, *[x] * n]), image, budget / 2) for n in (1, many))
+    once, often = (_seconds(o, encode_stream(chain([*head, *[x] * n])), image, budget / 2) for n in (1, many))
     return LowBitRow(o.name, name, max(often - once, 1e-9) / (many - 1), work, matrix)
 
 
@@ -216,7 +204,7 @@ def network(o: Overlay, stages: Sequence[tuple[int, int, int]] = STAGES) -> tupl
     out = size * size * -(-half // o.block_out) * o.halves_per_vector
     body.append(Store(base=Base.OUTPUT, dram_stride2=o.half_word_bytes, n2=out))
     image = constants.image(words * o.half_word_bytes, out * o.half_word_bytes)
-    return Program(chain(body), o), image, macs
+    return Program(encode_stream(chain(body)), o), image, macs
 
 
 def _convolution(
