@@ -241,10 +241,11 @@ def measure(o: Overlay, budget: float) -> list[LowBitRow]:
 
 
 def table(rows: Sequence[LowBitRow]) -> Table:
-    """To print; VECTOR has no counterpart in VTA's figure."""
+    """To print; VECTOR, in taps of a lane, has no counterpart in VTA's figure."""
     made = Table(title=f"one thread, all checks on; VTA: {VTA_GMACS} GMAC/s")
-    for heading in ("overlay", "", "us", "GMAC/s", "x VTA", "VECTOR, 10^9 lane taps/s"):
-        made.add_column(heading, justify="left" if heading in ("overlay", "") else "right")
+    for heading in ("overlay", "", "us", "GMAC/s", "x VTA", "10^9 taps/s"):
+        text = heading in ("overlay", "")
+        made.add_column(heading, justify="left" if text else "right", no_wrap=text)
     for r in rows:
         macs = (f"{r.giga:.1f}", f"{r.giga / VTA_GMACS:.0f}", "") if r.matrix else ("", "", f"{r.giga:.2f}")
         made.add_row(r.overlay, r.what, f"{r.seconds * 1e6:.1f}", *macs)
