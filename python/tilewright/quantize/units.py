@@ -12,10 +12,11 @@ slope       PRelu alone                                                         
 clamp       Relu and Clip alone                                                          the input's, always
 average     AveragePool, GlobalAveragePool                                               its own, or soft
 concat      Concat                                                                       the inputs' (soft)
-move        MaxPool, Slice, Split, Reshape, Transpose, DepthToSpace, Resize, Pad, ...    the input's, always
+move        MaxPool, Slice, Split, Reshape, Transpose, DepthToSpace, Resize, Pad, shift  the input's, always
 ==========  ===========================================================================  ==================
 
-A clamp of integers is exact, so that a scale of its own could only add a rounding. *Soft* sharing gives way
+A *shift* moves each channel by up to a pixel: a depthwise 3x3 Conv, pads 1, whose kernel has a single 1 for each
+channel. A clamp of integers is exact, so that a scale of its own could only add a rounding. *Soft* sharing gives way
 where it would cost too much range (`grouping.py`). All other operators stay float
 and read dequantised values. What they alone read can have 16 bits (`scores.py`).
 """
@@ -48,7 +49,7 @@ _UNARY = frozenset(
 _UNARY_WITH_SCALAR = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "PRelu"})
 # The output holds values of the input, or zero, and nothing else.
 _MOVE = frozenset(
-    {"DepthToSpace", "Flatten", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split"}
+    {"Conv", "DepthToSpace", "Flatten", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split"}
     | {"Squeeze", "Transpose", "Unsqueeze"}
 )
 
@@ -152,7 +153,25 @@ def _resizes_nearest(graph: Graph, node: onnx.NodeProto) -> bool:
     )
 
 
+def is_shift(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Return whether a Conv only moves each channel, by at most a pixel in each direction."""
+    shape = graph.shapes.get(node.input[0], ())
+    if node.op_type != "Conv" or len(node.input) > 2 or len(shape) != 4:
+        return False
+    if attribute(node, "group", 1) != shape[1] or attribute(node, "pads") != [1, 1, 1, 1]:
+        return False
+    kernel = graph.constant(node.input[1])
+    return (
+        kernel is not None
+        and kernel.shape == (shape[1], 1, 3, 3)
+        and attribute(node, "dilations", [1, 1]) == [1, 1]
+        and bool(np.all((kernel == 0) | (kernel == 1)))
+        and bool(np.all(kernel.sum(axis=(1, 2, 3)) == 1))
+    )
+
+
 _MOVE_RULES: dict[str, Callable[[Graph, onnx.NodeProto], bool]] = {
+    "Conv": is_shift,
     "Pad": _pads_with_zero,
     "Resize": _resizes_nearest,
 }
@@ -177,7 +196,10 @@ def _is_plain_mac(graph: Graph, node: onnx.NodeProto) -> bool:
         and not attribute(node, "transA", 0)
     )
     return (
-        plain and graph.is_activation(node.input[0]) and all(name in graph.initializers for name in constants)
+        plain
+        and graph.is_activation(node.input[0])
+        and all(name in graph.initializers for name in constants)
+        and not is_shift(graph, node)
     )
 
 
