@@ -28,6 +28,8 @@ from tilewright.quantize.graph import is_quantised
 if TYPE_CHECKING:
     from tvm.ir import IRModule
 
+    from tilewright.quantize.steps import Step
+
 Feeds = Mapping[str, NDArray[np.generic]]
 
 _WRONG_FILES = {
@@ -63,6 +65,7 @@ class Model:
         label_offset: what is added to the labels of data sets (1 for networks of 1001 classes).
         nodes: of the graph as imported; `folded_nodes(proto)` tells what became of those that are gone.
         float_proto: what a quantised model was made from; None where it came quantised.
+        steps: what each step of the quantiser was worth, where that was measured.
         random_weights, random_calibration: made for studies of speed, the answers mean nothing.
     """
 
@@ -75,6 +78,7 @@ class Model:
     float_proto: onnx.ModelProto | None = field(default=None, repr=False)
     random_weights: bool = False
     random_calibration: bool = False
+    steps: tuple[Step, ...] = field(default=(), repr=False)
 
     @property
     def is_quantised(self) -> bool:

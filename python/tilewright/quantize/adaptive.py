@@ -99,7 +99,7 @@ def _fits(found: IntegerWeights, layer: _Layer, amax: int, accumulator_bits: int
 
 def _bounded(graph: Graph, samples: Sequence[Sample], options: QuantizeOptions) -> Sequence[Sample]:
     """Return as many samples as the memory holds."""
-    off = "or turn it off: adaptive_rounding=False"
+    off = "or turn it off: adaptive_rounding=False (--rounding nearest)"
     if len(samples) < FEWEST_SAMPLES:
         raise DataError(
             Fault(

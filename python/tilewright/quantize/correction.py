@@ -44,7 +44,7 @@ def mean_errors(
         [*exact, *dict.fromkeys(unit.inputs[0] for unit in macs if unit.inputs[0] in graph.producer)]
     )
     model.graph.ClearField("output")
-    rounded = [_add_rounded(model, unit, scheme, weights[unit.head.name]) for unit in macs]
+    rounded = [add_rounded(model, unit, scheme, weights[unit.head.name]) for unit in macs]
     rank = {name: len(graph.shapes[source]) for source, name in zip(exact, rounded, strict=True)}
     rank |= {name: len(graph.shapes[name]) for name in exact}
     names = watch_channels(model, exact, rank, "ReduceMean") + watch_channels(
@@ -62,8 +62,8 @@ def mean_errors(
     }
 
 
-def _add_rounded(model: onnx.ModelProto, unit: Unit, scheme: Scheme, integers: IntegerWeights) -> str:
-    """Add a copy of the unit's first operator with rounded input and weights; return its output's name."""
+def add_rounded(model: onnx.ModelProto, unit: Unit, scheme: Scheme, integers: IntegerWeights) -> str:
+    """Add a copy of a MAC unit's first operator with rounded input and weights; return its output's name."""
     graph, head = model.graph, unit.head
     parameters = scheme[unit.inputs[0]]
     base = f"{head.output[0]}/rounded"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from tilewright.errors import UnsupportedModel
+from tilewright.errors import ConfigError, Fault, UnsupportedModel
 from tilewright.quantize.adaptive import round_adaptively
 from tilewright.quantize.affine import Range
 from tilewright.quantize.clipping import Histograms, collect_histograms
@@ -17,11 +17,14 @@ from tilewright.quantize.correction import mean_errors
 from tilewright.quantize.equalise import equalise, find_pairs
 from tilewright.quantize.exact import multiply, short_scales
 from tilewright.quantize.graph import Graph
-from tilewright.quantize.grouping import make_scheme, quantised_tensors, read_in_float
+from tilewright.quantize.grouping import Scheme, make_scheme, quantised_tensors, read_in_float
+from tilewright.quantize.mixed import average_width, by_sensitivity, within_points, within_width
+from tilewright.quantize.observe import open_session
 from tilewright.quantize.options import QuantizeOptions
 from tilewright.quantize.qdq import write_qdq
 from tilewright.quantize.ranges import calibrate_ranges
 from tilewright.quantize.samples import Samples
+from tilewright.quantize.scoring import certainty_lost, is_classifier, run_scores, scores_model
 from tilewright.quantize.units import Unit, find_units
 from tilewright.quantize.weights import Floats, IntegerWeights, float_weights, integer_weights
 from tilewright.quantize.widths import Widths, make_widths
@@ -71,7 +74,10 @@ def quantize_onnx(
         cut = {name: ranges[name] for name in tensors if name not in whole}
         histograms = collect_histograms(graph, cut, samples.batches_of_kept())
     network = Calibrated(graph, units, ranges, histograms, samples)
-    return quantise_calibrated(network, make_widths(graph, units, options), options)
+    widths = make_widths(graph, units, options)
+    if options.mixed is not None:
+        widths = _mixed_widths(network, widths, options)
+    return _round(network, widths, options).write()
 
 
 @dataclass(frozen=True)
@@ -85,8 +91,50 @@ class Calibrated:
     samples: Samples
 
 
-def quantise_calibrated(network: Calibrated, widths: Widths, options: QuantizeOptions) -> onnx.ModelProto:
-    """Return the quantised model with the given widths."""
+@dataclass(frozen=True)
+class Rounded:
+    """A float network with short scales, and its parameters and constants at some widths."""
+
+    graph: Graph
+    units: list[Unit]
+    scheme: Scheme
+    weights: Mapping[str, IntegerWeights]
+
+    def write(self) -> onnx.ModelProto:
+        """Return the quantised model."""
+        return write_qdq(self.graph, self.units, self.scheme, self.weights)
+
+
+def _mixed_widths(network: Calibrated, widths: Widths, options: QuantizeOptions) -> Widths:
+    """Return the widths within the budget of mixed precision."""
+    assert options.mixed is not None
+    graph, units, kept = network.graph, network.units, network.samples.kept
+    exact = run_scores(open_session(scores_model(graph.model)), kept)
+    if options.mixed.points is not None and not is_classifier(exact):
+        raise ConfigError(
+            Fault(
+                f"mixed points={options.mixed.points:g}: expected a classifier with one output of scores",
+                remedy="give mixed width=5 instead, the average width",
+            )
+        )
+    low = _round(network, widths, replace(options, adaptive_rounding=False))
+    order = by_sensitivity(low.graph, low.units, widths, low.scheme, low.weights, kept)
+
+    def width_of(trial: Widths) -> float:
+        scheme = make_scheme(graph, units, network.ranges, options, trial, {})
+        return average_width(graph, units, trial, scheme)
+
+    def points_of(trial: Widths) -> float:
+        model = _round(network, trial, options).write()
+        return certainty_lost(exact, run_scores(open_session(scores_model(model)), kept))
+
+    if options.mixed.width is not None:
+        return within_width(order, widths, options.mixed, width_of)
+    return within_points(order, widths, options.mixed, points_of)
+
+
+def _round(network: Calibrated, widths: Widths, options: QuantizeOptions) -> Rounded:
+    """Return the network with the given widths, weights rounded and biases corrected."""
     graph, units, samples = network.graph, network.units, network.samples
     scheme = make_scheme(graph, units, network.ranges, options, widths, network.histograms)
     if options.exact_sums:
@@ -117,4 +165,4 @@ def quantise_calibrated(network: Calibrated, widths: Widths, options: QuantizeOp
         weights = round_weights(
             {name: (weight, bias + errors[name]) for name, (weight, bias) in floats.items()}
         )
-    return write_qdq(graph, units, scheme, weights)
+    return Rounded(graph, units, scheme, weights)
