@@ -34,7 +34,7 @@ FEWEST_SAMPLES = 16
 """With fewer, weights are fitted to the samples and not to the network's task."""
 LARGEST_TERMS = 4608
 """Of a layer's sums: 3x3x512. Its matrices take 170 MB each."""
-_PLACES = 16384
+_PLACES = 8192
 _MEBIBYTE = 1 << 20
 
 
@@ -75,7 +75,7 @@ def round_adaptively(
         name = unit.head.name
         node = by_name[name]
         inputs, quantised = exact.reach(unit.inputs[0]), rounded.reach(node.input[0])
-        layer = _Layer.of(graph, unit, floats[name][0].shape)
+        layer = Layer.of(graph, unit, floats[name][0].shape)
         if layer is None:
             continue
         source = scheme[unit.inputs[0]]
@@ -90,7 +90,7 @@ def round_adaptively(
     return result
 
 
-def _fits(found: IntegerWeights, layer: _Layer, amax: int, accumulator_bits: int) -> bool:
+def _fits(found: IntegerWeights, layer: Layer, amax: int, accumulator_bits: int) -> bool:
     """Return whether no sum leaves the accumulator; scales left room for half a step of each weight, not for one."""
     sums = amax * np.abs(layer.matrix(found.weight.astype(np.float64))).sum(axis=-1).reshape(-1)
     largest = (sums + np.abs(found.bias.astype(np.float64))).max(initial=0.0)
@@ -140,7 +140,7 @@ def _largest_cut(graph: Graph) -> int:
     return most
 
 
-class _Layer:
+class Layer:
     """A Conv over maps or a Gemm as products of matrices, one for each group of channels."""
 
     def __init__(self, node: onnx.NodeProto, shape: tuple[int, ...], groups: int) -> None:
@@ -148,12 +148,12 @@ class _Layer:
         self._random = np.random.default_rng(0)
 
     @staticmethod
-    def of(graph: Graph, unit: Unit, shape: tuple[int, ...]) -> _Layer | None:
+    def of(graph: Graph, unit: Unit, shape: tuple[int, ...]) -> Layer | None:
         """Return the layer, or None where it is of another kind or too large."""
         node = unit.head
         groups = attribute(node, "group", 1)
         assert isinstance(groups, int)
-        layer = _Layer(node, shape, groups)
+        layer = Layer(node, shape, groups)
         two_dimensional = len(graph.shapes[unit.inputs[0]]) == (2 if node.op_type == "Gemm" else 4)
         if node.op_type not in ("Conv", "Gemm") or not two_dimensional or len(unit.inputs) != 1:
             return None
@@ -181,7 +181,7 @@ class _Layer:
         correct_bias: bool,
     ) -> IntegerWeights:
         """Return the integers with the smallest error found, and with `correct_bias` the bias for its mean."""
-        exact, seen = self._columns(inputs, quantised)
+        exact, seen = self.columns(inputs, quantised)
         count = exact.shape[-1]
         exact_mean = exact.mean(axis=-1, dtype=np.float64) if correct_bias else np.zeros(exact.shape[:2])
         seen_mean = seen.mean(axis=-1, dtype=np.float64) if correct_bias else np.zeros(seen.shape[:2])
@@ -208,7 +208,7 @@ class _Layer:
             nearest.bias_scale,
         )
 
-    def _columns(self, first: Values, second: Values) -> tuple[Floats, Floats]:
+    def columns(self, first: Values, second: Values) -> tuple[Floats, Floats]:
         """Return what the weights are multiplied with in both networks, at the same places: (groups, terms, count)."""
         if self._node.op_type == "Gemm":
             both = [np.concatenate(values).T[None] for values in (first, second)]

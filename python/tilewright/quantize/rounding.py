@@ -68,29 +68,37 @@ def descend(
         cross: (groups, terms, terms), `E x' x^T`.
         low, high: (groups, rows, terms), the integers to choose from.
     """
-    found = start.copy()
-    terms = start.shape[-1]
-    diagonal = np.diagonal(gram, axis1=-2, axis2=-1)
+    # Terms in front of rows: a column of weights is contiguous.
+    found, lowest, highest = (np.ascontiguousarray(array.swapaxes(1, 2)) for array in (start, low, high))
+    steps = scale.swapaxes(1, 2)
+    diagonal = np.diagonal(gram, axis1=-2, axis2=-1)[..., None] * steps
     # Half the gradient of each row's error.
-    slope = (found * scale) @ gram - weight @ cross.swapaxes(1, 2)
+    slope = gram @ (found * steps) - cross @ weight.swapaxes(1, 2)
     for _ in range(SWEEPS):
         changed = False
-        for first in range(0, terms, _BLOCK):
-            block = slice(first, min(first + _BLOCK, terms))
-            before = found[..., block].copy()
-            local = slope[..., block].copy()
-            for k in range(block.start, block.stop):
-                curvature = diagonal[:, None, k] * scale[..., 0]
-                best = np.rint(found[..., k] - local[..., k - first] / curvature)
-                step = np.clip(best, low[..., k], high[..., k]) - found[..., k]
-                if not step.any():
-                    continue
-                found[..., k] += step
-                local += (step * scale[..., 0])[..., None] * gram[:, None, k, block]
-            moved = found[..., block] - before
-            if moved.any():
+        for first in range(0, found.shape[1], _BLOCK):
+            block = slice(first, first + _BLOCK)
+            here, local = found[:, block].copy(), slope[:, block].copy()
+            curvature, least, most = diagonal[:, block], lowest[:, block], highest[:, block]
+            if np.array_equal(_best(here, local, curvature, least, most), here):
+                continue
+            for k in range(here.shape[1]):
+                best = _best(here[:, k], local[:, k], curvature[:, k], least[:, k], most[:, k])
+                step = best - here[:, k]
+                if step.any():
+                    here[:, k] = best
+                    moved = (step * steps[:, 0])[:, None, :]
+                    local += gram[:, first + k, block, None] * moved
+            difference = here - found[:, block]
+            if difference.any():
                 changed = True
-                slope += (moved * scale) @ gram[:, block, :]
+                slope += gram[:, :, block] @ (difference * steps)
+                found[:, block] = here
         if not changed:
             break
-    return found
+    return np.ascontiguousarray(found.swapaxes(1, 2))
+
+
+def _best(found: Doubles, slope: Doubles, curvature: Doubles, low: Doubles, high: Doubles) -> Doubles:
+    """Return the integers with the smallest error, each with all others as they are."""
+    return np.asarray(np.clip(np.rint(found - slope / curvature), low, high))
