@@ -185,12 +185,11 @@ def test_operands_of_first_and_last_layers_and_of_vector_operations_have_8_bits(
     model = _network()
     for edge_bits, edges in ((8, {"x", "f", "r3", "c2", "y"}), (None, {"x", "c2", "y"})):
         quantised = _quantise(model, bits=4, edge_bits=edge_bits)
-        whole = {item.input[0] for item in quantised.graph.node if item.op_type == "QuantizeLinear"}
-        clipped = {
-            item.name.removesuffix("_Clip") for item in quantised.graph.node if item.op_type == "Clip"
-        }
-        named = {name.removesuffix("_float") for name in whole}
-        assert clipped == named - edges and edges <= named | {"y"}
+        whole, clipped = (
+            {item.name.removesuffix(f"_{kind}") for item in quantised.graph.node if item.op_type == kind}
+            for kind in ("QuantizeLinear", "Clip")
+        )
+        assert edges <= whole and clipped == whole - edges
 
 
 def test_weights_of_one_bit_have_the_mean_magnitude_as_scale() -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from tilewright.quantize.affine import Affine
-from tilewright.quantize.graph import IR_VERSION, Graph
+from tilewright.quantize.graph import IR_VERSION, Graph, unique_name
 from tilewright.quantize.grouping import Scheme
 from tilewright.quantize.options import WHOLE_BITS
 from tilewright.quantize.units import Unit
@@ -68,6 +68,7 @@ class _Writer:
         self.dequantised: dict[str, str] = {}
         self.written_parameters: dict[str, list[str]] = {}
         self.shared: dict[str, str] = {}
+        self.taken = set(graph.names)
         self.shifted = {
             unit.outputs[0] for unit in units if unit.kind == "move" and unit.head.op_type == "Conv"
         } - set(graph.outputs)
@@ -111,7 +112,7 @@ class _Writer:
         rounded = [(k, name) for k, name in enumerate(node.output) if name in self.scheme]
         for k, name in rounded:
             if name in self.graph.outputs:
-                copy.output[k] = self.graph.unique(f"{name}_float")
+                copy.output[k] = self._unique(f"{name}_float")
         self.nodes.append(copy)
         for k, name in rounded:
             if self.scheme[name].bipolar and name in self.shifted:
@@ -121,9 +122,9 @@ class _Writer:
     def _round_trip(self, name: str, made: str) -> None:
         """Add the pair for tensor `name`, whose float value is called `made`."""
         parameters = self._parameters(self.scheme.group[name])
-        integers = self.graph.unique(f"{name}_quantized")
-        back = name if made != name else self.graph.unique(f"{name}_dequantized")
-        between = self.graph.unique(f"{name}_unclipped") if self.scheme[name].bits < WHOLE_BITS else ""
+        integers = self._unique(f"{name}_quantized")
+        back = name if made != name else self._unique(f"{name}_dequantized")
+        between = self._unique(f"{name}_unclipped") if self.scheme[name].bits < WHOLE_BITS else ""
         for step in integer_steps(self.scheme[name], made, parameters, between, integers, self._shared):
             self._add(*step, name)
         self._add("DequantizeLinear", [integers, *parameters], back, name)
@@ -158,19 +159,23 @@ class _Writer:
             stored = self._constant(f"{name}_quantized", value)
             scale_name = self._constant(f"{name}_scale", scale)
             zeros = self._constant(f"{name}_zero_point", np.zeros(scale.shape, value.dtype))
-            result = self.graph.unique(f"{name}_dequantized")
+            result = self._unique(f"{name}_dequantized")
             self._add("DequantizeLinear", [stored, scale_name, zeros], result, name, axis=axis)
             names.append(result)
         node.ClearField("input")
         node.input.extend([first, *names])
 
     def _constant(self, name: str, value: NDArray[np.generic]) -> str:
-        unique = self.graph.unique(name)
+        unique = self._unique(name)
         self.constants.append(numpy_helper.from_array(value, unique))
         return unique
 
+    def _unique(self, name: str) -> str:
+        """Return a name that neither the graph nor this model has."""
+        return unique_name(name, self.taken)
+
     def _add(self, operator: str, inputs: list[str], output: str, base: str, axis: int | None = None) -> None:
-        node = helper.make_node(operator, inputs, [output], name=self.graph.unique(f"{base}_{operator}"))
+        node = helper.make_node(operator, inputs, [output], name=self._unique(f"{base}_{operator}"))
         if axis is not None:
             node.attribute.append(helper.make_attribute("axis", axis))
         self.nodes.append(node)
