@@ -26,7 +26,8 @@ def shift_kernel(channels: int) -> NDArray[np.float32]:
     """Channel i moves up, left, not at all, right or down, by its number modulo 5."""
     kernel = np.zeros((channels, 1, 3, 3), np.float32)
     for channel in range(channels):
-        kernel[channel, 0, *SHIFTS[channel % 5]] = 1.0
+        row, column = SHIFTS[channel % 5]
+        kernel[channel, 0, row, column] = 1.0
     return kernel
 
 
@@ -97,9 +98,7 @@ def _define(model: onnx.ModelProto, feed: Feed) -> dict[str, NDArray[Any]]:
     def conv(item: onnx.NodeProto, x: Any, w: Any, b: Any = None) -> Any:
         found = {a.name: helper.get_attribute_value(a) for a in item.attribute}
         step = found.get("strides", [1])[0]
-        sums = _convolve(
-            x, w.astype(np.float64), found.get("pads", [0] * 4), step, found.get("group", 1)
-        )
+        sums = _convolve(x, w.astype(np.float64), found.get("pads", [0] * 4), step, found.get("group", 1))
         return sums if b is None else sums + b.reshape(1, -1, 1, 1)
 
     def pool(item: onnx.NodeProto, x: Any) -> Any:
@@ -205,13 +204,16 @@ def test_a_shift_shares_its_scale_and_is_no_layer() -> None:
     units = {unit.outputs[0]: unit.kind for unit in find_units(Graph(_network()))}
     assert units["s"] == "move" and units["c0" if "c0" in units else "r0"] == "mac"
     quantised = _quantise(_network(), bits=4)
-    readers = {item.input[0]: item.input[1:] for item in quantised.graph.node if item.op_type == "QuantizeLinear"}
+    readers = {
+        item.input[0]: item.input[1:] for item in quantised.graph.node if item.op_type == "QuantizeLinear"
+    }
     assert readers["s"] == readers["p"]
 
 
 @pytest.mark.parametrize("change", ["value", "two", "pads", "bias", "dilation", "groups"])
 def test_what_is_no_shift(change: str) -> None:
-    kernel, inputs, attributes = shift_kernel(4), "r k", {"pads": [1, 1, 1, 1], "group": 4}
+    kernel, inputs = shift_kernel(4), "r k"
+    attributes: dict[str, Any] = {"pads": [1, 1, 1, 1], "group": 4}
     constants = {"w": normal((4, 3, 1, 1)), "v": normal((2, 4, 1, 1)), "b": np.zeros(4, np.float32)}
     if change == "value":
         kernel *= 2
@@ -243,7 +245,9 @@ def test_ranges_without_clipping_hold_everything() -> None:
     model = _network()
     plain = _quantise(model, bits=4, clipping=False, exact_sums=False, equalise=False)
     scale = constants_of(plain)["r1_scale"]
-    largest = max(float(run(_with_output(model, "r1"), feed, ["r1"])[0].max()) for feed in noise_samples(model, 16))
+    largest = max(
+        float(run(_with_output(model, "r1"), feed, ["r1"])[0].max()) for feed in noise_samples(model, 16)
+    )
     assert float(scale) == pytest.approx(largest / 15, rel=1e-6)
 
 

@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -120,7 +121,9 @@ def test_columns_of_dense_layers(transposed: int) -> None:
     layer = Layer.of(graph, find_units(graph)[0], weight.shape)
     assert layer is not None
     columns, _ = layer.columns([value], [value])
-    assert np.allclose(layer.matrix(weight.astype(np.float64)) @ columns, run(model, {"x": value})[0].T, atol=1e-5)
+    assert np.allclose(
+        layer.matrix(weight.astype(np.float64)) @ columns, run(model, {"x": value})[0].T, atol=1e-5
+    )
 
 
 def test_large_maps_are_sampled_at_the_same_places() -> None:
@@ -135,10 +138,18 @@ def test_large_maps_are_sampled_at_the_same_places() -> None:
 
 def _deep(layers: int = 4) -> Any:
     """Convolutions with Relu between; the middle ones are below 8 bits."""
-    nodes, constants, name = [], {}, "x"
+    nodes: list[onnx.NodeProto] = []
+    constants: dict[str, Any] = {}
+    name = "x"
     for k in range(layers):
-        nodes += [node("Conv", f"{name} w{k} b{k}", f"c{k}", pads=[1, 1, 1, 1]), node("Relu", f"c{k}", f"r{k}")]
-        constants |= {f"w{k}": normal((6, 3 if k == 0 else 6, 3, 3), k, 0.25), f"b{k}": normal((6,), 50 + k, 0.1)}
+        nodes += [
+            node("Conv", f"{name} w{k} b{k}", f"c{k}", pads=[1, 1, 1, 1]),
+            node("Relu", f"c{k}", f"r{k}"),
+        ]
+        constants |= {
+            f"w{k}": normal((6, 3 if k == 0 else 6, 3, 3), k, 0.25),
+            f"b{k}": normal((6,), 50 + k, 0.1),
+        }
         name = f"r{k}"
     return build(nodes, {"x": (1, 3, 8, 8)}, [name], constants)
 
@@ -147,13 +158,13 @@ def test_results_come_nearer_to_the_float_network() -> None:
     model = _deep()
     samples = noise_samples(model, 32)
 
-    def loss(**switches: bool) -> float:
-        options = QuantizeOptions(bits=4, score_bits=16, **switches)
+    def loss(adaptive_rounding: bool) -> float:
+        options = QuantizeOptions(bits=4, adaptive_rounding=adaptive_rounding)
         quantised = quantize_onnx(model, samples, options)
         pairs = [(run(model, feed)[0], run(quantised, feed)[0]) for feed in noise_samples(model, 48)[32:]]
         return float(np.mean([((a - b) ** 2).mean() for a, b in pairs]))
 
-    assert loss() < 0.8 * loss(adaptive_rounding=False)
+    assert loss(True) < 0.8 * loss(False)
 
 
 def test_too_few_samples() -> None:

@@ -162,13 +162,14 @@ class Layer:
     def matrix(self, weight: Doubles) -> Doubles:
         """Return the weights as (groups, rows, terms)."""
         if self._node.op_type == "Gemm":
-            rows = weight if attribute(self._node, "transB", 0) else weight.T
+            rows: Doubles = weight if attribute(self._node, "transB", 0) else weight.T
             return rows[None]
         return weight.reshape(self._groups, weight.shape[0] // self._groups, -1)
 
     def _unmatrix(self, rows: Doubles) -> Doubles:
         if self._node.op_type == "Gemm":
-            return rows[0] if attribute(self._node, "transB", 0) else rows[0].T
+            matrix: Doubles = rows[0] if attribute(self._node, "transB", 0) else rows[0].T
+            return matrix
         return rows.reshape(self._shape)
 
     def round(
@@ -186,7 +187,9 @@ class Layer:
         exact_mean = exact.mean(axis=-1, dtype=np.float64) if correct_bias else np.zeros(exact.shape[:2])
         seen_mean = seen.mean(axis=-1, dtype=np.float64) if correct_bias else np.zeros(seen.shape[:2])
         weight = self.matrix(floats[0].astype(np.float64))
-        scale = np.broadcast_to(nearest.scale.astype(np.float64).reshape(self._groups, -1, 1), (*weight.shape[:2], 1))
+        scale = np.broadcast_to(
+            nearest.scale.astype(np.float64).reshape(self._groups, -1, 1), (*weight.shape[:2], 1)
+        )
         integers = self.matrix(nearest.weight.astype(np.float64))
         if bits < WHOLE_BITS:
             gram = (seen @ seen.swapaxes(1, 2)).astype(np.float64) / count
@@ -223,15 +226,24 @@ class Layer:
     def _places(self, size: tuple[int, ...], samples: int) -> NDArray[np.int64]:
         """Return the upper left corners of some windows of a padded map: (count, 2)."""
         pads = self._attribute("pads", [0, 0, 0, 0])
-        spans = [d * (k - 1) + 1 for d, k in zip(self._attribute("dilations", [1, 1]), self._shape[2:], strict=True)]
+        spans = [
+            d * (k - 1) + 1
+            for d, k in zip(self._attribute("dilations", [1, 1]), self._shape[2:], strict=True)
+        ]
         steps = self._attribute("strides", [1, 1])
         counts = [(size[k] + pads[k] + pads[k + 2] - spans[k]) // steps[k] + 1 for k in range(2)]
         total, most = counts[0] * counts[1], max(_PLACES // samples, 1)
-        chosen = np.sort(self._random.choice(total, most, replace=False)) if total > most else np.arange(total)
-        return np.stack(np.divmod(chosen, counts[1]), axis=1) * np.array(steps)
+        chosen = (
+            np.sort(self._random.choice(total, most, replace=False)) if total > most else np.arange(total)
+        )
+        corners: NDArray[np.int64] = np.stack(np.divmod(chosen, counts[1]), axis=1) * np.array(steps)
+        return corners
 
     def _windows(self, value: Floats, places: NDArray[np.int64]) -> Floats:
-        pads, (by_row, by_column) = self._attribute("pads", [0, 0, 0, 0]), self._attribute("dilations", [1, 1])
+        pads, (by_row, by_column) = (
+            self._attribute("pads", [0, 0, 0, 0]),
+            self._attribute("dilations", [1, 1]),
+        )
         padded = np.pad(value, ((0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
         rows = places[:, :1] + by_row * np.arange(self._shape[2])
         columns = places[:, 1:] + by_column * np.arange(self._shape[3])

@@ -111,9 +111,7 @@ def candidate_ranges(span: Range) -> list[Range]:
     return [Range(float(low), float(high)) for low in lows for high in highs]
 
 
-def mean_square_error(
-    affine: Affine, values: NDArray[np.float64], counts: NDArray[np.float64]
-) -> float:
+def mean_square_error(affine: Affine, values: NDArray[np.float64], counts: NDArray[np.float64]) -> float:
     """Return the mean square difference of `values`, each `counts` times, to what their integers stand for."""
     back = (quantize_array(values, affine) - affine.zero_point) * float(affine.scale)
     return float(np.average((values - back) ** 2, weights=counts))

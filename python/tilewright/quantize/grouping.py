@@ -96,7 +96,9 @@ def make_scheme(
             parameters[name] = affine_of(span.widened(SCORE_HEADROOM), options.score_bits)
         else:
             members = [(histograms[item], needed[item]) for item in groups.members[top] if item in histograms]
-            parameters[name] = best_affine(members, span, bits) if bits < WHOLE_BITS else affine_of(span, bits)
+            parameters[name] = (
+                best_affine(members, span, bits) if bits < WHOLE_BITS else affine_of(span, bits)
+            )
     return Scheme({name: first[group[name]] for name in names}, parameters)
 
 

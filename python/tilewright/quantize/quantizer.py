@@ -74,7 +74,7 @@ def quantize_onnx(
         cut = {name: ranges[name] for name in tensors if name not in whole}
         histograms = collect_histograms(graph, cut, samples.batches_of_kept())
     network = Calibrated(graph, units, ranges, histograms, samples)
-    widths = make_widths(graph, units, options)
+    widths: Widths = make_widths(graph, units, options)
     if options.mixed is not None:
         widths = _mixed_widths(network, widths, options)
     return _round(network, widths, options).write()

@@ -2,14 +2,14 @@
 
 Nagel, Amjad, van Baalen, Louizos and Blankevoort, "Up or Down? Adaptive Rounding for Post-Training Quantization", ICML
 2020: to round each weight to its nearest integer is not the best; up or down should be chosen such that the mean square
-error of the layer's result is smallest, with the inputs that it will have (section 3.3, asymmetric reconstruction):
+error of the layer's result is smallest, with the inputs that it will have (their asymmetric reconstruction):
 
     min over q of  E (w x - s q x')^2,    q in {floor(w/s), ceil(w/s)}, within the width
 
-x are the float network's inputs, x' the quantised one's. It is quadratic in q, and the data enters through two matrices
-alone, `E x' x'^T` and `E x' x^T` (their equation 20). The authors relax the choice to a sigmoid and descend by gradient;
-with these matrices the exact change of the error for each single choice is known, so that coordinates are set to their
-best value one after the other until none changes: no step size, no relaxation, and never worse than the start.
+x are the float network's inputs, x' the quantised one's. It is quadratic in q, and the data enters through two
+matrices alone, `E x' x'^T` and `E x' x^T`. The authors relax the choice to a sigmoid and descend by gradient; with
+these matrices the exact change of the error for each single choice is known, so that each weight in turn is set to its
+best value until none changes: no step size, no relaxation, and never worse than the start.
 """
 
 from __future__ import annotations

@@ -49,7 +49,8 @@ def run_scores(session: ort.InferenceSession, samples: Iterable[Sample]) -> Scor
 def noise(exact: Scores, found: Scores) -> float:
     """Return the power of the differences over that of the exact scores, the mean over the outputs."""
     ratios = [
-        float(((a - b) ** 2).sum()) / max(float((a**2).sum()), 1e-30) for a, b in zip(exact, found, strict=True)
+        float(((a - b) ** 2).sum()) / max(float((a**2).sum()), 1e-30)
+        for a, b in zip(exact, found, strict=True)
     ]
     return float(np.mean(ratios))
 

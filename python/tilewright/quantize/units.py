@@ -49,7 +49,18 @@ _UNARY = frozenset(
 _UNARY_WITH_SCALAR = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "PRelu"})
 # The output holds values of the input, or zero, and nothing else.
 _MOVE = frozenset(
-    {"Conv", "DepthToSpace", "Flatten", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split"}
+    {
+        "Conv",
+        "DepthToSpace",
+        "Flatten",
+        "MaxPool",
+        "Pad",
+        "Reshape",
+        "Resize",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+    }
     | {"Squeeze", "Transpose", "Unsqueeze"}
 )
 

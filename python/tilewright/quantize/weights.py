@@ -126,7 +126,7 @@ def integer_weights(
 
 def weight_limit(bits: int) -> int:
     """Return the largest weight of a width; the smallest is its negative."""
-    return max(2 ** (bits - 1) - 1, 1)
+    return max((1 << (bits - 1)) - 1, 1)
 
 
 def nearest_integers(weight: Doubles, scale: Doubles, bits: int) -> Doubles:
@@ -137,9 +137,7 @@ def nearest_integers(weight: Doubles, scale: Doubles, bits: int) -> Doubles:
     return np.asarray(np.clip(np.rint(weight / scale), -limit, limit))
 
 
-def _best_scale(
-    rows: Doubles, largest: Doubles, allowed: Callable[[Doubles], Doubles], bits: int
-) -> Doubles:
+def _best_scale(rows: Doubles, largest: Doubles, allowed: Callable[[Doubles], Doubles], bits: int) -> Doubles:
     """Return, for each row, the scale with the smallest square error of those `allowed` up to `largest`."""
     best, least = largest, np.full(len(rows), np.inf)
     for part in CLIPPED_PARTS:

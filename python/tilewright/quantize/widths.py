@@ -4,9 +4,10 @@ Widths below 8 are for what MAC units multiply: their weights, and the activatio
 operations read (operands of additions, of averages, of tables) has 8 bits: the machine stores it as planes, at one more
 access each, and a sum of rounded terms is the first to suffer.
 
-The first and last layers, those with no MAC unit before or after them, have `edge_bits` for both operands: they hold few
-of the operations and most of the sensitivity (Zhou et al., "DoReFa-Net", 2016, section 2.7; Krishnamoorthi, "Quantizing
-deep convolutional networks for efficient inference", 2018, keeps 8 bits there as well).
+The first and last layers, those with no MAC unit before or after them, have `edge_bits` for both operands: they hold
+few of the operations and most of the sensitivity (Zhou et al., "DoReFa-Net", 2016, leaves them alone). What
+8 bits lose after training is little: Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference",
+2018.
 
 Tensors with one scale have one width, the largest that a reader asks for.
 """
