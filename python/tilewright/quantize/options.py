@@ -113,10 +113,10 @@ class QuantizeOptions:
         offered = ", ".join(map(str, SUPPORTED_BITS))
         for name, bits in (
             ("bits", self.bits),
-            ("activation_bits", self.activation_width),
-            ("edge_bits", self.edge_bits or self.bits),
+            ("activation_bits", self.activation_bits),
+            ("edge_bits", self.edge_bits),
         ):
-            if bits not in SUPPORTED_BITS:
+            if bits is not None and bits not in SUPPORTED_BITS:
                 faults.add(
                     f"{name}={bits}: post-training quantisation supports {offered} bit",
                     remedy=f"give {_nearest(bits)}, the next width that an overlay has",
