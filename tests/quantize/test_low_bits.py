@@ -10,7 +10,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import helper
-from tests.quantize.builders import Feed, build, constants_of, node, noise_samples, normal, run
+from tests.quantize.builders import Feed, build, constants_of, node, noise_samples, normal, run, shift_kernel
 
 import tilewright as tw
 from tilewright.quantize import QuantizeOptions, find_units, quantize_onnx
@@ -18,17 +18,6 @@ from tilewright.quantize.graph import Graph
 from tilewright.quantize.options import SUPPORTED_BITS
 
 LOW = [(4, 4), (4, 8), (2, 2), (2, 4), (1, 8), (1, 2), (1, 1)]
-SHIFTS = ((0, 1), (1, 0), (1, 1), (1, 2), (2, 1))
-"""Row and column of the 1 in the kernels of five neighbouring channels."""
-
-
-def shift_kernel(channels: int) -> NDArray[np.float32]:
-    """Channel i moves up, left, not at all, right or down, by its number modulo 5."""
-    kernel = np.zeros((channels, 1, 3, 3), np.float32)
-    for channel in range(channels):
-        row, column = SHIFTS[channel % 5]
-        kernel[channel, 0, row, column] = 1.0
-    return kernel
 
 
 def _network(signed: bool = False) -> onnx.ModelProto:

@@ -6,8 +6,9 @@ makes good, as far as its weights can, for what those before it did. With bias c
 to the bias, and both matrices are those of the inputs less their means.
 
 Memory and time are bounded: so many samples are used as fit `adaptive_mebibytes`, so many places of a map as
-`_PLACES` allows over all samples, chosen with a seed; layers with more than `LARGEST_TERMS` terms in a sum,
-transposed convolutions, and maps that are not two-dimensional keep the nearest integers.
+`_PLACES` and `_VALUES` allow over all samples, chosen with a seed. Layers with more than `LARGEST_TERMS` terms in a sum
+keep the nearest integers, with corrected biases; so do transposed convolutions and maps that are not two-dimensional,
+with their own biases.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ FEWEST_SAMPLES = 16
 LARGEST_TERMS = 4608
 """Of a layer's sums: 3x3x512. Its matrices take 170 MB each."""
 _PLACES = 8192
+_VALUES = 1 << 26
 _MEBIBYTE = 1 << 20
 
 
@@ -149,15 +151,13 @@ class Layer:
 
     @staticmethod
     def of(graph: Graph, unit: Unit, shape: tuple[int, ...]) -> Layer | None:
-        """Return the layer, or None where it is of another kind or too large."""
+        """Return the layer, or None where it is of another kind."""
         node = unit.head
         groups = attribute(node, "group", 1)
         assert isinstance(groups, int)
         layer = Layer(node, shape, groups)
         two_dimensional = len(graph.shapes[unit.inputs[0]]) == (2 if node.op_type == "Gemm" else 4)
-        if node.op_type not in ("Conv", "Gemm") or not two_dimensional or len(unit.inputs) != 1:
-            return None
-        return layer if layer.matrix(np.zeros(shape)).shape[-1] <= LARGEST_TERMS else None
+        return layer if node.op_type in ("Conv", "Gemm") and two_dimensional else None
 
     def matrix(self, weight: Doubles) -> Doubles:
         """Return the weights as (groups, rows, terms)."""
@@ -191,7 +191,7 @@ class Layer:
             nearest.scale.astype(np.float64).reshape(self._groups, -1, 1), (*weight.shape[:2], 1)
         )
         integers = self.matrix(nearest.weight.astype(np.float64))
-        if bits < WHOLE_BITS:
+        if 1 < bits < WHOLE_BITS and weight.shape[-1] <= LARGEST_TERMS:
             gram = (seen @ seen.swapaxes(1, 2)).astype(np.float64) / count
             cross = (seen @ exact.swapaxes(1, 2)).astype(np.float64) / count
             gram -= seen_mean[:, :, None] * seen_mean[:, None, :]
@@ -232,12 +232,15 @@ class Layer:
         ]
         steps = self._attribute("strides", [1, 1])
         counts = [(size[k] + pads[k] + pads[k + 2] - spans[k]) // steps[k] + 1 for k in range(2)]
-        total, most = counts[0] * counts[1], max(_PLACES // samples, 1)
+        total, most = counts[0] * counts[1], max(self._most_places() // samples, 1)
         chosen = (
             np.sort(self._random.choice(total, most, replace=False)) if total > most else np.arange(total)
         )
         corners: NDArray[np.int64] = np.stack(np.divmod(chosen, counts[1]), axis=1) * np.array(steps)
         return corners
+
+    def _most_places(self) -> int:
+        return min(_PLACES, _VALUES // int(np.prod(self._shape[1:])))
 
     def _windows(self, value: Floats, places: NDArray[np.int64]) -> Floats:
         pads, (by_row, by_column) = (
