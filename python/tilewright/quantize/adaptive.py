@@ -65,7 +65,7 @@ def round_adaptively(
     Raises:
         DataError: fewer samples than `FEWEST_SAMPLES`, or than fit the memory.
     """
-    samples = _bounded(graph, samples, options)
+    samples = _bounded(graph, units, samples, options)
     macs = [unit for unit in units if unit.kind == "mac"]
     model = write_qdq(graph, units, scheme, weights)
     by_name = {node.name: node for node in model.graph.node}
@@ -99,7 +99,9 @@ def _fits(found: IntegerWeights, layer: Layer, amax: int, accumulator_bits: int)
     return bool(largest <= 2.0 ** (accumulator_bits - 1) - 1)
 
 
-def _bounded(graph: Graph, samples: Sequence[Sample], options: QuantizeOptions) -> Sequence[Sample]:
+def _bounded(
+    graph: Graph, units: list[Unit], samples: Sequence[Sample], options: QuantizeOptions
+) -> Sequence[Sample]:
     """Return as many samples as the memory holds."""
     off = "or turn it off: adaptive_rounding=False (--rounding nearest)"
     if len(samples) < FEWEST_SAMPLES:
@@ -109,8 +111,7 @@ def _bounded(graph: Graph, samples: Sequence[Sample], options: QuantizeOptions) 
                 remedy=f"give more samples, {off}",
             )
         )
-    # Both networks' values at the widest cut, and a tensor's copy in the session.
-    each = 3 * _largest_cut(graph)
+    each = 2 * _largest_cut(graph, units)  # in both networks
     room = options.adaptive_mebibytes * _MEBIBYTE // max(each, 1)
     if room < FEWEST_SAMPLES:
         needed = -(-FEWEST_SAMPLES * each // _MEBIBYTE)
@@ -124,21 +125,16 @@ def _bounded(graph: Graph, samples: Sequence[Sample], options: QuantizeOptions) 
     return samples[:room]
 
 
-def _largest_cut(graph: Graph) -> int:
-    """Return the bytes of the float tensors that live at once, at their most."""
-    last = {name: k for k, node in enumerate(graph.nodes) for name in node.input}
-
-    def size(name: str) -> int:
-        return 4 * int(np.prod(graph.shapes.get(name, (0,))))
-
-    live = {name: size(name) for name in graph.inputs}
-    most = sum(live.values())
-    for k, node in enumerate(graph.nodes):
-        live |= {name: size(name) for name in node.output if name in last}
+def _largest_cut(graph: Graph, units: list[Unit]) -> int:
+    """Return the bytes of the float tensors between units that live at once, at their most."""
+    last = {name: k for k, unit in enumerate(units) for name in unit.inputs}
+    live: dict[str, int] = {}
+    most = 0
+    for k, unit in enumerate(units):
+        for name in (*unit.inputs, *unit.outputs):
+            live[name] = 4 * int(np.prod(graph.shapes[name]))
         most = max(most, sum(live.values()))
-        for name in node.input:
-            if last[name] == k:
-                live.pop(name, None)
+        live = {name: size for name, size in live.items() if last.get(name, -1) > k}
     return most
 
 
