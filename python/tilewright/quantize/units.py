@@ -12,11 +12,11 @@ slope       PRelu alone                                                         
 clamp       Relu and Clip alone                                                          the input's, always
 average     AveragePool, GlobalAveragePool                                               its own, or soft
 concat      Concat                                                                       the inputs' (soft)
-move        MaxPool, Slice, Split, Reshape, Transpose, DepthToSpace, Resize, Pad, shift  the input's, always
+move        MaxPool, Slice, Split, Reshape, Transpose, DepthToSpace, Resize, Pad, ...,   the input's, always
+            Conv that is a shift (its kernel stays float)
 ==========  ===========================================================================  ==================
 
-A *shift* moves each channel by up to a pixel: a depthwise 3x3 Conv, pads 1, whose kernel has a single 1 for each
-channel. A clamp of integers is exact, so that a scale of its own could only add a rounding. *Soft* sharing gives way
+A clamp of integers is exact, so that a scale of its own could only add a rounding. *Soft* sharing gives way
 where it would cost too much range (`grouping.py`). All other operators stay float
 and read dequantised values. What they alone read can have 16 bits (`scores.py`).
 """
@@ -29,8 +29,9 @@ from typing import Literal
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
+from tilewright.frontend.shift_kernel import displacements
 from tilewright.quantize.graph import Graph
 
 Kind = Literal["mac", "binary", "table", "slope", "clamp", "average", "concat", "move"]
@@ -49,18 +50,7 @@ _UNARY = frozenset(
 _UNARY_WITH_SCALAR = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "PRelu"})
 # The output holds values of the input, or zero, and nothing else.
 _MOVE = frozenset(
-    {
-        "Conv",
-        "DepthToSpace",
-        "Flatten",
-        "MaxPool",
-        "Pad",
-        "Reshape",
-        "Resize",
-        "Slice",
-        "SpaceToDepth",
-        "Split",
-    }
+    {"DepthToSpace", "Flatten", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split"}
     | {"Squeeze", "Transpose", "Unsqueeze"}
 )
 
@@ -140,6 +130,8 @@ def _single_kind(graph: Graph, node: onnx.NodeProto) -> Kind | None:
         return None
     if node.op_type in _AVERAGE:
         return "average"
+    if is_shift(graph, node):
+        return "move"
     if node.op_type == "PRelu":
         return "slope"
     rule = _MOVE_RULES.get(node.op_type, _always)
@@ -164,25 +156,7 @@ def _resizes_nearest(graph: Graph, node: onnx.NodeProto) -> bool:
     )
 
 
-def is_shift(graph: Graph, node: onnx.NodeProto) -> bool:
-    """Return whether a Conv only moves each channel, by at most a pixel in each direction."""
-    shape = graph.shapes.get(node.input[0], ())
-    if node.op_type != "Conv" or len(node.input) > 2 or len(shape) != 4:
-        return False
-    if attribute(node, "group", 1) != shape[1] or attribute(node, "pads") != [1, 1, 1, 1]:
-        return False
-    kernel = graph.constant(node.input[1])
-    return (
-        kernel is not None
-        and kernel.shape == (shape[1], 1, 3, 3)
-        and attribute(node, "dilations", [1, 1]) == [1, 1]
-        and bool(np.all((kernel == 0) | (kernel == 1)))
-        and bool(np.all(kernel.sum(axis=(1, 2, 3)) == 1))
-    )
-
-
 _MOVE_RULES: dict[str, Callable[[Graph, onnx.NodeProto], bool]] = {
-    "Conv": is_shift,
     "Pad": _pads_with_zero,
     "Resize": _resizes_nearest,
 }
@@ -191,7 +165,7 @@ _MOVE_RULES: dict[str, Callable[[Graph, onnx.NodeProto], bool]] = {
 def _mac_units(graph: Graph) -> list[Unit]:
     units = []
     for node in graph.nodes:
-        if node.op_type not in MAC_OPERATORS or not _is_plain_mac(graph, node):
+        if node.op_type not in MAC_OPERATORS or not _is_plain_mac(graph, node) or is_shift(graph, node):
             continue
         nodes, output = _with_activation(graph, node, _FUSED_INTO_MAC)
         units.append(Unit("mac", nodes, (node.input[0],), (output,)))
@@ -207,10 +181,22 @@ def _is_plain_mac(graph: Graph, node: onnx.NodeProto) -> bool:
         and not attribute(node, "transA", 0)
     )
     return (
-        plain
-        and graph.is_activation(node.input[0])
-        and all(name in graph.initializers for name in constants)
-        and not is_shift(graph, node)
+        plain and graph.is_activation(node.input[0]) and all(name in graph.initializers for name in constants)
+    )
+
+
+def is_shift(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Return whether a node moves channels and changes none (`frontend/shift_kernel.py`)."""
+    if node.op_type != "Conv" or (len(node.input) > 2 and node.input[2]):
+        return False
+    weight = graph.initializers.get(node.input[1])
+    if weight is None or list(weight.dims[1:2]) != [1]:
+        return False
+    group = attribute(node, "group", 1)
+    pads, dilations = attribute(node, "pads", [0] * 4), attribute(node, "dilations", [1] * 2)
+    assert isinstance(group, int) and isinstance(pads, list) and isinstance(dilations, list)
+    return attribute(node, "auto_pad", "NOTSET") == "NOTSET" and (
+        displacements(numpy_helper.to_array(weight), group, pads, dilations) is not None
     )
 
 
@@ -346,4 +332,4 @@ def _reachable(graph: Graph, units: list[Unit]) -> list[Unit]:
 
 
 def _demands(unit: Unit) -> bool:
-    return unit.kind in ("mac", "average") or unit.head.op_type == "MaxPool"
+    return unit.kind in ("mac", "average") or unit.head.op_type in ("Conv", "MaxPool")
