@@ -48,6 +48,9 @@ class Pass:
         block, count_ic: half words of the layer's source, all of one map and side by side there.
         first_ky, count_ky: kernel rows.
         tile: its first, within the load.
+        plane: of the source's values.
+        shift: bits by which sums are worth more, for the plane and for the weights' part.
+        signed: whether the weights are.
     """
 
     block: int
@@ -55,6 +58,9 @@ class Pass:
     first_ky: int
     count_ky: int
     tile: int
+    plane: int = 0
+    shift: int = 0
+    signed: bool = True
 
 
 @dataclass(frozen=True)
@@ -130,12 +136,12 @@ class _MatrixCutter:
         self.tiles = tile_weights(
             self.layer.weight, self.layer.present, self.layer.source.lanes, self.overlay
         )
-        self.columns = self.tiles.parts[0].shape[3]
+        self.columns = self.layer.weight.shape[3]
         runs = self.layer.source.runs(0, len(self.layer.source.blocks))
         self.run_ends = [position + n for _, _, n, position in runs]
 
     def chunks(self) -> Iterator[MatrixChunk]:
-        vectors = self.tiles.parts[0].shape[0]
+        vectors = self.tiles.parts[0].weight.shape[0]
         records = self.overlay.block_out * self.layer.parameters.sets
         table = 0 if self.layer.table is None else TABLE_RECORDS
         room = self.overlay.param_records // PORTIONS - table
@@ -159,7 +165,7 @@ class _MatrixCutter:
 
     def ranges(self, tiles: Tiles, vector: int) -> tuple[_Range, ...]:
         """What an output vector needs, in ranges small enough for a portion, each of one map."""
-        kh = tiles.parts[0].shape[2]
+        kh = tiles.parts[0].weight.shape[2]
         rows = min(kh, MOST_KY, max(1, self.most_tiles // self.columns))
         deep = min(MOST_IC, max(1, self.most_tiles // (rows * self.columns)))
         found = []
@@ -196,8 +202,12 @@ class _MatrixCutter:
         for r in ranges:
             if passes and len(products) + count * r.n_ic * r.n_ky * self.columns > self.most_tiles:
                 flush()
-            passes.append(Pass(r.ic, r.n_ic, r.ky, r.n_ky, len(products)))
-            cut = self.tiles.parts[r.part][first : first + count, r.ic : r.ic + r.n_ic, r.ky : r.ky + r.n_ky]
+            part = self.tiles.parts[r.part]
+            m, _ = self.layer.source.blocks[r.ic]
+            for plane in range(m.planes):
+                shift = part.shift + plane * self.overlay.inp_bits
+                passes.append(Pass(r.ic, r.n_ic, r.ky, r.n_ky, len(products), plane, shift, part.signed))
+            cut = part.weight[first : first + count, r.ic : r.ic + r.n_ic, r.ky : r.ky + r.n_ky]
             content.append(pack_bits(cut, self.overlay.wgt_bits).tobytes())
             own = self.tiles.products[first : first + count, r.ic : r.ic + r.n_ic]
             counted = self.layer.counted and r.part == 0

@@ -69,4 +69,6 @@ def compile_prepared(prepared: Prepared, plan: RegionPlan) -> CompiledRegion:
 
 
 def _layouts(found: Iterable[tuple[Tensor, Map, tuple[int, ...]]]) -> tuple[MapLayout, ...]:
-    return tuple(MapLayout(t.name, t.shape, t.dtype, m.offset, lanes, m.packing) for t, m, lanes in found)
+    return tuple(
+        MapLayout(t.name, t.shape, t.dtype, m.offset, lanes, m.packing, m.bits) for t, m, lanes in found
+    )

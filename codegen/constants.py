@@ -102,20 +102,30 @@ def depthwise_records(weight: NDArray[np.integer], lanes: NDArray[np.int32]) -> 
 
 
 @dataclass(frozen=True, eq=False)
+class Part:
+    """Weights of wgt_bits, worth 2^shift each; those that are not `signed` are read as unsigned."""
+
+    weight: NDArray[np.int8]
+    shift: int = 0
+    signed: bool = True
+
+
+@dataclass(frozen=True, eq=False)
 class Tiles:
     """Weights as tiles.
 
     Shapes: `parts` of (output vectors, input half words, KH, KW, block_out, block_in) each, which add up to the
-    weights: one, or as many as it takes where weights with a zero point exceed wgt_bits; `products` (output vectors,
-    input half words, KW): the network's own products of a tile, in every kernel row.
+    weights: one, or as many as it takes where weights exceed wgt_bits; `products` (output vectors, input half words,
+    KW): the network's own products of a tile, in every kernel row.
     """
 
-    parts: tuple[NDArray[np.int8], ...]
+    parts: tuple[Part, ...]
     products: I64
 
     def used(self, part: int, vector: int) -> list[int]:
         """Input half words of which an output vector needs tiles: zeros are skipped."""
-        needed = self.products[vector].any(1) if part == 0 else self.parts[part][vector].any((1, 2, 3, 4))
+        weight = self.parts[part].weight
+        needed = self.products[vector].any(1) if part == 0 else weight[vector].any((1, 2, 3, 4))
         return [int(i) for i in np.flatnonzero(needed)]
 
 
@@ -162,14 +172,36 @@ def tile_products(
     return np.asarray(blocked.sum((1, 3)), np.int64)
 
 
-def split_weights(weight: NDArray[np.integer], bits: int) -> tuple[NDArray[np.int8], ...]:
-    """Write weights as a sum of signed ones of `bits`: one part, or as many as the largest needs."""
+def split_weights(weight: NDArray[np.integer], bits: int) -> tuple[Part, ...]:
+    """Write weights as a sum of ones of `bits`, in the way that leaves the fewest tiles with anything in them.
+
+    Shapes: (output vectors, input half words, KH, KW, block_out, block_in) -> parts of the same. One part where they
+    fit. Else what single large weights exceed the range by becomes parts of its own, or all weights are cut into
+    digits, of which the highest is signed. The first part takes all tiles, since it stands for the network's products.
+    """
     half = 1 << (bits - 1)
-    if weight.dtype.itemsize * 8 <= bits:
-        return (np.ascontiguousarray(weight, np.int8),)
-    parts = [np.ascontiguousarray(np.clip(weight, -half, half - 1), np.int8)]
-    rest = weight - parts[0]
+    if weight.dtype.itemsize * 8 <= bits or bool(((weight >= -half) & (weight < half)).all()):
+        return (Part(np.ascontiguousarray(weight, np.int8)),)
+    ways = [way for way in (_clipped(weight, bits), _digits(weight, bits)) if way is not None]
+    return min(ways, key=lambda way: sum(int(p.weight.any((2, 3, 4, 5)).sum()) for p in way[1:]))
+
+
+def _clipped(weight: NDArray[np.integer], bits: int) -> tuple[Part, ...] | None:
+    half = 1 << (bits - 1)
+    if int(np.abs(weight).max()) > 3 * half:
+        return None
+    parts, rest = [], weight
     while rest.any():
-        parts.append(np.ascontiguousarray(np.clip(rest, -half, half - 1), np.int8))
-        rest = rest - parts[-1]
+        parts.append(Part(np.ascontiguousarray(np.clip(rest, -half, half - 1), np.int8)))
+        rest = rest - parts[-1].weight
     return tuple(parts)
+
+
+def _digits(weight: NDArray[np.integer], bits: int) -> tuple[Part, ...]:
+    half = 1 << (bits - 1)
+    parts, rest, shift = [], weight, 0
+    while ((rest < -half) | (rest >= half)).any():
+        digit = (rest & ((1 << bits) - 1)).astype(np.uint8).view(np.int8)
+        parts.append(Part(np.ascontiguousarray(digit), shift, signed=False))
+        rest, shift = rest >> bits, shift + bits
+    return (*parts, Part(np.ascontiguousarray(rest, np.int8), shift))

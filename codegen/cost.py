@@ -77,7 +77,8 @@ def work_of(
             len(matrix),
         )
     source = layer.source
-    reads = window_reads(layer.geometry, source.height, source.width)
+    planes = max(m.planes for m, _ in source.blocks)
+    reads = window_reads(layer.geometry, source.height, source.width) * planes
     if layer.source2 is not None:
         reads += layer.source2.height * layer.source2.width
     vector = sum(-(-c.count // lanes) for c in chunks if isinstance(c, VectorChunk))

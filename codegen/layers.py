@@ -12,6 +12,7 @@ from tilewright.codegen.values import I32, Map, Source
 from tilewright.relay_passes.integer import ops
 from tilewright.targets.arithmetic import S_MIN
 from tilewright.targets.isa.spec import VectorOp
+from tilewright.targets.storage import Storage
 
 I64 = NDArray[np.int64]
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -42,13 +43,21 @@ class Parameters:
 
 
 def machine_parameters(
-    rescale: ops.Rescale, channels: int, zero_point: int = 0, weight_sums: NDArray[np.int64] | None = None
+    rescale: ops.Rescale,
+    stored: Storage,
+    channels: int,
+    zero_point: int = 0,
+    weight_sums: NDArray[np.int64] | None = None,
 ) -> Parameters:
-    """Rescale of an integer operator -> the machine's parameters.
+    """Rescale of an integer operator -> the machine's parameters for a result that is `stored` so.
 
     The machine stores value + offset and, on MATRIX, sums raw stored values: `zero_point * weight_sums` leaves B.
+    Of a bipolar result it stores (value + 1) / 2, and odd values need no rounding for that.
     """
-    offset = ops.storage_offset(rescale.dtype)
+    offset = stored.offset
+    if stored.bits == 1:
+        one = np.int64(1) << rescale.s
+        rescale = replace(rescale, s=rescale.s + 1, b=rescale.b + one, lo=0, hi=1)
     spread = np.zeros(channels, np.int64)
     m, s, b = (np.asarray(a, np.int64).reshape(-1) + spread for a in (rescale.m, rescale.s, rescale.b))
     sums = spread if weight_sums is None else weight_sums
@@ -66,19 +75,21 @@ def machine_parameters(
     )
 
 
-def stored_table(op: ops.Table) -> NDArray[np.uint8]:
-    """The table as stored values; the index is a stored value already."""
-    return (op.table.astype(np.int64) + ops.storage_offset(op.dtype)).astype(np.uint8)
+def stored_table(op: ops.Table, operand: Storage, result: Storage) -> NDArray[np.uint8]:
+    """The table as stored numbers, by stored numbers."""
+    lowest = int(np.iinfo(operand.dtype).min)
+    values = np.clip(operand.values(np.arange(256)) - lowest, 0, 255)
+    return np.clip(result.stored(op.table[values]), 0, 255).astype(np.uint8)
 
 
 IDENTITY_M, IDENTITY_S = 1 << 23, 23
 """m / 2^s = 1 exactly."""
 
 
-def identity(channels: int, hi: int) -> Parameters:
-    """Parameters of a copy."""
+def identity(channels: int, bits: int) -> Parameters:
+    """Parameters of a copy of stored numbers of so many bits."""
     ones = np.ones(channels, np.int64)
-    return Parameters(ones * IDENTITY_M, ones * IDENTITY_S, ones * 0, 0, hi)
+    return Parameters(ones * IDENTITY_M, ones * IDENTITY_S, ones * 0, 0, (1 << bits) - 1)
 
 
 def arranged(
@@ -159,7 +170,7 @@ class MatrixLayer:
     """A convolution on MATRIX, requantised by VECTOR.
 
     Attributes:
-        weight: (O, I, KH, KW) integers of 9 bits at most; I counts the source's channels.
+        weight: (O, I, KH, KW) integers; I counts the source's channels.
         present: (O, I, KW), False where weights are zero by structure (other groups, selections, kernel columns that
             fill a packed pixel); None: all True.
         pad: stored value outside of the map.

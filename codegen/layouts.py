@@ -7,17 +7,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tilewright.codegen.graph import Tensor
 from tilewright.codegen.values import CONSTANT, I32, Value, join
 from tilewright.relay_passes.integer import ops
+from tilewright.targets.storage import Storage
 
 
-def place_layout(op: ops.Layout, output: Tensor, operands: Sequence[Value]) -> Value:
-    """Move the table of places as the layout moves elements. A pad's value is stored with the type's offset."""
+def place_layout(op: ops.Layout, stored: Storage, operands: Sequence[Value]) -> Value:
+    """Move the table of places as the layout moves elements. A pad's value is `stored` as the result's are."""
     maps, joined = join(operands)
-    offset = ops.storage_offset(output.dtype)
     steps = tuple(
-        replace(step, args=(*step.args[:2], (-1 - (step.args[2][0] + offset),)))
+        replace(step, args=(*step.args[:2], (-1 - int(stored.stored(step.args[2][0])),)))
         if step.kind == "pad"
         else step
         for step in op.steps

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tilewright.codegen.graph import Node
+from tilewright.codegen.graph import Graph, Node
 from tilewright.codegen.layers import Geometry
 from tilewright.codegen.layouts import gathers, place_layout
 from tilewright.codegen.values import CONSTANT, Map, Value
+from tilewright.codegen.widths import storages
 from tilewright.relay_passes.integer import ops
 from tilewright.relay_passes.predicate import Ok, Reject, Verdict
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.spec import Matrix, Vector, field_limit
+from tilewright.targets.storage import Storage
 
 ON_HOST = "keep it on the host: compile with tvm.compile, or change the network"
 
@@ -88,15 +90,33 @@ def _dilations(node: Node, _: Overlay) -> Iterator[str]:
         yield f"dilations {dilation}"
 
 
-_WIDE = (*_MATRIX, ops.Dense, ops.SumPool2d, ops.Add, ops.Multiply)
+_SUMS = (*_MATRIX, ops.Dense, ops.SumPool2d, ops.Add, ops.Multiply)
 
 
-def _narrow(node: Node, overlay: Overlay) -> Iterator[str]:
+def _stored(node: Node, overlay: Overlay) -> dict[str, Storage]:
+    return storages(Graph("", node.inputs, (node.output,), (node,)), overlay)
+
+
+def _second(node: Node, overlay: Overlay) -> Iterator[str]:
+    if isinstance(node.operator, ops.Add | ops.Multiply):
+        found = _stored(node, overlay)[node.inputs[1].name]
+        if found.bits > overlay.inp_bits:
+            yield f"{found.bits} bits of {node.inputs[1].name}"
+
+
+def _tables(node: Node, overlay: Overlay) -> Iterator[str]:
+    if isinstance(node.operator, ops.Table):
+        for t in (*node.inputs, node.output):
+            bits = _stored(node, overlay)[t.name].bits
+            if bits > 8:
+                yield f"{bits} bits of {t.name}"
+
+
+def _layout_bits(node: Node, overlay: Overlay) -> Iterator[str]:
+    """16 bits are for sums: a layout or pool of them gains nothing on the machine."""
     for t in node.inputs:
-        if ops.planes(t.dtype) > 1:
-            yield f"{t.dtype} of {t.name}"
-    if ops.planes(node.output.dtype) > 1 and (not isinstance(node.operator, _WIDE) or overlay.inp_bits != 8):
-        yield f"a {node.operator.kind} of {node.output.dtype}"
+        if _stored(node, overlay)[t.name].bits > 8 and not isinstance(node.operator, _SUMS):
+            yield f"{_stored(node, overlay)[t.name].bits} bits of {t.name}"
 
 
 def _operands(node: Node, _: Overlay) -> Iterator[str]:
@@ -116,7 +136,7 @@ def _moves(node: Node, overlay: Overlay) -> Iterator[str]:
         height, width = shape[1:] if len(shape) == 3 else (1, 1)
         m = Map(t.name, height, width, -(-shape[0] // overlay.block_in))
         operands.append(Value.of_map(m, range(shape[0]), shape))
-    value = place_layout(node.operator, node.output, operands)
+    value = place_layout(node.operator, _stored(node, overlay)[node.output.name], operands)
     if len(value.shape) == 1 or value.channels_in_place():
         return
     found = gathers(value)
@@ -150,7 +170,9 @@ def _window_fits(node: Node, overlay: Overlay) -> Iterator[str]:
 
 RULES: tuple[Rule, ...] = (
     Rule("tensors have the shape (1, C, H, W) or (1, K)", _ranks),
-    Rule("operands have 8 bits; 16 bits only a result of sums or products that the host reads", _narrow),
+    Rule("the second operand of a sum or product has the overlay's bits", _second),
+    Rule("a table has operands and results of 8 bits", _tables),
+    Rule("what is moved or pooled has 8 bits at most", _layout_bits),
     Rule("maps are at most {results} rows and columns", _sizes),
     Rule("kernels of convolutions are at most {matrix_kernel} rows and columns", _matrix_kernels),
     Rule("pooling windows are at most {vector_kernel} rows and columns", _vector_kernels),

@@ -24,7 +24,7 @@ from tilewright.codegen.layers import (
     stored_table,
 )
 from tilewright.codegen.layouts import Gather, gathers, place_layout
-from tilewright.codegen.packing import Convolution, lanes_of, packed
+from tilewright.codegen.packing import Convolution, in_planes, lanes_of, packed
 from tilewright.codegen.values import (
     CONSTANT,
     I32,
@@ -36,10 +36,12 @@ from tilewright.codegen.values import (
     matching_source,
     source_of,
 )
+from tilewright.codegen.widths import storages
 from tilewright.errors import Fault, ScheduleError
 from tilewright.relay_passes.integer import ops
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.spec import Base, VectorOp
+from tilewright.targets.storage import Storage
 
 LEAST_USE = 0.5
 """A value that uses a smaller share of the lanes it makes consumers read is copied together."""
@@ -81,11 +83,15 @@ class _Lowering:
     order: dict[str, I32] = field(default_factory=dict)
     """Lanes of the channels of results of MATRIX where they are not the channels' numbers."""
 
+    storages: dict[str, Storage] = field(default_factory=dict)
+    """How tensors are stored."""
+
     def run(self) -> Lowered:
         self.order = channel_order(self.graph, self.overlay)
+        self.storages = storages(self.graph, self.overlay)
         for tensor in self.graph.inputs:
             shape = tensor.shape[1:]
-            m = self.new_map(tensor.name, shape, Base.INPUT)
+            m = self.new_map(tensor.name, shape, self.bits(tensor), Base.INPUT)
             self.values[tensor.name] = Value.of_map(m, range(shape[0]), shape)
         uses = Counter(t.name for node in self.graph.nodes for t in node.inputs)
         uses.update(t.name for t in self.graph.outputs)
@@ -110,7 +116,9 @@ class _Lowering:
             return False
         value = self.values[source.name]
         written = value.maps[0]
-        table = stored_table(node.operator)
+        if self.bits(node.output) != written.bits:
+            return False
+        table = self.stored_table(node)
         for i, layer in enumerate(self.layers):
             if layer.output is written:
                 if layer.table is not None:
@@ -119,12 +127,26 @@ class _Lowering:
         self.values[node.output.name] = value
         return True
 
+    def bits(self, tensor: Tensor) -> int:
+        return self.storages[tensor.name].bits
+
+    def zero_point(self, tensor: Tensor, zero_point: int) -> int:
+        """A tensor's zero point as it is stored."""
+        return zero_point + self.storages[tensor.name].offset
+
+    def stored_table(self, node: Node) -> NDArray[np.uint8]:
+        assert isinstance(node.operator, ops.Table)
+        return stored_table(
+            node.operator, self.storages[node.inputs[0].name], self.storages[node.output.name]
+        )
+
     def new_map(
-        self, name: str, shape: tuple[int, ...], segment: Base = Base.WORKSPACE, planes: int = 1
+        self, name: str, shape: tuple[int, ...], bits: int, segment: Base = Base.WORKSPACE
     ) -> Map:
         height, width = shape[1:] if len(shape) == 3 else (1, 1)
+        planes = -(-bits // self.overlay.inp_bits)
         blocks = _blocks(shape[0], self.overlay.block_in) * planes
-        m = Map(name, height, width, blocks, segment, planes=planes)
+        m = Map(name, height, width, blocks, segment, bits=bits, planes=planes)
         self.maps.append(m)
         return m
 
@@ -135,22 +157,13 @@ class _Lowering:
     def result_map(self, node: Node) -> Map:
         """A map for a result of MATRIX."""
         shape = (int(self.places(node).max()) + 1, *node.output.shape[2:])
-        return self.new_map(node.name, shape, planes=ops.planes(node.output.dtype))
-
-    def lanes_of(self, value: Value) -> tuple[int, ...]:
-        """Channel of each lane of a pixel, of its low plane where there are two; the value lies in one map."""
-        number, lane = value.channel_places()
-        m = value.maps[int(number[0])]
-        blocks = m.blocks // m.planes
-        lanes = np.full(blocks * self.overlay.block_in, -1, np.int64)
-        lanes[lane] = np.arange(len(lane))
-        return tuple(int(c) for c in lanes)
+        return self.new_map(node.name, shape, self.bits(node.output))
 
     def input(self, tensor: Tensor) -> tuple[Tensor, Map, tuple[int, ...]]:
         """An input's map and what its lanes hold: channels, or with a packing columns and channels, in order."""
         (m,) = self.values[tensor.name].maps
         held = tensor.shape[1] * (1 if m.packing is None else m.packing.taps)
-        return tensor, m, tuple(lanes_of(held, self.overlay.block_in).reshape(-1).tolist())
+        return tensor, m, in_planes(lanes_of(held, self.overlay.block_in).reshape(-1), m.planes, held)
 
     def output(self, tensor: Tensor) -> tuple[Tensor, Map, tuple[int, ...]]:
         """Bring a result into one map of the output segment."""
@@ -159,32 +172,37 @@ class _Lowering:
         places = value.channel_places()[1] if value.channels_in_place() else None
         plain = places is not None and len(number) == 1 and len(np.unique(places)) == len(places)
         if not plain or value.maps[int(number[0])].segment is Base.INPUT:
-            value = self.copy(tensor.name, value)
+            value = self.copy(tensor.name, value, self.bits(tensor))
             number = np.array([0])
         m = value.maps[int(number[0])]
         m.segment = Base.OUTPUT
-        return tensor, m, self.lanes_of(value)
+        lane = value.channel_places()[1]
+        lanes = np.full(m.plane_blocks * self.overlay.block_in, -1, np.int32)
+        lanes[lane] = np.arange(len(lane))
+        return tensor, m, in_planes(lanes, m.planes, len(lane))
 
     def fail(self, name: str, message: str) -> ScheduleError:
         return ScheduleError(Fault(message, f"layer {name}", "keep this operator on the host"))
 
     def in_place(self, name: str, value: Value) -> Value:
         """The value with its channels in place, copied where they are not."""
-        return value if value.channels_in_place() else self.copy(name, value)
+        return value if value.channels_in_place() else self.copy(name, value, max(m.bits for m in value.maps))
 
     def source(self, name: str, value: Value) -> Source:
         return channel_source(self.in_place(name, value), self.overlay.block_in)
 
-    def copy(self, name: str, value: Value) -> Value:
+    def copy(self, name: str, value: Value, bits: int) -> Value:
         """Copy a value's channels into a map of its own, in order: selections on MATRIX, exact."""
+        if self.overlay.wgt_bits == 1:
+            raise self.fail(name, f"a {value.shape} tensor must be copied, and weights of 1 bit cannot select")
         if len(value.shape) == 1:
             flat = Value(value.maps, *(a[:, None, None] for a in (value.number, value.pixel, value.lane)))
-            copied = self.copy(name, flat)
+            copied = self.copy(name, flat, bits)
             return Value(copied.maps, *(a[:, 0, 0] for a in (copied.number, copied.pixel, copied.lane)))
         found = gathers(value)
         if found is None:
             raise self.fail(name, f"elements of a {value.shape} tensor are not moved by whole channels")
-        output = self.new_map(name, value.shape)
+        output = self.new_map(name, value.shape, bits)
         for gather in found:
             self.layers.append(self.copy_layer(name, value, gather, output))
         return Value.of_map(output, range(value.shape[0]), value.shape)
@@ -204,7 +222,7 @@ class _Lowering:
         channels = len(gather.number)
         weight = np.zeros((channels, len(held), 1, 1), np.int8)
         weight[held, np.arange(len(held))] = 1
-        parameters = identity(channels, self.overlay.inp_max)
+        parameters = identity(channels, output.bits)
         fill = gather.number == CONSTANT
         parameters.m[fill], parameters.s[fill] = 0, 1
         parameters.b[fill] = gather.lane[fill].astype(np.int64) << 1
@@ -239,7 +257,7 @@ class _Lowering:
             )
         else:
             output = self.result_map(node)
-            zero_point = op.zero_point + ops.storage_offset(tensor.dtype)
+            zero_point = self.zero_point(tensor, op.zero_point)
             source = self.source(node.name, operands[0])
             convolution = Convolution(source, geometry, *ungrouped(op.weight, op.groups))
             if tensor.name in self.packable:
@@ -279,8 +297,8 @@ class _Lowering:
             source,
             output or self.vector_map(node, source),
             geometry,
-            machine_parameters(rescale, channels),
-            zero_point + ops.storage_offset(node.inputs[0].dtype),
+            self.parameters(node, rescale, channels),
+            self.zero_point(node.inputs[0], zero_point),
             weight=weight.astype(np.int16).reshape(channels, -1),
         )
 
@@ -293,11 +311,21 @@ class _Lowering:
         rescale: ops.Rescale,
     ) -> MatrixLayer:
         sums = c.weight.sum((1, 2, 3), dtype=np.int64)
-        parameters = machine_parameters(rescale, c.weight.shape[0], zero_point, sums)
+        parameters = self.parameters(node, rescale, c.weight.shape[0], zero_point, sums)
         weight, present = c.weight, c.present
         if node.output.name in self.order:
             weight, present, parameters = arranged(weight, present, parameters, self.places(node))
         return MatrixLayer(node.name, c.source, output, c.geometry, weight, parameters, zero_point, present)
+
+    def parameters(
+        self,
+        node: Node,
+        rescale: ops.Rescale,
+        channels: int,
+        zero_point: int = 0,
+        sums: NDArray[np.int64] | None = None,
+    ) -> Parameters:
+        return machine_parameters(rescale, self.storages[node.output.name], channels, zero_point, sums)
 
     def conv2d_transpose(self, node: Node, operands: Sequence[Value]) -> Value:
         """Each phase of the result's rows and columns is a convolution of its own with every stride-th tap."""
@@ -325,7 +353,7 @@ class _Lowering:
                     node,
                     Convolution(source, geometry, *ungrouped(cut, op.groups)),
                     output or self.result_map(node),
-                    op.zero_point + ops.storage_offset(tensor.dtype),
+                    self.zero_point(tensor, op.zero_point),
                     op.rescale,
                 )
             output = layer.output
@@ -336,7 +364,7 @@ class _Lowering:
         op = node.operator
         assert isinstance(op, ops.Dense)
         source = flat_source(operands[0], self.overlay.block_in)
-        zero_point = op.zero_point + ops.storage_offset(node.inputs[0].dtype)
+        zero_point = self.zero_point(node.inputs[0], op.zero_point)
         convolution = Convolution(source, Geometry(), op.weight[:, :, None, None], None)  # type: ignore[arg-type]
         layer = self.matrix_layer(node, convolution, self.result_map(node), zero_point, op.rescale)
         self.layers.append(layer)
@@ -347,7 +375,7 @@ class _Lowering:
         assert isinstance(op, ops.MaxPool2d)
         geometry = self.window(node, op.kernel, op.strides, op.dilation, op.padding)
         source = self.source(node.name, operands[0])
-        parameters = identity(node.inputs[0].shape[1], self.overlay.inp_max)
+        parameters = identity(node.inputs[0].shape[1], self.bits(node.inputs[0]))
         return self.vector(node, VectorOp.MAX, source, geometry, parameters)
 
     def sum_pool2d(self, node: Node, operands: Sequence[Value]) -> Value:
@@ -355,7 +383,7 @@ class _Lowering:
         assert isinstance(op, ops.SumPool2d)
         geometry = self.window(node, op.kernel, op.strides, (1, 1), op.padding)
         source = self.source(node.name, operands[0])
-        zero_point = op.zero_point + ops.storage_offset(node.inputs[0].dtype)
+        zero_point = self.zero_point(node.inputs[0], op.zero_point)
         shape = np.broadcast_shapes(op.rescale.m.shape, op.rescale.s.shape, op.rescale.b.shape)
         if len(shape) == 3 and shape[1] * shape[2] > 1:
             count = node.output.shape[2] * node.output.shape[3]
@@ -363,7 +391,7 @@ class _Lowering:
                 np.broadcast_to(a, (1, *geometry.count)) for a in (op.rescale.m, op.rescale.s, op.rescale.b)
             )
             spread = replace(op.rescale, m=m, s=s, b=b)
-            flat = machine_parameters(spread, count)
+            flat = self.parameters(node, spread, count)
             parameters = replace(
                 flat,
                 m=flat.m.reshape(geometry.count),
@@ -372,21 +400,21 @@ class _Lowering:
                 by_position=True,
             )
         else:
-            parameters = machine_parameters(op.rescale, node.output.shape[1])
+            parameters = self.parameters(node, op.rescale, node.output.shape[1])
         return self.vector(node, VectorOp.SUM, source, geometry, parameters, zero_point)
 
     def add(self, node: Node, operands: Sequence[Value]) -> Value:
         op = node.operator
         assert isinstance(op, ops.Add)
         m2 = np.full(node.output.shape[1], op.m2, np.int64)
-        parameters = machine_parameters(op.rescale, node.output.shape[1])
+        parameters = self.parameters(node, op.rescale, node.output.shape[1])
         parameters = replace(parameters, m2=m2, b2=0 * m2)
         return self.binary(node, operands, VectorOp.SCALED_ADD, op, parameters)
 
     def multiply(self, node: Node, operands: Sequence[Value]) -> Value:
         op = node.operator
         assert isinstance(op, ops.Multiply)
-        parameters = machine_parameters(op.rescale, node.output.shape[1])
+        parameters = self.parameters(node, op.rescale, node.output.shape[1])
         return self.binary(node, operands, VectorOp.MULTIPLY, op, parameters)
 
     def binary(
@@ -402,12 +430,14 @@ class _Lowering:
         source = channel_source(a, block_in)
         source2 = matching_source(source, b, block_in)
         if source2 is None:  # lanes differ: bring both into order
-            a, b = (v if v.in_order() else self.copy(node.name, v) for v in (a, b))
+            a, b = (
+                v if v.in_order() else self.copy(node.name, v, self.bits(t))
+                for v, t in zip((a, b), node.inputs, strict=True)
+            )
             source = channel_source(a, block_in)
             source2 = matching_source(source, b, block_in)
         if source2 is None:
             raise self.fail(node.name, f"operands {a.shape} and {b.shape} have different channels")
-        offsets = [ops.storage_offset(t.dtype) for t in node.inputs]
         layer = VectorLayer(
             node.name,
             op,
@@ -415,9 +445,9 @@ class _Lowering:
             self.vector_map(node, source),
             _pointwise(source.height, source.width),
             parameters,
-            operator.zero_point_a + offsets[0],
+            self.zero_point(node.inputs[0], operator.zero_point_a),
             source2,
-            operator.zero_point_b + offsets[1],
+            self.zero_point(node.inputs[1], operator.zero_point_b),
         )
         self.layers.append(layer)
         return self.result(node, layer)
@@ -426,22 +456,23 @@ class _Lowering:
         op = node.operator
         assert isinstance(op, ops.Table)
         source = self.source(node.name, operands[0])
-        parameters = identity(node.inputs[0].shape[1], self.overlay.inp_max)
+        parameters = identity(node.inputs[0].shape[1], self.bits(node.inputs[0]))
         geometry = _pointwise(source.height, source.width)
-        return self.vector(node, VectorOp.SUM, source, geometry, parameters, table=stored_table(op))
+        return self.vector(node, VectorOp.SUM, source, geometry, parameters, table=self.stored_table(node))
 
     def layout(self, node: Node, operands: Sequence[Value]) -> Value:
         op = node.operator
         assert isinstance(op, ops.Layout)
-        value = place_layout(op, node.output, operands)
+        bits = self.bits(node.output)
+        value = place_layout(op, self.storages[node.output.name], operands)
         if len(value.shape) == 1:
-            return self.copy(node.name, value) if value.number.min() == CONSTANT else value
+            return self.copy(node.name, value, bits) if value.number.min() == CONSTANT else value
         if not value.channels_in_place():
-            return self.copy(node.name, value)
+            return self.copy(node.name, value, bits)
         source = channel_source(value, self.overlay.block_in)
         use = value.shape[0] / (len(source.blocks) * self.overlay.block_in)
         rounded = value.shape[0] / (_blocks(value.shape[0], self.overlay.block_in) * self.overlay.block_in)
-        return self.copy(node.name, value) if use < LEAST_USE * rounded else value
+        return self.copy(node.name, value, bits) if use < LEAST_USE * rounded else value
 
     # What several of them share.
 
@@ -458,8 +489,9 @@ class _Lowering:
 
     def vector_map(self, node: Node, source: Source) -> Map:
         height, width = node.output.shape[2:] if len(node.output.shape) == 4 else (1, 1)
-        planes = ops.planes(node.output.dtype)
-        m = Map(node.name, height, width, len(source.blocks) * planes, planes=planes)
+        bits = self.bits(node.output)
+        planes = -(-bits // self.overlay.inp_bits)
+        m = Map(node.name, height, width, len(source.blocks) * planes, bits=bits, planes=planes)
         self.maps.append(m)
         return m
 

@@ -20,6 +20,10 @@ from tilewright.targets.config import Overlay
 from tilewright.targets.isa.spec import Matrix, Source, Vector, VectorOp
 
 
+ALL_QUARTERS = 0b1111
+"""Of a block's lanes, as `w_signed` names them."""
+
+
 @dataclass(frozen=True)
 class Piece:
     """Sums that lie in one half of ACC: output vectors of a chunk, result rows and columns."""
@@ -114,7 +118,7 @@ class MatrixEmitter:
             acc_oc=piece.area if piece.vectors > 1 else 0,
             acc_y=piece.columns if piece.rows > 1 else 0,
             acc_x=1 if piece.columns > 1 else 0,
-            act_base=buffer.address + block - window.block,
+            act_base=buffer.address + block + p.plane * m.plane_blocks - window.block,
             act_row=0 if height == 1 else buffer.row,
             act_x=0 if width == 1 else buffer.blocks,
             act_ic=1,
@@ -127,8 +131,10 @@ class MatrixEmitter:
             offset_x=(step.x + piece.x) * g.stride[1] + g.offset[1] - window.x,
             height=height,
             width=width,
-            pad=layer.pad,
+            pad=layer.pad >> p.plane * self.overlay.inp_bits & self.overlay.inp_max,
             fresh=int(fresh),
+            w_signed=ALL_QUARTERS if p.signed else 0,
+            shift=p.shift,
         )
         reads = [Access(Space.ACT, buffer.address, buffer.address + buffer.half_words, False)]
         if not flat:

@@ -65,6 +65,12 @@ def lanes_of(channels: int, block_in: int) -> NDArray[np.int32]:
     return np.where(lanes < channels, lanes, -1).astype(np.int32).reshape(blocks, block_in)
 
 
+def in_planes(lanes: NDArray[np.int32], planes: int, held: int) -> tuple[int, ...]:
+    """Lanes of a pixel's lowest plane, each of one of `held` things -> of all planes, plane p naming p*held + .. ."""
+    found = [np.where(lanes < 0, -1, lanes + plane * held) for plane in range(planes)]
+    return tuple(int(lane) for lane in np.concatenate(found))
+
+
 def packed(plain: Convolution, fill: int, overlay: Overlay) -> Convolution:
     """The convolution over the best layout of the input map that it alone reads; the map is changed to that layout.
 
@@ -73,7 +79,7 @@ def packed(plain: Convolution, fill: int, overlay: Overlay) -> Convolution:
     fewer = [c for c in _candidates(plain, fill, overlay) if c.steps(overlay) < plain.steps(overlay)]
     best = min([plain, *fewer], key=lambda c: c.cost(overlay))
     (m, _), *_ = best.source.blocks
-    m.width, m.blocks, m.packing = best.source.width, len(best.source.blocks), best.packing
+    m.width, m.blocks, m.packing = best.source.width, len(best.source.blocks) * m.planes, best.packing
     return best
 
 

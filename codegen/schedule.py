@@ -166,7 +166,8 @@ class GroupSchedule:
                 for i in cut
                 if s.blocks[i][0] is m
             ]
-            return (min(held), max(held) + 1 - min(held)) if held else (0, 0)
+            last = max(held, default=0) + (m.planes - 1) * m.plane_blocks
+            return (min(held), last + 1 - min(held)) if held else (0, 0)
         spans = [self.flow.reading[i, m] for i in self.flow.readers[m] if i in self.layers]
         first = min(r.first_block for r in spans)
         return first, max(r.first_block + r.blocks for r in spans) - first

@@ -24,8 +24,9 @@ I32 = NDArray[np.int32]
 class Map:
     """A stored map: `height x width` pixels of `blocks` half words. `offset` (bytes) is set by the allocator.
 
-    `packing` says which columns of a region's input its pixels hold; None: their own. With two `planes` (16 bits) the
-    first half of a pixel's half words holds the low bytes, the other the high ones.
+    Values have `bits`. Those wider than the overlay's operands lie in `planes`: a pixel's half words are those of the
+    lowest plane, then those of the next. Places of elements are those of the lowest. `packing` says which columns of a
+    region's input its pixels hold; None: their own.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Map:
     blocks: int
     segment: Base = Base.WORKSPACE
     offset: int = -1
+    bits: int = 8
     planes: int = 1
     packing: Packing | None = None
 
@@ -41,6 +43,11 @@ class Map:
     def half_words(self) -> int:
         """Size."""
         return self.height * self.width * self.blocks
+
+    @property
+    def plane_blocks(self) -> int:
+        """Half words of a pixel in each plane."""
+        return self.blocks // self.planes
 
 
 CONSTANT = -1

@@ -17,7 +17,7 @@ from tvm.ir import GlobalVar, IRModule
 
 from tilewright.frontend.relax_import import Sources
 from tilewright.relay_passes.integer.emit import Spec, emit
-from tilewright.relay_passes.match.lowering import Lowering
+from tilewright.relay_passes.match.lowering import Lowering, Widths
 from tilewright.relay_passes.match.table import anchor, lower
 from tilewright.relay_passes.placement import Placement
 from tilewright.relay_passes.predicate import Reject
@@ -27,10 +27,11 @@ from tilewright.relay_passes.values import Cone, Shape, dtype_of, members, read,
 
 @dataclass(frozen=True)
 class QdqToInteger:
-    """The pass; `acc_bits` is the width in which sums must be proven to fit."""
+    """The pass; `acc_bits` is the width in which sums must be proven to fit, `inp_bits` that of stored values."""
 
     name = "qdq_to_integer"
     acc_bits: int = 32
+    inp_bits: int = 8
 
     def __call__(self, module: IRModule) -> IRModule:
         """Rewrite `main`. Running it twice changes nothing the second time."""
@@ -41,10 +42,12 @@ class QdqToInteger:
         sources = Sources.of(function)
         writer = _Writer(module, sources, Placement.of(function))
         names = {v: sources.nodes[i].name for v, i in sources.node_of.items()}
+        ranges = {name: cone.held for name, cone in values.cones.items()}
+        widths = Widths(self.inp_bits, self.acc_bits)
         lowered: dict[str, Lowering] = {}
         for name, cone in values.cones.items():
             layer = writer.layer(cone)
-            result = lower(cone, layer, self.acc_bits, names)
+            result = lower(cone, layer, widths, names, ranges)
             if isinstance(result, Reject):
                 writer.placement.refused[name] = result
             else:
@@ -91,7 +94,7 @@ class _Writer:
             last = i == len(low.drafts) - 1
             args = [results[r] if isinstance(r, int) else r for r in draft.args]
             name = layer if last else f"{layer}:{draft.operator.kind}{i}"
-            body = emit(draft.operator, [_spec(a) for a in args], name)
+            body = emit(draft.operator, [_spec(a) for a in args], name, [low.held(a) for a in draft.args])
             symbol = symbol_of(
                 unique_name(_identifier(f"tilewright_{draft.operator.kind}_{name}"), self.names), body
             )

@@ -8,7 +8,7 @@ expression behind a QuantizeLinear: what lies between two roundings of the model
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +17,7 @@ from tvm import relax
 from tvm.ir import GenericConst
 
 from tilewright.relay_passes.float_ops import ELEMENTWISE, Attrs, elementwise
+from tilewright.targets.storage import Range
 
 RelaxExpr: TypeAlias = relax.Expr
 Shape: TypeAlias = tuple[int, ...]
@@ -41,6 +42,7 @@ class Leaf:
     var: relax.Var
     shape: Shape
     quant: Quant
+    held: Range
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +101,12 @@ class Cone:
     quant: Quant
     lo: int
     hi: int
+    step: int = 1
+
+    @property
+    def held(self) -> Range:
+        """Its values."""
+        return Range(self.lo, self.hi, self.step)
 
 
 @dataclass
@@ -238,7 +246,12 @@ class _Reader:
             return Foreign(shape, name, f"it is quantised to {dtype or 'no tensor'} and not to 8 bits")
         if s.size > 1 or z.size > 1:
             return Foreign(shape, name, f"it has {s.size} scales and not one for the tensor")
-        return Leaf(x, shape, Quant(float(s.reshape(())), int(z.reshape(())), dtype))
+        return Leaf(x, shape, Quant(float(s.reshape(())), int(z.reshape(())), dtype), self.held(x))
+
+    def held(self, x: relax.Var) -> Range:
+        """The values of a tensor of integers, as far as they are known."""
+        cone = self.values.cones.get(x.name)
+        return Range.of(dtype_of(x)) if cone is None else cone.held
 
     def quantise(self, call: RelaxExpr, var: relax.Var, shape: Shape) -> None:
         x, scale, zero = call.args
@@ -282,10 +295,13 @@ class _Reader:
             arg_shape = static_shape(arg)
             if not isinstance(arg, relax.Var) or arg_shape is None or dtype_of(arg) != dtype:
                 return
-            args.append(Leaf(arg, arg_shape, quant))
-        info = np.iinfo(dtype)
+            args.append(Leaf(arg, arg_shape, quant, self.held(arg)))
         value = Apply(op, tuple(args), _Attrs(call), shape, var.name)
-        self.values.cones[var.name] = Cone(var, value, shape, quant, int(info.min), int(info.max))
+        held = reduce(Range.join, [a.held for a in args if isinstance(a, Leaf)])
+        if op == "nn.pad":
+            fill = int(call.attrs.pad_value)
+            held = held.join(Range(fill, fill, held.step))
+        self.values.cones[var.name] = Cone(var, value, shape, quant, held.lo, held.hi, held.step)
 
     def bind(self, var: relax.Var, value: RelaxExpr) -> None:
         shape = static_shape(var)

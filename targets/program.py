@@ -14,14 +14,14 @@ HOST_DTYPES + 1. The C++ reader is `board/native/src/program.cc`.
 
 | region | |
 |---|---|
-| magic | `TWRG` and u16 2 |
+| magic | `TWRG` and u16 3 |
 | name | text |
 | machine | i32 for each of MACHINE_FIELDS |
 | sizes | u64 workspace, input, output bytes |
 | layers | list of text |
 | layer_of | list of u32 |
 | products | list of u64 offsets, list of u32 counts; only compilers read them |
-| inputs, outputs | list of: text name, u8 type, u8 rank, i64 dims, u64 offset, list of i32 lanes, packing |
+| inputs, outputs | list of: text name, u8 type, u8 rank, i64 dims, u64 offset, u8 bits, list of i32 lanes, packing |
 | packing | u8 0: none; 1: i32 columns, taps, stride, dilation, offset, fill |
 
 A region's stream and constants are byte strings beside it. Every tensor is defined once (input, constant or result of a
@@ -43,9 +43,10 @@ from tilewright.targets.binary import Reader, Writer
 from tilewright.targets.config import Overlay
 from tilewright.targets.host_ops import ATTRIBUTE_TYPES, BY_NAME, HOST_DTYPES, HostDType
 from tilewright.targets.region import REGION_DTYPES, CompiledRegion, MapLayout, Packing
+from tilewright.targets.storage import WIDTHS
 
 PROGRAM_MAGIC = b"TWHP\x01\x00"
-REGION_MAGIC = b"TWRG\x02\x00"
+REGION_MAGIC = b"TWRG\x03\x00"
 MAX_RANK = 8
 MACHINE_FIELDS = (
     "block_in",
@@ -277,6 +278,7 @@ def encode_region(region: CompiledRegion, overlay: Overlay) -> bytes:
             w.u8(len(m.shape))
             w.pack(f"{len(m.shape)}q", *m.shape)
             w.u64(m.offset)
+            w.u8(m.bits)
             w.array("i", m.lanes)
             w.u8(m.packing is not None)
             if m.packing is not None:
@@ -319,7 +321,10 @@ def decode_region(data: bytes, stream: bytes, constants: bytes, overlay: Overlay
                 expected = ", ".join(REGION_DTYPES)
                 raise PackageError(f"region {name}: expected one of {expected} for {tensor}, found {dtype}")
             shape = _shape(r, 1)
-            items.append(MapLayout(tensor, shape, dtype, r.u64(), r.array("i"), _packing(r)))
+            offset, bits = r.u64(), r.u8()
+            if bits not in WIDTHS:
+                raise PackageError(f"region {name}: expected 1, 2, 4, 8 or 16 bits of {tensor}, found {bits}")
+            items.append(MapLayout(tensor, shape, dtype, offset, r.array("i"), _packing(r), bits))
         maps.append(tuple(items))
     r.end()
     if any(number >= len(layers) for number in layer_of):

@@ -12,6 +12,7 @@ quotient only.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from typing import TypeAlias
 
 import numpy as np
@@ -32,6 +33,7 @@ from tilewright.relay_passes.integer.ops import (
     SumPool2d,
     Table,
 )
+from tilewright.targets.storage import Range
 
 Spec: TypeAlias = tuple[tuple[int, ...], str]
 """Shape and element type of an operand."""
@@ -40,6 +42,8 @@ Expr: TypeAlias = relax.Expr
 COMPOSITE_PREFIX = "tilewright."
 LAYER = "tilewright.layer"
 """Attribute of a composite: name of the source layer."""
+RANGES = "tilewright.ranges"
+"""Attribute of a composite: lo, hi and step of each operand's values, one after the other."""
 
 
 def constant(value: ArrayLike, dtype: str) -> Expr:
@@ -192,13 +196,16 @@ _BODIES: dict[type[Operator], Callable[[relax.BlockBuilder, Operator, Sequence[E
 }
 
 
-def emit(op: Operator, operands: Sequence[Spec], layer: str = "") -> relax.Function:
+def emit(
+    op: Operator, operands: Sequence[Spec], layer: str = "", ranges: Sequence[Range] = ()
+) -> relax.Function:
     """Write an operator's composite function, marked as `FuseOpsByPattern` marks them.
 
     Args:
         op: the operator.
         operands: shape and type of each operand, batch axis included.
         layer: name of the source layer, kept as an attribute.
+        ranges: of the operands' values, kept as an attribute; all values of their types where none are given.
     """
     params = [relax.Var(f"x{i}", relax.TensorType(shape, dtype)) for i, (shape, dtype) in enumerate(operands)]
     bb = relax.BlockBuilder()
@@ -207,4 +214,14 @@ def emit(op: Operator, operands: Sequence[Spec], layer: str = "") -> relax.Funct
             result = bb.emit_output(_BODIES[type(op)](bb, op, params))
         bb.emit_func_output(result)
     function = bb.get()["body"]
-    return function.with_attrs({"Composite": COMPOSITE_PREFIX + op.kind, "Primitive": True, LAYER: layer})
+    held = [astuple(r) for r in ranges or [Range.of(dtype) for _, dtype in operands]]
+    attrs = {"Composite": COMPOSITE_PREFIX + op.kind, "Primitive": True, LAYER: layer}
+    return function.with_attrs({**attrs, RANGES: [n for r in held for n in r]})
+
+
+def ranges_of(composite: relax.Function) -> list[Range]:
+    """The values of a composite's operands."""
+    if RANGES not in composite.attrs:
+        return [Range.of(str(p.ty.dtype)) for p in composite.params]
+    numbers = [int(n) for n in composite.attrs[RANGES]]
+    return [Range(*numbers[i : i + 3]) for i in range(0, len(numbers), 3)]

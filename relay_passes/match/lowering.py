@@ -10,7 +10,15 @@ import numpy as np
 from tvm import relax
 
 from tilewright.relay_passes.float_ops import ELEMENTWISE, F32, elementwise, quantise
-from tilewright.relay_passes.integer.ops import DType, Layout, LayoutStep, MaxPool2d, Operator, Table
+from tilewright.relay_passes.integer.ops import (
+    DType,
+    Layout,
+    LayoutStep,
+    MaxPool2d,
+    Operator,
+    Table,
+    result_range,
+)
 from tilewright.relay_passes.predicate import Reject, Rejected
 from tilewright.relay_passes.values import (
     ACTIVATION_TYPES,
@@ -22,7 +30,9 @@ from tilewright.relay_passes.values import (
     Quant,
     Shape,
     Value,
+    dtype_of,
 )
+from tilewright.targets.storage import Range, Storage, storage
 
 Ref: TypeAlias = relax.Var | int
 """An operand: a variable of the function, or the number of an operator of the same cone."""
@@ -37,6 +47,7 @@ class Draft:
     args: tuple[Ref, ...]
     shape: Shape
     dtype: str
+    held: Range
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,19 @@ class Operand:
     ref: Ref
     shape: Shape
     quant: Quant
+    held: Range
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Bits of the machine's activations and sums, and the rule by which it stores a tensor."""
+
+    inp: int = 8
+    acc: int = 32
+
+    def storage(self, quant: Quant, held: Range) -> Storage:
+        """How a tensor is stored, unless it is joined with a wider one."""
+        return storage(quant.dtype, held, self.inp)
 
 
 ON_HOST = "it runs on the host; express it by other operators to change that"
@@ -65,15 +89,17 @@ class Lowering:
     Attributes:
         cone: what is to be computed.
         layer: name of the source layer.
-        acc_bits: width of the machine's accumulators.
+        widths: of the machine's operands and accumulators.
         names: source layer of each variable, for messages.
+        ranges: values of variables, where they are not all of their type's.
         drafts: operators so far; the last one gives the cone's result.
     """
 
     cone: Cone
     layer: str
-    acc_bits: int
+    widths: Widths
     names: Mapping[str, str] = field(default_factory=dict)
+    ranges: Mapping[str, Range] = field(default_factory=dict)
     drafts: list[Draft] = field(default_factory=list)
 
     def reject(self, rule: str, found: str, remedy: str = ON_HOST) -> NoReturn:
@@ -86,8 +112,15 @@ class Lowering:
 
     def add(self, operator: Operator, args: Sequence[Ref], shape: Shape, dtype: str) -> int:
         """Append an operator and return its number."""
-        self.drafts.append(Draft(operator, tuple(args), shape, dtype))
+        held = result_range(operator, [self.held(a) for a in args], dtype)
+        self.drafts.append(Draft(operator, tuple(args), shape, dtype, held))
         return len(self.drafts) - 1
+
+    def held(self, ref: Ref) -> Range:
+        """The values of an operand."""
+        if isinstance(ref, int):
+            return self.drafts[ref].held
+        return self.ranges.get(ref.name) or Range.of(dtype_of(ref))
 
     def reshape_to(self, ref: int, shape: Shape) -> None:
         """Give a result another shape of as many elements."""
@@ -113,7 +146,7 @@ class Lowering:
     def operand(self, value: Value) -> Operand:
         """A value that is a quantised tensor or a change of its layout, on its own grid."""
         if isinstance(value, Leaf):
-            return Operand(value.var, value.shape, value.quant)
+            return Operand(value.var, value.shape, value.quant, value.held)
         if isinstance(value, Foreign):
             self.reject(
                 f"operand {self.source(value.name)} must be a quantised tensor",
@@ -130,40 +163,51 @@ class Lowering:
                 "put a QuantizeLinear/DequantizeLinear pair behind it",
             )
         quant = leaves[0].quant
-        return Operand(self._move(value, identity, quant, None), value.shape, quant)
+        ref = self._move(value, identity, quant, None)
+        return Operand(ref, value.shape, quant, self.held(ref))
 
     def move(self, value: Value, post: Post, target: Quant) -> Ref:
         """Lower layouts, pools and functions of one element to `target`; `post` is applied to the result."""
         return self._move(value, post, target, (self.cone.lo, self.cone.hi))
 
-    def _table(self, leaf: Leaf, function: Post, target: Quant, bounds: tuple[int, int] | None) -> Ref:
-        info = np.iinfo(leaf.quant.dtype)
+    def _table(
+        self,
+        ref: Ref,
+        quant: Quant,
+        shape: Shape,
+        function: Post,
+        target: Quant,
+        bounds: tuple[int, int] | None,
+    ) -> Ref:
+        """A function of each element of a tensor; none where it changes nothing."""
+        info, held = np.iinfo(quant.dtype), self.held(ref)
         q = np.arange(info.min, info.max + 1)
-        x = ((q - leaf.quant.zero_point).astype(np.float32) * np.float32(leaf.quant.scale)).astype(np.float32)
+        x = ((q - quant.zero_point).astype(np.float32) * np.float32(quant.scale)).astype(np.float32)
         real = function(x)
         y = quantise(real, target.scale, target.zero_point, target.dtype)
+        used = slice(held.lo - int(info.min), held.hi - int(info.min) + 1, held.step)
         if bounds is not None:
             y = np.clip(y, *bounds)
-        elif np.any(np.abs(real / np.float32(target.scale) + target.zero_point - y) > _EXACT):
+        elif np.any(np.abs(real / np.float32(target.scale) + target.zero_point - y)[used] > _EXACT):
             self.reject(
                 "a function between DequantizeLinear and this layer must give values of the tensor's own grid",
                 "values between its steps",
                 "put a QuantizeLinear/DequantizeLinear pair behind the function",
             )
-        if target.dtype == leaf.quant.dtype and np.array_equal(y, q):
-            return leaf.var
+        if target.dtype == quant.dtype and np.array_equal(y[used], q[used]):
+            return ref
         if target.dtype not in ACTIVATION_TYPES:
             self.reject(
                 "a function of one element gives 8 bits", target.dtype, "quantise its result to 8 bits"
             )
         dtype: DType = "int8" if target.dtype == "int8" else "uint8"
-        return self.add(Table(y.astype(dtype), dtype), [leaf.var], leaf.shape, dtype)
+        return self.add(Table(y.astype(dtype), dtype), [ref], shape, dtype)
 
     def _move(self, value: Value, post: Post, target: Quant, bounds: tuple[int, int] | None) -> Ref:
         function = element_function(value)
         if function is not None:
             leaf, inner = function
-            return self._table(leaf, lambda x: post(inner(x)), target, bounds)
+            return self._table(leaf.var, leaf.quant, leaf.shape, lambda x: post(inner(x)), target, bounds)
         if not isinstance(value, Apply):
             operand = self.operand(value)  # a Leaf is an element function, so this rejects
             raise AssertionError(f"{operand} is no leaf")
@@ -230,11 +274,7 @@ class Lowering:
             quant = leaves[0].quant
             ref = self._move(value.args[0], identity, quant, None)
             ref = self.add(pool, [ref], value.shape, quant.dtype)
-            result = self._table(Leaf(relax.Var("pooled"), value.shape, quant), post, target, bounds)
-            if not isinstance(result, int):
-                return ref
-            self.drafts[result] = Draft(self.drafts[result].operator, (ref,), value.shape, target.dtype)
-            return result
+            return self._table(ref, quant, value.shape, post, target, bounds)
         ramp = np.linspace(-1e4, 1e4, 4001, dtype=np.float32)
         if np.any(np.diff(post(ramp)) < 0):
             self.reject(

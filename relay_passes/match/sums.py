@@ -84,10 +84,10 @@ def rescale(
     live = scaling.m != 0
     if sums is not None:
         total = np.where(live, sums + np.abs(np.where(live, np.rint(bias), 0)), 0)
-        most, top = int(total.max()), (1 << (low.acc_bits - 1)) - 1
+        most, top = int(total.max()), (1 << (low.widths.acc - 1)) - 1
         if most > top:
             low.reject(
-                f"sums must fit {low.acc_bits} bits (at most {top})",
+                f"sums must fit {low.widths.acc} bits (at most {top})",
                 f"{most} in output channel {int(total.argmax())}",
                 "quantise with a larger weight scale, or split the layer's input channels",
             )
@@ -149,8 +149,20 @@ def _weights(low: Lowering, value: Value, axis: int) -> tuple[I64, F64]:
     return ints, column[:1] if np.all(column == column[0]) else column
 
 
-def _raw_zero(operand: Operand, weight: I64) -> I64:
-    return (operand.quant.zero_point + storage_offset(operand.quant.dtype)) * weight
+def _raw_zero(low: Lowering, operand: Operand, weight: I64) -> tuple[I64, I64]:
+    """What MATRIX adds to a sum for the zero point, and how far that may be off: a wider neighbour in a concat
+    widens the operand's own storage."""
+    own = low.widths.storage(operand.quant, operand.held)
+    most = storage_offset(operand.quant.dtype) - own.offset if own.offset else 0
+    return (operand.quant.zero_point + own.offset) * weight, np.abs(most * weight)
+
+
+def _value_max(low: Lowering, operand: Operand) -> int:
+    """Largest number that MATRIX may read for a value of this operand, or for padding."""
+    own = low.widths.storage(operand.quant, operand.held)
+    if own.bits == 1:
+        return 1
+    return max(operand.held.hi, operand.quant.zero_point) + own.offset
 
 
 def _conv_input(low: Lowering, call: Apply, padding: Pads) -> tuple[Operand, Pads]:
@@ -180,9 +192,10 @@ def conv2d(low: Lowering, e: Epilogue, call: Apply) -> None:
     # VECTOR, which runs depthwise layers, subtracts the zero point; MATRIX does not.
     depthwise = groups == count == operand.shape[1] and groups > 1
     flat = weight.reshape(count, -1)
-    raw_zero = 0 if depthwise else _raw_zero(operand, flat.sum(1, dtype=np.int64))
+    raw_zero, spread = _raw_zero(low, operand, flat.sum(1, dtype=np.int64) * (not depthwise))
     unit = operand.quant.scale * w_scale
-    r = rescale(low, e, unit, raw_zero, count, (-1, 1, 1), largest_sum(flat, _VALUE_MAX))
+    largest = largest_sum(flat, _value_max(low, operand))
+    r = rescale(low, e, unit, raw_zero, count, (-1, 1, 1), largest, spread)
     operator = Conv2d(
         weight.astype(np.int16, copy=False),
         operand.quant.zero_point,
@@ -209,10 +222,10 @@ def conv2d_transpose(low: Lowering, e: Epilogue, call: Apply) -> None:
         weight.reshape(groups, -1, per, *weight.shape[2:]).transpose(0, 2, 1, 3, 4).reshape(groups * per, -1)
     )
     unit = operand.quant.scale * (np.tile(w_scale, groups) if w_scale.size > 1 else w_scale)
-    raw_zero = _raw_zero(operand, by_output.sum(1, dtype=np.int64))
+    raw_zero, spread = _raw_zero(low, operand, by_output.sum(1, dtype=np.int64))
     # Every phase adds up taps of its own, so no two of them have the same part of zero points.
-    spread = np.abs(_raw_zero(operand, np.abs(by_output).sum(1, dtype=np.int64)))
-    largest = largest_sum(by_output, _VALUE_MAX)
+    spread = spread + np.abs(_raw_zero(low, operand, np.abs(by_output).sum(1, dtype=np.int64))[0])
+    largest = largest_sum(by_output, _value_max(low, operand))
     r = rescale(low, e, unit, raw_zero, groups * per, (-1, 1, 1), largest, spread)
     operator = ConvTranspose2d(
         weight.astype(np.int16, copy=False),
@@ -239,8 +252,9 @@ def dense(low: Lowering, e: Epilogue, call: Apply) -> None:
     weight, w_scale = _weights(low, call.args[1], 1)
     weight = weight.T
     unit = operand.quant.scale * w_scale
-    raw_zero = _raw_zero(operand, weight.sum(1, dtype=np.int64))
-    r = rescale(low, e, unit, raw_zero, weight.shape[0], (-1,), largest_sum(weight, _VALUE_MAX))
+    raw_zero, spread = _raw_zero(low, operand, weight.sum(1, dtype=np.int64))
+    largest = largest_sum(weight, _value_max(low, operand))
+    r = rescale(low, e, unit, raw_zero, weight.shape[0], (-1,), largest, spread)
     low.add(
         Dense(weight.astype(np.int16, copy=False), operand.quant.zero_point, r),
         [operand.ref],

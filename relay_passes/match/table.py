@@ -8,9 +8,17 @@ from tilewright.relay_passes.float_ops import ELEMENTWISE
 from tilewright.relay_passes.integer.ops import Layout, LayoutStep
 from tilewright.relay_passes.match import pairs, sums
 from tilewright.relay_passes.match.epilogue import Epilogue, epilogue_base, read_epilogue
-from tilewright.relay_passes.match.lowering import LAYOUTS, Lowering, element_function, identity, layout_steps
+from tilewright.relay_passes.match.lowering import (
+    LAYOUTS,
+    Lowering,
+    Widths,
+    element_function,
+    identity,
+    layout_steps,
+)
 from tilewright.relay_passes.predicate import Reject, Rejected
 from tilewright.relay_passes.values import Apply, Cone, Const, Value, foreign
+from tilewright.targets.storage import Range
 
 MATCHERS: dict[str, Callable[[Lowering, Epilogue, Apply], None]] = {
     "nn.conv2d": sums.conv2d,
@@ -91,9 +99,11 @@ def _peel(value: Value) -> tuple[Value, list[LayoutStep]]:
     return value, outer
 
 
-def lower(cone: Cone, layer: str, acc_bits: int, names: Mapping[str, str]) -> Lowering | Reject:
-    """Write a cone's operators. `layer` is its source layer, `names` that of each variable."""
-    low = Lowering(cone, layer, acc_bits, names)
+def lower(
+    cone: Cone, layer: str, widths: Widths, names: Mapping[str, str], ranges: Mapping[str, Range]
+) -> Lowering | Reject:
+    """Write a cone's operators. `layer` is its source layer; `names` that of each variable, `ranges` its values."""
+    low = Lowering(cone, layer, widths, names, ranges)
     try:
         _write(low)
     except Rejected as no:

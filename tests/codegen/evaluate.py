@@ -143,30 +143,43 @@ def evaluate_graph(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]
     return values
 
 
-def pack(layout: MapLayout, x: Array, segment: NDArray[np.uint8]) -> None:
-    """Write a tensor to the input segment (8-bit overlays), element by element as `MapLayout` says."""
+def pack(layout: MapLayout, x: Array, segment: NDArray[np.uint8], inp_bits: int) -> None:
+    """Write a tensor to the input segment, element by element as `MapLayout` says."""
     c, h, w = (*x.shape[1:], 1, 1)[:3]
-    stored = (x.astype(np.int64) + ops.storage_offset(layout.dtype)).reshape(c, h, w)
+    wide = x.astype(np.int64).reshape(c, h, w)
+    stored = (wide + 1) // 2 if layout.bits == 1 else wide + offset(layout)
+    assert stored.min() >= 0 and stored.max() < 1 << layout.bits
     p = layout.packing or Packing(w, 1)
     lane = np.array(layout.lanes)
-    column = np.arange(p.columns)[:, None] * p.stride + lane // c * p.dilation + p.offset
+    plane = lane // (c * p.taps)
+    column = np.arange(p.columns)[:, None] * p.stride + lane // c % p.taps * p.dilation + p.offset
     inside = (column >= 0) & (column < w)
     picked = stored[lane % c, :, np.where(inside, column, 0)]  # (columns, lanes, rows)
     values = np.where(inside[:, :, None], picked, p.fill)
+    values = values >> plane[:, None] * inp_bits
     pixels = np.where(lane[:, None] < 0, 0, values).transpose(2, 0, 1).astype(np.uint8)
-    segment[layout.offset : layout.offset + pixels.size] = pixels.reshape(-1)
+    bits = np.unpackbits(pixels.reshape(-1, 1), axis=1, bitorder="little")[:, :inp_bits]
+    data = np.packbits(bits.reshape(-1), bitorder="little")
+    segment[layout.offset : layout.offset + data.size] = data
 
 
-def unpack(layout: MapLayout, segment: NDArray[np.uint8]) -> Array:
-    """Read a tensor from the output segment (8-bit overlays)."""
+def unpack(layout: MapLayout, segment: NDArray[np.uint8], inp_bits: int) -> Array:
+    """Read a tensor from the output segment."""
     c, h, w = (*layout.shape[1:], 1, 1)[:3]
     lanes = np.array(layout.lanes)
-    planes = ops.planes(layout.dtype)
-    size = h * w * planes * len(lanes)
-    pixels = segment[layout.offset : layout.offset + size].reshape(h * w, planes, len(lanes)).astype(np.int64)
+    data = segment[layout.offset : layout.offset + h * w * len(lanes) * inp_bits // 8]
+    bits = np.unpackbits(data, bitorder="little").reshape(h * w, len(lanes), inp_bits).astype(np.int64)
+    pixels = (bits << np.arange(inp_bits)).sum(2)
     x = np.zeros((c, h * w), np.int64)
-    x[lanes[lanes >= 0]] = sum(pixels[:, p, lanes >= 0].T << (8 * p) for p in range(planes))
-    return (x - ops.storage_offset(layout.dtype)).astype(layout.dtype).reshape(layout.shape)
+    for number in np.flatnonzero(lanes >= 0):
+        plane, channel = divmod(int(lanes[number]), c)
+        x[channel] += pixels[:, number] << plane * inp_bits
+    x = 2 * x - 1 if layout.bits == 1 else x - offset(layout)
+    return x.astype(layout.dtype).reshape(layout.shape)
+
+
+def offset(layout: MapLayout) -> int:
+    return 1 << (layout.bits - 1) if layout.dtype in ("int8", "int16") else 0
 
 
 def run_region(
@@ -178,10 +191,10 @@ def run_region(
     """Run a compiled region on a simulator."""
     inputs = np.zeros(region.input_bytes, np.uint8)
     for layout in region.inputs:
-        pack(layout, feeds[layout.name], inputs)
+        pack(layout, feeds[layout.name], inputs, overlay.inp_bits)
     dram = DramImage(
         np.frombuffer(region.constants, np.uint8), inputs, region.workspace_bytes, region.output_bytes
     )
     layers = [region.layers[i] for i in region.layer_of]
     result = simulator(Program(region.stream, overlay, layers), dram)
-    return {layout.name: unpack(layout, result.outputs) for layout in region.outputs}
+    return {layout.name: unpack(layout, result.outputs, overlay.inp_bits) for layout in region.outputs}
