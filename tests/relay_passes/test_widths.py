@@ -1,0 +1,50 @@
+"""QCDQ graphs of mixed widths: the integer level is the quantised model's, and so are the simulators."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+from tests.relay_passes.qdq_graphs import QdqGraph
+
+import tilewright as tw
+from tilewright.benchmark.levels import compare_package
+from tilewright.evaluation import onnx_session
+from tilewright.frontend import canonicalise, load_onnx
+from tilewright.pipeline import compile
+from tilewright.runtime import Session
+
+
+def convnet(dtype: str, bits: int, seed: int = 0) -> QdqGraph:
+    """First and last layers of 8 bits; `bits` between them, also of the weights."""
+    g = QdqGraph((1, 3, 16, 16), "int8", seed)
+    low = 0 if dtype == "uint8" else -(1 << (bits - 1))
+
+    def act(x: str, scale: float) -> str:
+        return g.q(g.op("Relu", x) if low == 0 else x, scale, 0, dtype, bits)
+
+    x = act(g.op("Conv", g.x, g.weights((24, 3, 3, 3)), pads=[1, 1, 1, 1], strides=[2, 2]), 0.3 * 16 / (1 << bits))
+    x = g.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    y = act(g.op("Conv", x, g.weights((40, 24, 1, 1), bits=bits)), 0.02 * 16 / (1 << bits))
+    y = act(g.op("Conv", y, g.weights((24, 40, 3, 3), bits=bits), pads=[1, 1, 1, 1]), 0.02)
+    z = act(g.op("Add", x, y), 0.3 * 16 / (1 << bits))
+    z = g.op("Conv", z, g.weights((32, 24, 1, 1), bits=bits))
+    z = g.q(g.op("GlobalAveragePool", g.q(g.op("Relu", z), 0.02, 0, "uint8")), 0.02, 0, "uint8")
+    g.y = g.q(g.op("Gemm", g.op("Flatten", z), g.weights((32, 10), axis=1)), 0.02, 0, "int8")
+    return g
+
+
+def built(g: QdqGraph) -> tw.Model:
+    return tw.Model(canonicalise(load_onnx(g.model(g.y))))
+
+
+@pytest.mark.parametrize("target", ["ultra96-w4", "ultra96-a8w4", "ultra96-w8"])
+@pytest.mark.parametrize(("dtype", "bits"), [("uint8", 4), ("int8", 4), ("uint8", 2), ("int8", 2)])
+def test_low_bit_networks(dtype: str, bits: int, target: str) -> None:
+    """One region; integer level, reference and fast simulator agree bit for bit."""
+    g = convnet(dtype, bits)
+    model = built(g)
+    package = compile(model, target)
+    assert len(package.regions) == 1
+    found = compare_package(package, model, g.input())
+    assert [c for c in found if not c.equal] == []
