@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.codegen.layouts import place_layout
 from tilewright.codegen.values import I32, Map, Value
+from tilewright.codegen.widths import storages
 from tilewright.relay_passes.integer import ops
 from tilewright.targets.config import Overlay
+from tilewright.targets.storage import Storage
 
 I64 = NDArray[np.int64]
 SWEEPS = 2
@@ -34,7 +36,7 @@ def channel_order(graph: Graph, overlay: Overlay) -> dict[str, I32]:
     """Lane of each channel, by tensor, of results of MATRIX that are better not in the order of their channels."""
     if not any(isinstance(node.operator, ops.Layout | ops.Add | ops.Multiply) for node in graph.nodes):
         return {}
-    return _Chooser(_Reading(graph, overlay), overlay).choose()
+    return _Chooser(_Reading(graph, overlay, storages(graph, overlay)), overlay).choose()
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +77,7 @@ class _Reading:
 
     graph: Graph
     overlay: Overlay
+    storages: Mapping[str, Storage]
     names: list[str] = field(default_factory=list)
     channels: list[int] = field(default_factory=list)
     free: set[int] = field(default_factory=set)
@@ -115,7 +118,8 @@ class _Reading:
         op, shape = node.operator, node.output.shape[1:]
         results = int(np.prod(shape[1:]))
         if isinstance(op, ops.Layout):
-            return place_layout(op, node.output, [self.values[t.name] for t in node.inputs])
+            stored = self.storages[node.output.name]
+            return place_layout(op, stored, [self.values[t.name] for t in node.inputs])
         if isinstance(op, ops.Dense):
             (tensor,) = node.inputs
             value = self.values[tensor.name]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilewright.codegen.constants import (
+    ALL_QUARTERS,
     Pool,
     Tiles,
     depthwise_records,
@@ -50,7 +51,7 @@ class Pass:
         tile: its first, within the load.
         plane: of the source's values.
         shift: bits by which sums are worth more, for the plane and for the weights' part.
-        signed: whether the weights are.
+        signed, quartered: of the weights' part.
     """
 
     block: int
@@ -60,7 +61,8 @@ class Pass:
     tile: int
     plane: int = 0
     shift: int = 0
-    signed: bool = True
+    signed: int = ALL_QUARTERS
+    quartered: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,11 @@ class _MatrixCutter:
         self.most_tiles = self.overlay.wgt_tiles // PORTIONS
         self.ratio = self.overlay.halves_per_vector
         self.tiles = tile_weights(
-            self.layer.weight, self.layer.present, self.layer.source.lanes, self.overlay
+            self.layer.weight,
+            self.layer.present,
+            self.layer.source.lanes,
+            self.overlay,
+            self.layer.quartered,
         )
         self.columns = self.layer.weight.shape[3]
         runs = self.layer.source.runs(0, len(self.layer.source.blocks))
@@ -206,7 +212,8 @@ class _MatrixCutter:
             m, _ = self.layer.source.blocks[r.ic]
             for plane in range(m.planes):
                 shift = part.shift + plane * self.overlay.inp_bits
-                passes.append(Pass(r.ic, r.n_ic, r.ky, r.n_ky, len(products), plane, shift, part.signed))
+                how = (plane, shift, part.signed, part.quartered)
+                passes.append(Pass(r.ic, r.n_ic, r.ky, r.n_ky, len(products), *how))
             cut = part.weight[first : first + count, r.ic : r.ic + r.n_ic, r.ky : r.ky + r.n_ky]
             content.append(pack_bits(cut, self.overlay.wgt_bits).tobytes())
             own = self.tiles.products[first : first + count, r.ic : r.ic + r.n_ic]

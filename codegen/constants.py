@@ -15,6 +15,9 @@ from tilewright.targets.config import Overlay
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
 
+ALL_QUARTERS = 0b1111
+"""Of a block's lanes, as `w_signed` names them."""
+
 _RECORD = np.dtype([("m", "<i4"), ("s", "<i4"), ("b", "<i8")])
 
 
@@ -103,11 +106,17 @@ def depthwise_records(weight: NDArray[np.integer], lanes: NDArray[np.int32]) -> 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Weights of wgt_bits, worth 2^shift each; those that are not `signed` are read as unsigned."""
+    """Weights of wgt_bits, worth 2^shift each.
+
+    Attributes:
+        signed: quarters of a block's lanes whose weights are signed, one bit each.
+        quartered: the quarters are worth 2^0, 2^wgt_bits, 2^wgt_bits and 2^(2 wgt_bits) times as much.
+    """
 
     weight: NDArray[np.int8]
     shift: int = 0
-    signed: bool = True
+    signed: int = ALL_QUARTERS
+    quartered: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +143,13 @@ def tile_weights(
     present: NDArray[np.bool_] | None,
     lanes: NDArray[np.int32],
     overlay: Overlay,
+    quartered: bool = False,
 ) -> Tiles:
-    """Arrange weights (O, I, KH, KW) for a source with these lanes."""
+    """Arrange weights (O, I, KH, KW) for a source with these lanes.
+
+    With `quartered` each quarter of a half word has the same channels: the low digits of their values in the first two,
+    the high ones in the others. Their weights' digits are low, high, low, high.
+    """
     outputs, inputs, kh, kw = weight.shape
     vectors = -(-outputs // overlay.block_out)
     held = lanes.reshape(-1) >= 0
@@ -149,8 +163,19 @@ def tile_weights(
         picked = np.concatenate([picked, fill])
     shape = (vectors, overlay.block_out, lanes.shape[0], overlay.block_in, kh, kw)
     blocked = picked.reshape(shape).transpose(0, 2, 4, 5, 1, 3)
-    parts = split_weights(blocked, overlay.wgt_bits)
+    if quartered:
+        parts: tuple[Part, ...] = (_quarters(blocked, overlay.wgt_bits),)
+        lanes = np.where(np.arange(overlay.block_in) < overlay.block_in // 4, lanes, -1).astype(np.int32)
+    else:
+        parts = split_weights(blocked, overlay.wgt_bits)
     return Tiles(parts, tile_products((outputs, kw), present, lanes, overlay))
+
+
+def _quarters(weight: NDArray[np.integer], bits: int) -> Part:
+    low, high = weight & ((1 << bits) - 1), weight >> bits
+    quarter = np.arange(weight.shape[-1]) * 4 // weight.shape[-1]
+    digits = np.where(quarter % 2 == 0, low, high).astype(np.uint8).view(np.int8)
+    return Part(np.ascontiguousarray(digits), 0, 0b1010, quartered=True)
 
 
 def tile_products(
@@ -202,6 +227,6 @@ def _digits(weight: NDArray[np.integer], bits: int) -> tuple[Part, ...]:
     parts, rest, shift = [], weight, 0
     while ((rest < -half) | (rest >= half)).any():
         digit = (rest & ((1 << bits) - 1)).astype(np.uint8).view(np.int8)
-        parts.append(Part(np.ascontiguousarray(digit), shift, signed=False))
+        parts.append(Part(np.ascontiguousarray(digit), shift, signed=0))
         rest, shift = rest >> bits, shift + bits
     return (*parts, Part(np.ascontiguousarray(rest, np.int8), shift))

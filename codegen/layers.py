@@ -176,6 +176,7 @@ class MatrixLayer:
         pad: stored value outside of the map.
         counted: whether its products count as the network's (copies do not).
         table: 256 stored values applied last, or None.
+        quartered: the source's half words hold digits of values by quarters (`packing.py`).
     """
 
     name: str
@@ -188,6 +189,7 @@ class MatrixLayer:
     present: NDArray[np.bool_] | None = None
     counted: bool = True
     table: NDArray[np.uint8] | None = None
+    quartered: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -163,7 +163,8 @@ class _Lowering:
         """An input's map and what its lanes hold: channels, or with a packing columns and channels, in order."""
         (m,) = self.values[tensor.name].maps
         held = tensor.shape[1] * (1 if m.packing is None else m.packing.taps)
-        return tensor, m, in_planes(lanes_of(held, self.overlay.block_in).reshape(-1), m.planes, held)
+        lanes = in_planes(lanes_of(held, self.overlay.block_in).reshape(-1), m.planes, held)
+        return tensor, m, m.lanes or lanes
 
     def output(self, tensor: Tensor) -> tuple[Tensor, Map, tuple[int, ...]]:
         """Bring a result into one map of the output segment."""
@@ -315,7 +316,17 @@ class _Lowering:
         weight, present = c.weight, c.present
         if node.output.name in self.order:
             weight, present, parameters = arranged(weight, present, parameters, self.places(node))
-        return MatrixLayer(node.name, c.source, output, c.geometry, weight, parameters, zero_point, present)
+        return MatrixLayer(
+            node.name,
+            c.source,
+            output,
+            c.geometry,
+            weight,
+            parameters,
+            zero_point,
+            present,
+            quartered=c.quartered,
+        )
 
     def parameters(
         self,

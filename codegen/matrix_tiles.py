@@ -20,10 +20,6 @@ from tilewright.targets.config import Overlay
 from tilewright.targets.isa.spec import Matrix, Source, Vector, VectorOp
 
 
-ALL_QUARTERS = 0b1111
-"""Of a block's lanes, as `w_signed` names them."""
-
-
 @dataclass(frozen=True)
 class Piece:
     """Sums that lie in one half of ACC: output vectors of a chunk, result rows and columns."""
@@ -133,7 +129,8 @@ class MatrixEmitter:
             width=width,
             pad=layer.pad >> p.plane * self.overlay.inp_bits & self.overlay.inp_max,
             fresh=int(fresh),
-            w_signed=ALL_QUARTERS if p.signed else 0,
+            w_signed=p.signed,
+            lane_shift=int(p.quartered),
             shift=p.shift,
         )
         reads = [Access(Space.ACT, buffer.address, buffer.address + buffer.half_words, False)]

@@ -26,7 +26,7 @@ class Map:
 
     Values have `bits`. Those wider than the overlay's operands lie in `planes`: a pixel's half words are those of the
     lowest plane, then those of the next. Places of elements are those of the lowest. `packing` says which columns of a
-    region's input its pixels hold; None: their own.
+    region's input its pixels hold, None: their own; `lanes` what their lanes do, none: its channels, plane by plane.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Map:
     bits: int = 8
     planes: int = 1
     packing: Packing | None = None
+    lanes: tuple[int, ...] = ()
 
     @property
     def half_words(self) -> int:

@@ -20,23 +20,25 @@ I64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Lane:
-    """A lane that holds something: its number, what it holds, and the tensor's column in each pixel of a row."""
+    """A lane that holds something: its number, what it holds, and the tensor's row and column in each pixel."""
 
     number: int
     plane: int
     channel: int
+    rows: I64
     columns: I64
 
 
 def _held(layout: MapLayout) -> Iterator[_Lane]:
-    channels, _, width = (*layout.shape[1:], 1, 1)[:3]
-    packing = layout.packing or Packing(width, 1)
+    channels, height, width = (*layout.shape[1:], 1, 1)[:3]
+    packing = layout.packing or Packing(width, height, 1)
     columns = np.arange(packing.columns) * packing.stride + packing.offset
+    rows = np.arange(packing.rows) + packing.top
     for number, lane in enumerate(layout.lanes):
         if lane >= 0:
             rest, channel = divmod(lane, channels)
             plane, tap = divmod(rest, packing.taps)
-            yield _Lane(number, plane, channel, columns + tap * packing.dilation)
+            yield _Lane(number, plane, channel, rows, columns + tap * packing.dilation)
 
 
 def _bytes_of(lanes: NDArray[np.uint8], bits: int) -> Bytes:
@@ -58,16 +60,17 @@ def pack(layout: MapLayout, x: Array, segment: Bytes, inp_bits: int = 8) -> None
     Shapes: x `layout.shape`, segment (bytes,). Raises ValueError where a value does not fit the layout's bits.
     """
     channels, height, width = (*layout.shape[1:], 1, 1)[:3]
-    packing = layout.packing or Packing(width, 1)
+    packing = layout.packing or Packing(width, height, 1)
     stored = layout.storage.stored(x).reshape(channels, height, width)
     if stored.min() < 0 or stored.max() > layout.storage.largest:
         raise ValueError(f"tensor {layout.name}: a value does not fit its {layout.bits} bits")
-    values = np.zeros((height, packing.columns, len(layout.lanes)), np.uint8)
+    values = np.zeros((packing.rows, packing.columns, len(layout.lanes)), np.uint8)
     for lane in _held(layout):
-        inside = (lane.columns >= 0) & (lane.columns < width)
-        shift, most = lane.plane * inp_bits, (1 << inp_bits) - 1
-        values[:, ~inside, lane.number] = packing.fill >> shift & most
-        values[:, inside, lane.number] = stored[lane.channel][:, lane.columns[inside]] >> shift & most
+        down = (lane.rows >= 0) & (lane.rows < height)
+        across = (lane.columns >= 0) & (lane.columns < width)
+        held = np.full((packing.rows, packing.columns), packing.fill, np.int64)
+        held[np.ix_(down, across)] = stored[lane.channel][np.ix_(lane.rows[down], lane.columns[across])]
+        values[:, :, lane.number] = held >> lane.plane * inp_bits & (1 << inp_bits) - 1
     data = _bytes_of(values.reshape(-1), inp_bits)
     segment[layout.offset : layout.offset + data.size] = data
 
@@ -78,15 +81,17 @@ def unpack(layout: MapLayout, segment: Bytes, inp_bits: int = 8) -> Array:
     Elements that no lane holds (what nothing reads of an input) are the packing's `fill`.
     """
     channels, height, width = (*layout.shape[1:], 1, 1)[:3]
-    packing = layout.packing or Packing(width, 1)
-    size = height * packing.columns * len(layout.lanes) * inp_bits // 8
+    packing = layout.packing or Packing(width, height, 1)
+    size = packing.rows * packing.columns * len(layout.lanes) * inp_bits // 8
     data = _lanes_of(segment[layout.offset : layout.offset + size], inp_bits)
-    lanes = data.reshape(height, packing.columns, len(layout.lanes)).astype(np.int64)
+    lanes = data.reshape(packing.rows, packing.columns, len(layout.lanes)).astype(np.int64)
     x = np.zeros((channels, height, width), np.int64)
     held = np.zeros((channels, height, width), np.bool_)
     for lane in _held(layout):
-        inside = (lane.columns >= 0) & (lane.columns < width)
-        x[lane.channel][:, lane.columns[inside]] |= lanes[:, inside, lane.number] << lane.plane * inp_bits
-        held[lane.channel][:, lane.columns[inside]] = True
+        down = (lane.rows >= 0) & (lane.rows < height)
+        across = (lane.columns >= 0) & (lane.columns < width)
+        at = np.ix_(lane.rows[down], lane.columns[across])
+        x[lane.channel][at] |= lanes[np.ix_(down, across)][..., lane.number] << lane.plane * inp_bits
+        held[lane.channel][at] = True
     x = np.where(held, x, packing.fill)
     return layout.storage.values(x).astype(layout.dtype).reshape(layout.shape)

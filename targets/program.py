@@ -22,7 +22,7 @@ HOST_DTYPES + 1. The C++ reader is `board/native/src/program.cc`.
 | layer_of | list of u32 |
 | products | list of u64 offsets, list of u32 counts; only compilers read them |
 | inputs, outputs | list of: text name, u8 type, u8 rank, i64 dims, u64 offset, u8 bits, list of i32 lanes, packing |
-| packing | u8 0: none; 1: i32 columns, taps, stride, dilation, offset, fill |
+| packing | u8 0: none; 1: i32 columns, rows, taps, stride, dilation, offset, top, fill |
 
 A region's stream and constants are byte strings beside it. Every tensor is defined once (input, constant or result of a
 step) before it is used.
@@ -282,7 +282,7 @@ def encode_region(region: CompiledRegion, overlay: Overlay) -> bytes:
             w.array("i", m.lanes)
             w.u8(m.packing is not None)
             if m.packing is not None:
-                w.pack("6i", *astuple(m.packing))
+                w.pack("8i", *astuple(m.packing))
     return w.bytes()
 
 

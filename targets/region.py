@@ -17,22 +17,25 @@ class Packing:
     """How columns of an input are packed into the lanes of a pixel, so that few channels fill a half word.
 
     A pixel holds `taps` columns of the input side by side: lane value t * C + c is element
-    (c, y, x * stride + t * dilation + offset), of a column outside of the input the stored value `fill`.
+    (c, y + top, x * stride + t * dilation + offset), outside of the input the stored number `fill`.
 
     Attributes:
-        columns: of the stored map; its rows are the input's.
+        columns, rows: of the stored map.
         taps: columns of the input that a pixel holds.
         stride: columns of the input from one pixel to the next.
         dilation: columns of the input from one tap to the next.
         offset: column of the input in tap 0 of pixel 0; may be negative.
-        fill: stored number of columns outside of the input, below 2^bits.
+        top: row of the input in row 0 of the map; may be negative.
+        fill: stored number of what lies outside of the input, below 2^bits.
     """
 
     columns: int
+    rows: int
     taps: int
     stride: int = 1
     dilation: int = 1
     offset: int = 0
+    top: int = 0
     fill: int = 0
 
 
@@ -44,7 +47,7 @@ class MapLayout:
     and 1 for +1. A stored number lies in planes of the overlay's `inp_bits`, plane 0 being its lowest bits. Plane p of
     element (c, y, x) is the lane l with `lanes[l] == p*C + c` of pixel (y, x): with P = len(lanes) lanes a pixel, lane
     number (y*W + x)*P + l after `offset` bytes, of `inp_bits`, little-endian within a byte. Lanes with -1 hold nothing.
-    An input with a `packing` has its columns instead of W, and lanes that name a plane, a column and a channel.
+    An input with a `packing` has its rows and columns instead, and lanes that name a plane, a column and a channel.
 
     Attributes:
         name: tensor name.

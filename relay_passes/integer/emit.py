@@ -43,7 +43,7 @@ COMPOSITE_PREFIX = "tilewright."
 LAYER = "tilewright.layer"
 """Attribute of a composite: name of the source layer."""
 RANGES = "tilewright.ranges"
-"""Attribute of a composite: lo, hi and step of each operand's values, one after the other."""
+"""Attribute of a composite some of whose operands have not all values of their types: lo, hi, step of each."""
 
 
 def constant(value: ArrayLike, dtype: str) -> Expr:
@@ -214,9 +214,10 @@ def emit(
             result = bb.emit_output(_BODIES[type(op)](bb, op, params))
         bb.emit_func_output(result)
     function = bb.get()["body"]
-    held = [astuple(r) for r in ranges or [Range.of(dtype) for _, dtype in operands]]
-    attrs = {"Composite": COMPOSITE_PREFIX + op.kind, "Primitive": True, LAYER: layer}
-    return function.with_attrs({**attrs, RANGES: [n for r in held for n in r]})
+    attrs: dict[str, object] = {"Composite": COMPOSITE_PREFIX + op.kind, "Primitive": True, LAYER: layer}
+    if any(r != Range.of(dtype) for r, (_, dtype) in zip(ranges, operands, strict=False)):
+        attrs[RANGES] = [n for r in ranges for n in astuple(r)]
+    return function.with_attrs(attrs)
 
 
 def ranges_of(composite: relax.Function) -> list[Range]:

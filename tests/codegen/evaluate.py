@@ -149,13 +149,14 @@ def pack(layout: MapLayout, x: Array, segment: NDArray[np.uint8], inp_bits: int)
     wide = x.astype(np.int64).reshape(c, h, w)
     stored = (wide + 1) // 2 if layout.bits == 1 else wide + offset(layout)
     assert stored.min() >= 0 and stored.max() < 1 << layout.bits
-    p = layout.packing or Packing(w, 1)
+    p = layout.packing or Packing(w, h, 1)
     lane = np.array(layout.lanes)
     plane = lane // (c * p.taps)
     column = np.arange(p.columns)[:, None] * p.stride + lane // c % p.taps * p.dilation + p.offset
-    inside = (column >= 0) & (column < w)
-    picked = stored[lane % c, :, np.where(inside, column, 0)]  # (columns, lanes, rows)
-    values = np.where(inside[:, :, None], picked, p.fill)
+    row = np.arange(p.rows) + p.top
+    inside = ((column >= 0) & (column < w))[:, :, None] & ((row >= 0) & (row < h))
+    at = (lane % c)[:, None], np.clip(row, 0, h - 1), np.clip(column, 0, w - 1)[:, :, None]
+    values = np.where(inside, stored[at], p.fill)  # (columns, lanes, rows)
     values = values >> plane[:, None] * inp_bits
     pixels = np.where(lane[:, None] < 0, 0, values).transpose(2, 0, 1).astype(np.uint8)
     bits = np.unpackbits(pixels.reshape(-1, 1), axis=1, bitorder="little")[:, :inp_bits]

@@ -14,6 +14,8 @@ from tilewright.codegen.graph import Graph, Tensor
 from tilewright.codegen.macs import count_macs
 from tilewright.relay_passes.integer.ops import DType, LayoutStep
 from tilewright.targets.config import Overlay, overlay
+from tilewright.targets.isa.codec import decode_stream
+from tilewright.targets.isa.spec import Matrix
 from tilewright.targets.sim import fast, reference
 
 
@@ -93,3 +95,27 @@ def test_planes_are_counted_once() -> None:
     graph = b.graph(b.conv(x, 40, (3, 3)))
     found = {name: count_macs(compile_region(graph, overlay(name)), overlay(name)) for name in MACHINES}
     assert set(found.values()) == {7 * 7 * 40 * 20 * 9}
+
+
+FIRST: list[tuple[dict[str, Any], int]] = [
+    ({"kernel": (1, 1)}, 1),
+    ({"kernel": (1, 1), "strides": (2, 2), "padding": (1, 1, 0, 0)}, 1),
+    ({"kernel": (3, 3), "strides": (2, 2), "padding": (1, 1, 1, 1)}, 6),
+    ({"kernel": (3, 3), "padding": (2, 0, 1, 3), "dilation": (2, 1)}, 6),
+]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize(("options", "each"), FIRST, ids=str)
+def test_a_first_layer_multiplies_digits_by_quarters(options: dict[str, Any], each: int, dtype: DType) -> None:
+    """8-bit values times 8-bit weights on 4-bit operands: `each` steps for a vector of outputs, a quarter of four passes'."""
+    b, machine = Builder(6), overlay("ultra96-w4")
+    y = b.conv(b.input(3, 17, 12, dtype=dtype), 40, dtype=dtype, bits=4, **options)
+    graph = b.graph(y)
+    check(b, graph, machine)
+    region = compile_region(graph, machine)
+    found = [i for i in decode_stream(region.stream) if isinstance(i, Matrix)]
+    assert all(i.lane_shift for i in found)
+    steps = sum(i.n_oc * i.n_ic * i.n_ky * i.n_kx * i.n_y * i.n_x for i in found)
+    assert steps == each * 2 * y.shape[2] * y.shape[3]
+    assert count_macs(region, machine) == y.shape[2] * y.shape[3] * 40 * 3 * int(np.prod(options["kernel"]))

@@ -19,16 +19,17 @@ Packing ParsePacking(Reader* r, const MapLayout& map, const std::string& where, 
   Require(present <= 1, where, ": expected 0 or 1 before a packing, found ", present);
   Packing p;
   p.columns = static_cast<std::int32_t>(map.width());
+  p.rows = static_cast<std::int32_t>(map.height());
   if (present == 0) return p;
   Require(!output && map.shape.size() == 4, where, ": only an input of rank 4 can be packed");
-  for (std::int32_t* field : {&p.columns, &p.taps, &p.stride, &p.dilation, &p.offset, &p.fill}) {
+  for (std::int32_t* field : {&p.columns, &p.rows, &p.taps, &p.stride, &p.dilation, &p.offset, &p.top, &p.fill}) {
     *field = r->Number<std::int32_t>();
   }
-  Require(p.columns > 0 && p.taps > 0 && p.stride > 0 && p.dilation > 0, where,
-          ": expected a packing's columns, taps, stride and dilation above 0, found ", p.columns, ", ", p.taps, ", ",
-          p.stride, " and ", p.dilation);
-  Require(p.columns <= static_cast<std::int64_t>(kMaxBytes) / map.rows(), where, ": a packing of ", p.columns,
-          " columns is above the limit of ", kMaxBytes, " pixels");
+  Require(p.columns > 0 && p.rows > 0 && p.taps > 0 && p.stride > 0 && p.dilation > 0, where,
+          ": expected a packing's columns, rows, taps, stride and dilation above 0, found ", p.columns, ", ", p.rows,
+          ", ", p.taps, ", ", p.stride, " and ", p.dilation);
+  Require(p.columns <= static_cast<std::int64_t>(kMaxBytes) / p.rows, where, ": a packing of ", p.rows, " x ",
+          p.columns, " pixels is above the limit of ", kMaxBytes);
   Require(p.fill >= 0 && p.fill < 1 << map.bits, where, ": a packing's fill of ", p.fill, " does not fit ", map.bits,
           " bits");
   return p;
@@ -120,7 +121,7 @@ namespace {
 
 // A tensor's values as the machine stores them.
 std::vector<std::uint16_t> Stored(const MapLayout& map, const std::uint8_t* data) {
-  std::vector<std::uint16_t> stored(static_cast<std::size_t>(map.channels() * map.rows() * map.width()));
+  std::vector<std::uint16_t> stored(static_cast<std::size_t>(map.channels() * map.height() * map.width()));
   const int offset = map.value_offset(), largest = (1 << map.bits) - 1;
   const auto element = [&](std::size_t i) -> int {
     if (map.type == DType::kInt8) return static_cast<std::int8_t>(data[i]);
@@ -144,7 +145,7 @@ std::vector<std::uint16_t> Stored(const MapLayout& map, const std::uint8_t* data
 
 void Pack(const MapLayout& map, int inp_bits, const std::uint8_t* data, std::uint8_t* segment) {
   const Packing& p = map.packing;
-  const std::int64_t rows = map.rows(), width = map.width(), columns = p.columns;
+  const std::int64_t height = map.height(), width = map.width(), rows = p.rows, columns = p.columns;
   const auto lanes = static_cast<std::int64_t>(map.lanes.size());
   const std::vector<std::uint16_t> stored = Stored(map, data);
   std::uint8_t* out = segment + map.offset;
@@ -153,7 +154,7 @@ void Pack(const MapLayout& map, int inp_bits, const std::uint8_t* data, std::uin
   for (std::int64_t l = 0; l < lanes; ++l) {
     const std::int64_t lane = map.lanes[static_cast<std::size_t>(l)];
     if (lane < 0) continue;
-    const std::uint16_t* channel = &stored[static_cast<std::size_t>(lane % map.channels() * rows * width)];
+    const std::uint16_t* channel = &stored[static_cast<std::size_t>(lane % map.channels() * height * width)];
     const std::int64_t tap = lane / map.channels() % p.taps;
     const int shift = static_cast<int>(lane / map.channels() / p.taps) * inp_bits;
     // Whole bytes are written as they are; narrower values beside their neighbours.
@@ -171,8 +172,12 @@ void Pack(const MapLayout& map, int inp_bits, const std::uint8_t* data, std::uin
     const std::int64_t begin = std::clamp(CeilDiv(-first, p.stride), std::int64_t{0}, columns);
     const std::int64_t end = std::clamp(CeilDiv(width - first, p.stride), begin, columns);
     for (std::int64_t y = 0; y < rows; ++y) {
-      const std::uint16_t* from = channel + y * width;
       const std::int64_t to = y * columns * lanes + l;
+      if (y + p.top < 0 || y + p.top >= height) {
+        for (std::int64_t x = 0; x < columns; ++x) put(to + x * lanes, static_cast<unsigned>(p.fill));
+        continue;
+      }
+      const std::uint16_t* from = channel + (y + p.top) * width;
       for (std::int64_t x = 0; x < begin; ++x) put(to + x * lanes, static_cast<unsigned>(p.fill));
       for (std::int64_t x = begin; x < end; ++x) put(to + x * lanes, from[first + x * p.stride]);
       for (std::int64_t x = end; x < columns; ++x) put(to + x * lanes, static_cast<unsigned>(p.fill));

@@ -13,9 +13,9 @@
 namespace tilewright::runtime {
 
 // Which columns of a tensor lie in the lanes of a pixel; see Packing in targets/region.py. One that is not packed has its
-// own columns and one tap.
+// own rows and columns and one tap.
 struct Packing {
-  std::int32_t columns = 1, taps = 1, stride = 1, dilation = 1, offset = 0, fill = 0;
+  std::int32_t columns = 1, rows = 1, taps = 1, stride = 1, dilation = 1, offset = 0, top = 0, fill = 0;
 };
 
 // How a tensor lies in the input or output segment; see MapLayout in targets/region.py.
@@ -29,9 +29,9 @@ struct MapLayout {
   Packing packing;
 
   std::int64_t channels() const { return shape[1]; }
-  std::int64_t rows() const { return shape.size() == 4 ? shape[2] : 1; }
-  std::int64_t width() const { return shape.size() == 4 ? shape[3] : 1; }  // of the tensor
-  std::int64_t pixels() const { return rows() * packing.columns; }          // as stored
+  std::int64_t height() const { return shape.size() == 4 ? shape[2] : 1; }  // of the tensor
+  std::int64_t width() const { return shape.size() == 4 ? shape[3] : 1; }
+  std::int64_t pixels() const { return std::int64_t{packing.rows} * packing.columns; }  // as stored
   bool is_signed() const { return type == DType::kInt8 || type == DType::kInt16; }
   // What a stored number lies above its value.
   int value_offset() const { return is_signed() && bits > 1 ? 1 << (bits - 1) : 0; }
