@@ -22,9 +22,13 @@ from tilewright.relay_passes.integer.ops import (
 from tilewright.relay_passes.match.epilogue import F64, Epilogue
 from tilewright.relay_passes.match.lowering import Lowering, Operand
 from tilewright.relay_passes.requantise import requantise
+from tilewright.relay_passes.thresholds import MOST_BITS, float_target, match
 from tilewright.relay_passes.values import Apply, Const, Shape, Value
-from tilewright.targets.arithmetic import largest_sum
+from tilewright.targets.arithmetic import M_BITS, largest_sum
+from tilewright.targets.storage import Range
 
+SAME_THRESHOLDS = f"results of {MOST_BITS} bits or fewer must change at the quantised model's own sums"
+OTHER_SCALE = "choose an even zero point, or scales that are no powers of two times each other"
 AFFINE_WEIGHT = 127
 _VALUE_MAX = 255
 
@@ -53,6 +57,7 @@ def rescale(
     shape: Shape,
     sums: I64 | None = None,
     spread: I64 | int = 0,
+    reach: tuple[I64, I64] | None = None,
 ) -> Rescale:
     """The requantisation of a sum whose unit is worth `unit` (real value of 1, per channel).
 
@@ -63,6 +68,7 @@ def rescale(
         shape: how the arrays broadcast against the result.
         sums: largest magnitude of the raw sums, per channel; checked with the bias against the accumulator.
         spread: how far what MATRIX adds may lie from `raw_zero`.
+        reach: least and largest sum, per channel; thresholds of results of few bits are matched within.
     """
     out = low.cone.quant
     gain, unit = np.broadcast_to(e.gain, count), np.broadcast_to(unit, count)
@@ -100,6 +106,17 @@ def rescale(
         fixed = np.clip(np.rint(steps) + out.zero_point, -(1 << 40), 1 << 40).astype(np.int64) << scaling.s
         b = np.where(dead, fixed, b)
     lo, hi = low.clamp(e.lo, e.hi)
+    m = scaling.m
+    if reach is not None and e.slope is None and few_bits(low, lo, hi):
+        target = float_target(per_step, np.broadcast_to(e.offset, count), out.scale, out.zero_point, (lo, hi))
+        found = match(m, scaling.s, b, target, (lo, hi), reach)
+        if found.failed.any():
+            low.reject(
+                SAME_THRESHOLDS,
+                f"no {M_BITS}-bit multiplier that does in channel {int(found.failed.argmax())}",
+                OTHER_SCALE,
+            )
+        m, b = found.m, found.b
     if scaling.m_neg is not None and scaling.b_neg is not None:
         b_neg = np.where(dead, b, scaling.b_neg)
         return Rescale(
@@ -113,9 +130,21 @@ def rescale(
             b_neg.reshape(shape),
             out.zero_point,
         )
-    return Rescale(
-        scaling.m.reshape(shape), scaling.s.reshape(shape), b.reshape(shape), lo, hi, dtype_of(low)
-    )
+    return Rescale(m.reshape(shape), scaling.s.reshape(shape), b.reshape(shape), lo, hi, dtype_of(low))
+
+
+def few_bits(low: Lowering, lo: int, hi: int) -> bool:
+    """Whether a result of lo..hi has few enough bits for its thresholds to be matched."""
+    return Range(lo, hi).bits(dtype_of(low).startswith("int")) <= MOST_BITS
+
+
+def reach_of(operand: Operand, weight: I64) -> tuple[I64, I64]:
+    """Least and largest sum of each channel. Shapes: weight (n, k) -> two (n,)."""
+    below = min(operand.held.lo - operand.quant.zero_point, 0)
+    above = max(operand.held.hi - operand.quant.zero_point, 0)
+    plus = np.maximum(weight, 0).sum(1, dtype=np.int64)
+    minus = np.minimum(weight, 0).sum(1, dtype=np.int64)
+    return plus * below + minus * above, plus * above + minus * below
 
 
 def _weights(low: Lowering, value: Value, axis: int) -> tuple[I64, F64]:
@@ -195,7 +224,7 @@ def conv2d(low: Lowering, e: Epilogue, call: Apply) -> None:
     raw_zero, spread = _raw_zero(low, operand, flat.sum(1, dtype=np.int64) * (not depthwise))
     unit = operand.quant.scale * w_scale
     largest = largest_sum(flat, _value_max(low, operand))
-    r = rescale(low, e, unit, raw_zero, count, (-1, 1, 1), largest, spread)
+    r = rescale(low, e, unit, raw_zero, count, (-1, 1, 1), largest, spread, reach_of(operand, flat))
     operator = Conv2d(
         weight.astype(np.int16, copy=False),
         operand.quant.zero_point,
@@ -226,7 +255,8 @@ def conv2d_transpose(low: Lowering, e: Epilogue, call: Apply) -> None:
     # Every phase adds up taps of its own, so no two of them have the same part of zero points.
     spread = spread + np.abs(_raw_zero(low, operand, np.abs(by_output).sum(1, dtype=np.int64))[0])
     largest = largest_sum(by_output, _value_max(low, operand))
-    r = rescale(low, e, unit, raw_zero, groups * per, (-1, 1, 1), largest, spread)
+    reach = reach_of(operand, by_output)
+    r = rescale(low, e, unit, raw_zero, groups * per, (-1, 1, 1), largest, spread, reach)
     operator = ConvTranspose2d(
         weight.astype(np.int16, copy=False),
         operand.quant.zero_point,
@@ -254,7 +284,8 @@ def dense(low: Lowering, e: Epilogue, call: Apply) -> None:
     unit = operand.quant.scale * w_scale
     raw_zero, spread = _raw_zero(low, operand, weight.sum(1, dtype=np.int64))
     largest = largest_sum(weight, _value_max(low, operand))
-    r = rescale(low, e, unit, raw_zero, weight.shape[0], (-1,), largest, spread)
+    reach = reach_of(operand, weight)
+    r = rescale(low, e, unit, raw_zero, weight.shape[0], (-1,), largest, spread, reach)
     low.add(
         Dense(weight.astype(np.int16, copy=False), operand.quant.zero_point, r),
         [operand.ref],
@@ -317,7 +348,8 @@ def average_pool(low: Lowering, e: Epilogue, call: Apply) -> None:
     unit = operand.quant.scale / divisor.reshape(-1)
     same = bool(np.all(divisor == divisor[0, 0]))
     shape = (1, 1, 1) if same else (1, *out)
-    r = rescale(low, e, unit[:1] if same else unit, 0, 1 if same else unit.size, shape)
+    taps = np.full((1 if same else unit.size, 1), kernel[0] * kernel[1])
+    r = rescale(low, e, unit[:1] if same else unit, 0, len(taps), shape, reach=reach_of(operand, taps))
     pads = (padding[0], padding[1], ends[0], ends[1])
     pool = SumPool2d(kernel, operand.quant.zero_point, r, strides, pads)
     ref = low.add(pool, [operand.ref], (1, operand.shape[1], *out), r.dtype)
@@ -336,6 +368,7 @@ def affine(low: Lowering, e: Epilogue) -> None:
     channels = operand.shape[1]
     weight = np.full((channels, 1, 1, 1), AFFINE_WEIGHT, np.int16)
     unit = np.asarray([operand.quant.scale / AFFINE_WEIGHT])
-    r = rescale(low, e, unit, 0, channels, (-1, 1, 1))
+    reach = reach_of(operand, weight.reshape(channels, 1).astype(np.int64))
+    r = rescale(low, e, unit, 0, channels, (-1, 1, 1), reach=reach)
     operator = Conv2d(weight, operand.quant.zero_point, r, groups=channels)
     low.add(operator, [operand.ref], operand.shape, r.dtype)
