@@ -42,6 +42,7 @@ from .explicit_windows import ExplicitWindows
 from .fold_affine import FoldAffine
 from .fold_constants import FoldConstants
 from .fold_pad import FoldPad
+from .fold_quantised import FoldQuantised
 from .gemm_forms import GemmForms
 from .hard_activations import HardActivations
 from .index_forms import IndexForms
@@ -61,6 +62,7 @@ from .sum_to_add import SumToAdd
 # Folding comes before affine_to_conv, which takes what no layer could take in.
 PASSES: tuple[RewritePass, ...] = (
     FoldConstants(),
+    FoldQuantised(),
     RemoveDead(),
     OperandOrder(),
     RemoveIdentity(),
