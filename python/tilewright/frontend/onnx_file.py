@@ -17,8 +17,8 @@ from google.protobuf.message import DecodeError, Message
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ..errors import Fault, FaultList, ModelError, UnsupportedModel
-from .qonnx import DOMAINS as QONNX_DOMAINS
-from .qonnx import OPERATORS as QONNX_OPERATORS
+from .qonnx_nodes import DOMAINS as QONNX_DOMAINS
+from .qonnx_nodes import OPERATORS as QONNX_OPERATORS
 
 OWN_DOMAIN = "tilewright"
 _STANDARD = ("", "ai.onnx")

@@ -18,8 +18,8 @@ from ..errors import Fault, FaultList, ModelError, UnsupportedModel
 from .graph import IR_VERSION, OPSET, Graph
 from .onnx_file import OWN_DOMAIN, check_operators, check_tensors, opset_of, read_model
 from .onnx_shapes import fix_shapes
-from .qonnx import DOMAINS as QONNX_DOMAINS
-from .qonnx import convert_qonnx
+from .qonnx_nodes import DOMAINS as QONNX_DOMAINS
+from .qonnx_nodes import convert_qonnx
 from .small_integers import widen_integers
 
 _SMALL = 1024

@@ -22,6 +22,9 @@ indices are not negative; of two operands the constant or broadcast one is the s
 
 A per-channel scale and shift that nothing takes in is a Conv with group = C and a 1x1 kernel. Everything
 else (Softmax, ArgMax, MatMul of two activations, reductions over other axes, ...) is as in the file.
+
+A quantised model keeps its operators and their arithmetic; of these passes only those run that leave it alone.
+Weights are integers behind a DequantizeLinear, and sums that nothing rounds are closed (close_outputs).
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from .add_bias import AddBias
 from .affine_to_conv import AffineToConv
 from .base import NodePass, RewritePass, check_graph, run_passes
 from .clip_forms import ClipForms
+from .close_outputs import CloseOutputs
 from .div_to_mul import DivToMul
 from .explicit_windows import ExplicitWindows
 from .fold_affine import FoldAffine
@@ -85,6 +89,7 @@ PASSES: tuple[RewritePass, ...] = (
     FoldAffine(),
     AffineToConv(),
     AddBias(),
+    CloseOutputs(),
 )
 
 __all__ = ["PASSES", "NodePass", "RewritePass", "canonicalise", "check_graph", "run_passes"]

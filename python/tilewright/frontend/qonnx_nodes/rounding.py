@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..graph import Graph, Node
 from .integers import F32, Refused, steps
 
+_UFUNCS: dict[str, np.ufunc] = {"Round": np.rint, "Floor": np.floor, "Ceil": np.ceil}
 _HALF = np.array(0.5, np.float32)
 
 
@@ -28,7 +28,7 @@ class Rounding:
 
     def apply(self, x: F32) -> F32:
         """In float32, as qonnx computes it."""
-        rounded = {"Round": np.round, "Floor": np.floor, "Ceil": np.ceil}[self.op]
+        rounded = _UFUNCS[self.op]
         if not self.by_sign:
             return np.asarray(rounded(x), np.float32)
         return np.asarray(np.sign(x) * rounded(np.abs(x) + np.float32(self.shift)), np.float32)
@@ -54,7 +54,6 @@ MODES: dict[str, Rounding] = {
     "HALF_DOWN": Rounding("Ceil", -0.5, by_sign=True),
 }
 TO_NEAREST_EVEN = MODES["ROUND"]
-Array = NDArray[np.float32]
 
 
 def rounding_of(node: Node, default: str) -> Rounding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ class Integers:
 
     lo: int
     hi: int
-    dtype: np.dtype[np.generic]
+    dtype: np.dtype[np.integer[Any]]
 
     @staticmethod
     def of(bits: int, signed: bool, narrow: bool) -> Integers:
@@ -41,7 +42,7 @@ class Integers:
             lo, hi = 0, (1 << bits) - 1 - narrow
         if lo == hi:
             raise Refused(
-                f"expected a range of two or more integers, found {bits} bits, signed={int(signed)}, narrow={int(narrow)}",
+                f"expected a range of two or more integers, found {lo}..{hi} ({bits} bits, narrow={int(narrow)})",
                 "export with narrow range off",
             )
         size = 8 if bits <= 8 else 16 if bits <= 16 else 32
@@ -180,7 +181,6 @@ def dequantise_constant(
         if values.size and values.max() > np.iinfo(np.int32).max:
             raise Refused(f"expected integers of 31 bits, found {values.max():g}", "quantise to fewer bits")
     s, z, axis = parameters(scale, zero, found)
-    axis = None if axis is None else axis
     stored = graph.add_constant(f"{node.name}/integers", values.astype(np.int64).astype(found.dtype))
     dequantise(graph, node, stored, s, z, axis)
 
