@@ -7,6 +7,8 @@ expression behind a QuantizeLinear: what lies between two roundings of the model
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -99,6 +101,8 @@ class Cone:
     quant: Quant
     lo: int
     hi: int
+    inner: tuple[str, ...] = field(default=(), kw_only=True)
+    """Variables of the same tensor before its bounds were narrowed, which nothing else reads."""
 
 
 @dataclass
@@ -191,6 +195,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.values = Values()
+        self.readers: Counter[str] = Counter()
         self.tuples: dict[str, Apply] = {}
 
     def value(self, expr: RelaxExpr) -> Value:
@@ -270,7 +275,11 @@ class _Reader:
             lo, hi = max(lo, numbers[0]), max(hi, numbers[0])
         if op in ("minimum", "clip"):
             lo, hi = min(lo, numbers[-1]), min(hi, numbers[-1])
-        self.values.cones[var.name] = Cone(var, cone.value, shape, cone.quant, lo, hi)
+        inner: tuple[str, ...] = ()
+        if self.readers[source.name] == 1:
+            inner = (*cone.inner, source.name)
+            del self.values.cones[source.name]
+        self.values.cones[var.name] = Cone(var, cone.value, shape, cone.quant, lo, hi, inner=inner)
         return True
 
     def move_integers(self, op: str, call: RelaxExpr, var: relax.Var, shape: Shape) -> None:
@@ -354,9 +363,18 @@ INTEGER_MOVES = frozenset(
 """Operators that integers may pass without a DequantizeLinear."""
 
 
+def _reads(function: relax.Function) -> Iterator[str]:
+    """Variables as often as bindings and the result read them."""
+    yield from (v.name for v in relax.analysis.free_vars(function.body.body))
+    for block in function.body.blocks:
+        for binding in block.bindings:
+            yield from (v.name for v in relax.analysis.free_vars(binding.value))
+
+
 def read(function: relax.Function) -> Values:
     """Read a function; bindings outside dataflow blocks are left to the host."""
     reader = _Reader()
+    reader.readers.update(_reads(function))
     for block in function.body.blocks:
         if not isinstance(block, relax.DataflowBlock):
             continue

@@ -77,8 +77,10 @@ _BOUNDS = frozenset({"nn.relu", "maximum", "minimum", "clip"})
 _SLOPES = frozenset({"nn.leakyrelu", "nn.prelu"})
 
 
-def _split(call: Apply) -> tuple[Value, Const | None, bool] | None:
-    """The operand that is computed, the constant, and whether the constant comes first."""
+def split(call: Apply) -> tuple[Value, Const | None, bool] | None:
+    """The operand of an epilogue's operator, the constant, and whether that comes first; None for other operators."""
+    if call.op not in _AFFINE | _BOUNDS | _SLOPES:
+        return None
     if len(call.args) == 1:
         return call.args[0], None, False
     if call.op == "clip":
@@ -93,8 +95,8 @@ def _split(call: Apply) -> tuple[Value, Const | None, bool] | None:
 
 def _chain(value: Value) -> tuple[Value, list[tuple[Apply, Const | None, bool]]]:
     chain: list[tuple[Apply, Const | None, bool]] = []
-    while isinstance(value, Apply) and value.op in _AFFINE | _BOUNDS | _SLOPES:
-        parts = _split(value)
+    while isinstance(value, Apply):
+        parts = split(value)
         if parts is None:
             break
         chain.append((value, parts[1], parts[2]))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from tilewright.relay_passes.float_ops import ELEMENTWISE
 from tilewright.relay_passes.integer.ops import Layout, LayoutStep
 from tilewright.relay_passes.match import pairs, sums
-from tilewright.relay_passes.match.epilogue import Epilogue, epilogue_base, read_epilogue
+from tilewright.relay_passes.match.epilogue import Epilogue, epilogue_base, read_epilogue, split
 from tilewright.relay_passes.match.lowering import LAYOUTS, Lowering, element_function, identity, layout_steps
 from tilewright.relay_passes.predicate import Reject, Rejected
 from tilewright.relay_passes.values import Apply, Cone, Const, Value, foreign
@@ -59,7 +60,7 @@ def _write(low: Lowering) -> None:
     if element_function(cone.value) is not None:
         low.move(cone.value, identity, cone.quant)
         return
-    value, outer = _peel(cone.value)
+    value, outer = _peel(_layouts_last(cone.value))
     base, plain = epilogue_base(value)
     if isinstance(base, Apply) and base.op in MATCHERS:
         MATCHERS[base.op](low, read_epilogue(low, value), base)
@@ -79,10 +80,49 @@ def _write(low: Lowering) -> None:
             low.add(Layout(tuple(outer)), [len(low.drafts) - 1], cone.shape, cone.quant.dtype)
 
 
+_STAYING = frozenset({"concat", "nn.pad", "item"})
+"""Layouts of several tensors, of a tuple or with values of their own: they do not commute with every function."""
+
+
+def _layouts_last(value: Value) -> Value:
+    """Bring changes of layout of a sum behind the functions of one element that follow them."""
+    chain: list[Apply] = []
+    inner, above = value, 0
+    while isinstance(inner, Apply):
+        if inner.op in LAYOUTS and inner.op not in _STAYING:
+            above = len(chain)
+            below: Value = inner.args[0]
+        else:
+            parts = split(inner)
+            if parts is None or inner.shape != parts[0].shape:
+                break
+            below = parts[0]
+        chain.append(inner)
+        inner = below
+    moved = chain[:above]
+    if not isinstance(inner, Apply) or inner.op not in MATCHERS or not moved:
+        return value
+    if any(
+        isinstance(a, Const) and not a.is_scalar
+        for call in moved
+        if call.op not in LAYOUTS
+        for a in call.args
+    ):
+        return value
+    functions = [call for call in chain if call.op not in LAYOUTS]
+    result: Value = inner
+    for call in reversed(functions):
+        args = tuple(a if isinstance(a, Const) else result for a in call.args)
+        result = replace(call, args=args, shape=inner.shape)
+    for call in reversed([call for call in chain if call.op in LAYOUTS]):
+        result = replace(call, args=(result, *call.args[1:]))
+    return result
+
+
 def _peel(value: Value) -> tuple[Value, list[LayoutStep]]:
     """Take changes of layout off the top: they may follow the rounding as well as precede it."""
     outer: list[LayoutStep] = []
-    while isinstance(value, Apply) and value.op in LAYOUTS and value.op not in ("concat", "nn.pad", "item"):
+    while isinstance(value, Apply) and value.op in LAYOUTS and value.op not in _STAYING:
         steps = layout_steps(value)
         if isinstance(steps, str):
             break

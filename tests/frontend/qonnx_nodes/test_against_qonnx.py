@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -63,8 +64,8 @@ def test_quant(
 ) -> None:
     scale = scale_of(exponents, whole, 1 if per_channel else None)
     x = samples(seed, scale)
-    attrs = {"signed": int(signed), "narrow": int(narrow), "rounding_mode": mode}
-    constants = {"s": scale, "z": zero, "b": bits}
+    attrs: dict[str, Any] = {"signed": int(signed), "narrow": int(narrow), "rounding_mode": mode}
+    constants: dict[str, Any] = {"s": scale, "z": zero, "b": bits}
     if constant:
         nodes = [node("Quant", ["w", "s", "z", "b"], "q", **attrs), node("Add", ["x", "q"], "y", "")]
         model = model_of(nodes, {**constants, "w": x}, SHAPE)
@@ -86,7 +87,7 @@ def test_bipolar(exponents: list[float], per_channel: bool, one_bit: bool, seed:
     x = samples(seed, scale)
     x.reshape(-1)[:2] = 0.0, -0.0
     name, inputs = ("Quant", ["x", "s", "z", "b"]) if one_bit else ("BipolarQuant", ["x", "s"])
-    attrs = {"signed": 1, "narrow": 1} if one_bit else {}
+    attrs: dict[str, Any] = {"signed": 1, "narrow": 1} if one_bit else {}
     model = model_of([node(name, inputs, "y", **attrs)], {"s": scale, "z": 0, "b": 1}, SHAPE)
     (found,) = run(imported(model), {"x": x})
     want = qonnx("custom_op.general.bipolar_quant").binary_quant(x, scale)
@@ -119,7 +120,7 @@ def test_trunc(
     constants: dict[str, Any] = {"s": scale, "z": 0, "b": before, "a": after, "t": scale * f32(2**fewer)}
     quantised = node("Quant", ["x", "s", "z", "b"], "q", signed=int(signed), narrow=0)
     if second:
-        attrs = {"rounding_mode": mode, "signed": int(signed), "narrow": int(narrow)}
+        attrs: dict[str, Any] = {"rounding_mode": mode, "signed": int(signed), "narrow": int(narrow)}
         nodes = [quantised, node("Trunc", ["q", "s", "z", "b", "t", "a"], "y", **attrs)]
         want = trunc.trunc_v2(x, scale, f32(0), f32(before), narrow, signed, constants["t"], f32(after), mode)
     else:
@@ -141,8 +142,6 @@ def test_the_package_converts_alike(bits: int, per_channel: bool) -> None:
     model = model_of(
         [node("Quant", ["x", "s", "z", "b"], "y", signed=1, narrow=1)], {"s": scale, "z": 0, "b": bits}, SHAPE
     )
-    import warnings
-
     wrapper, convert = qonnx("core.modelwrapper").ModelWrapper, qonnx("transformation.qonnx_to_qcdq")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

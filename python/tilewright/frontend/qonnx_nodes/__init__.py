@@ -18,6 +18,10 @@ it against this folder.
 
 from __future__ import annotations
 
+import json
+
+from onnx import ModelProto
+
 from ...errors import FaultList, UnsupportedModel
 from ..graph import Graph
 from .bipolar_quant import bipolar_quant
@@ -30,21 +34,35 @@ DOMAINS = frozenset({"onnx.brevitas", "qonnx.custom_op.general", "finn.custom_op
 OPERATORS = {"Quant": quant, "IntQuant": quant, "BipolarQuant": bipolar_quant, "Trunc": trunc}
 """Operator -> its rewrite, which raises Refused where there is no standard form."""
 
-__all__ = ["DOMAINS", "OPERATORS", "convert_qonnx"]
+_KEY = "tilewright.qonnx"
+
+__all__ = ["DOMAINS", "OPERATORS", "convert_qonnx", "quantiser_operators"]
 
 
 def convert_qonnx(graph: Graph) -> None:
     """Replace the operators above, in place; shapes need not be known.
 
+    A quantiser's last node keeps its name; what it was is noted for :func:`quantiser_operators`.
+
     Raises:
         UnsupportedModel: quantisers that have no standard form, all at once.
     """
     faults = FaultList()
+    found: dict[str, str] = {}
     for node in graph:
         if node.domain not in DOMAINS or node.op not in OPERATORS:
             continue
+        found[node.name] = node.op
         try:
             OPERATORS[node.op](graph, node)
         except Refused as no:
             faults.add(f"{node.op}: {no.message}", where=f"node {node.name}", remedy=no.remedy)
     faults.raise_if_any(UnsupportedModel)
+    if found:
+        graph.note(_KEY, json.dumps(found))
+
+
+def quantiser_operators(model: ModelProto) -> dict[str, str]:
+    """Nodes of a loaded model that were QONNX's: name -> operator."""
+    found = next((p.value for p in model.metadata_props if p.key == _KEY), "{}")
+    return {str(name): str(op) for name, op in json.loads(found).items()}
