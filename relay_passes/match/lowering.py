@@ -75,6 +75,8 @@ class Lowering:
     acc_bits: int
     names: Mapping[str, str] = field(default_factory=dict)
     drafts: list[Draft] = field(default_factory=list)
+    bound: Callable[[float], float] = float
+    """How the cone rounds its bounds, where it does not round to the nearest even."""
 
     def reject(self, rule: str, found: str, remedy: str = ON_HOST) -> NoReturn:
         """Leave the match."""
@@ -98,6 +100,7 @@ class Lowering:
     def clamp(self, lo: float, hi: float) -> tuple[int, int]:
         """Quantised bounds: rounding is monotone, so clipping after it is the same as before it."""
         q, cone = self.cone.quant, self.cone
+        lo, hi = self.bound(lo), self.bound(hi)
         low = (
             int(quantise(np.asarray(lo, np.float32), q.scale, q.zero_point, q.dtype))
             if lo > -np.inf

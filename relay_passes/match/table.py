@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from tilewright.relay_passes.float_ops import ELEMENTWISE
 from tilewright.relay_passes.integer.ops import Layout, LayoutStep
 from tilewright.relay_passes.match import pairs, sums
 from tilewright.relay_passes.match.epilogue import Epilogue, epilogue_base, read_epilogue, split
 from tilewright.relay_passes.match.lowering import LAYOUTS, Lowering, element_function, identity, layout_steps
+from tilewright.relay_passes.match.rounding import bound, rounded, take_rounding
 from tilewright.relay_passes.predicate import Reject, Rejected
 from tilewright.relay_passes.values import Apply, Cone, Const, Value, foreign
 
@@ -60,12 +62,20 @@ def _write(low: Lowering) -> None:
     if element_function(cone.value) is not None:
         low.move(cone.value, identity, cone.quant)
         return
-    value, outer = _peel(_layouts_last(cone.value))
+    top, steps = _peel(cone.value)
+    rounding, inner = take_rounding(low, top)
+    value, outer = _peel(_layouts_last(inner))
+    outer += steps
     base, plain = epilogue_base(value)
     if isinstance(base, Apply) and base.op in MATCHERS:
+        low.bound = partial(bound, rounding=rounding)
         MATCHERS[base.op](low, read_epilogue(low, value), base)
+        _round(low, rounding)
         if outer:
             low.add(Layout(tuple(outer)), [len(low.drafts) - 1], cone.shape, cone.quant.dtype)
+        return
+    if rounding:
+        low.move(cone.value, identity, cone.quant)
         return
     if isinstance(base, Apply) and base.op not in LAYOUTS and base.op != "nn.max_pool2d":
         low.reject(
@@ -78,6 +88,16 @@ def _write(low: Lowering) -> None:
         sums.affine(low, read_epilogue(low, value))
         if outer:
             low.add(Layout(tuple(outer)), [len(low.drafts) - 1], cone.shape, cone.quant.dtype)
+
+
+def _round(low: Lowering, rounding: str) -> None:
+    """Let the operator that was written last but for changes of layout round as the cone does."""
+    if not rounding:
+        return
+    last = max(i for i, draft in enumerate(low.drafts) if hasattr(draft.operator, "rescale"))
+    draft = low.drafts[last]
+    operator = replace(draft.operator, rescale=rounded(low, draft.operator.rescale, rounding))  # type: ignore
+    low.drafts[last] = replace(draft, operator=operator)
 
 
 _STAYING = frozenset({"concat", "nn.pad", "item"})

@@ -1,0 +1,148 @@
+"""Layers of QONNX networks at the integer level: bit for bit ONNX Runtime where scales are powers of two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.frontend.qonnx_nodes.graphs import imported, model_of, node
+from tilewright.integer_level import integer_module, layerwise_compare
+from tilewright.relay_passes.integer.parse import kind_of
+from tilewright.relay_passes.partition import composite_calls
+from tilewright.relay_passes.placement import Placement
+
+SHAPE = (1, 4, 8, 8)
+FEW = settings(max_examples=25, deadline=None, derandomize=True)
+ONE_SIDED = ("ROUND", "FLOOR", "CEIL", "HALF_UP", "HALF_DOWN", "UP", "DOWN")
+SIGNED = ONE_SIDED[:5]
+
+
+class Graph:
+    """`x` quantised to `bits`, unsigned, by 1/4; weights of 4 bits by powers of two."""
+
+    def __init__(self, seed: int, bits: int = 4) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.constants: dict[str, Any] = {"s": 0.25, "z": 0, "b": bits}
+        self.nodes = [node("Quant", ["x", "s", "z", "b"], "q", signed=0, narrow=0)]
+
+    def const(self, name: str, value: Any) -> str:
+        self.constants[name] = value
+        return name
+
+    def op(self, kind: str, inputs: Sequence[str], output: str, **attrs: Any) -> str:
+        self.nodes.append(node(kind, inputs, output, "", **attrs))
+        return output
+
+    def conv(self, per_channel: bool) -> str:
+        scale = np.float32(0.125)
+        if per_channel:
+            scale = np.exp2(self.rng.integers(-5, -1, (6, 1, 1, 1))).astype(np.float32)
+        weights = self.rng.integers(-7, 8, (6, 4, 3, 3)) * scale
+        names = [
+            self.const("w", weights.astype(np.float32)),
+            self.const("ws", scale),
+            "z",
+            self.const("wb", 4),
+        ]
+        self.nodes.append(node("Quant", names, "wq", signed=1, narrow=1))
+        return self.op("Conv", ["q", "wq"], "c", pads=[1, 1, 1, 1])
+
+    def quant(self, x: str, scale: float, zero: int, bits: int, signed: bool, mode: str) -> None:
+        names = [x, self.const("os", scale), self.const("oz", zero), self.const("ob", bits)]
+        attrs = {"signed": int(signed), "narrow": 0, "rounding_mode": mode}
+        self.nodes.append(node("Quant", names, "y", **attrs))
+
+    def model(self) -> onnx.ModelProto:
+        return imported(model_of(self.nodes, self.constants, SHAPE))
+
+    def feeds(self) -> dict[str, Any]:
+        return {"x": self.rng.uniform(-0.5, 4, SHAPE).astype(np.float32)}
+
+
+def check(graph: Graph, kinds: list[str] | None = None) -> None:
+    """Every layer is lowered, and gives the integers of ONNX Runtime."""
+    model = graph.model()
+    module = integer_module(model)
+    refused = {k: str(r) for k, r in Placement.of(module["main"]).refused.items() if "x is not" not in str(r)}
+    assert not refused, refused
+    if kinds is not None:
+        assert [kind_of(f) for _, f in composite_calls(module)] == kinds
+    rows = layerwise_compare(model, graph.feeds(), module, engine="numpy")
+    assert rows
+    for row in rows:
+        assert (row.equal, row.largest) == (row.elements, 0), row
+
+
+@FEW
+@given(
+    seed=st.integers(0, 1000),
+    mode=st.sampled_from(SIGNED),
+    per_channel=st.booleans(),
+    zero=st.integers(-3, 3),
+    bits=st.integers(2, 8),
+    exponent=st.integers(-3, 2),
+)
+def test_signed_convolution(
+    seed: int, mode: str, per_channel: bool, zero: int, bits: int, exponent: int
+) -> None:
+    graph = Graph(seed)
+    graph.quant(graph.conv(per_channel), 2.0**exponent, zero, bits, True, mode)
+    check(graph, ["conv2d"])
+
+
+@FEW
+@given(
+    seed=st.integers(0, 1000),
+    mode=st.sampled_from(ONE_SIDED),
+    zero=st.integers(0, 3),
+    top=st.sampled_from([None, 1.75, 3.0]),
+    exponent=st.integers(-3, 2),
+)
+def test_unsigned_convolution(seed: int, mode: str, zero: int, top: float | None, exponent: int) -> None:
+    """Relu, or the learned clip of PACT, before an unsigned quantiser."""
+    graph = Graph(seed)
+    x = graph.conv(True)
+    if top is None:
+        x = graph.op("Relu", [x], "r")
+    else:
+        x = graph.op("Clip", [x, graph.const("lo", 0.0), graph.const("hi", top)], "r")
+    graph.quant(x, 2.0**exponent, zero, 4, False, mode)
+    check(graph, ["conv2d"])
+
+
+@pytest.mark.parametrize("mode", SIGNED)
+@pytest.mark.parametrize("second", [False, True])
+def test_truncated_average(mode: str, second: bool) -> None:
+    """The average pool of Brevitas: a sum, its low bits dropped."""
+    graph = Graph(3, bits=4)
+    pooled = graph.op("AveragePool", ["q"], "p", kernel_shape=[2, 2], strides=[2, 2])
+    total = graph.op("Mul", [pooled, graph.const("k", 4.0)], "t")
+    widths = [graph.const("before", 6), graph.const("after", 4)]
+    if second:
+        names = [total, "s", "z", widths[0], graph.const("s2", 1.0), widths[1]]
+        graph.nodes.append(node("Trunc", names, "y", rounding_mode=mode, signed=0))
+    else:
+        graph.nodes.append(node("Trunc", [total, "s", "z", *widths], "y", rounding_mode=mode))
+    check(graph, ["sum_pool2d"])
+
+
+def test_a_sum_at_the_end_is_closed() -> None:
+    graph = Graph(1)
+    graph.op("Mul", [graph.conv(False), graph.const("k", 3.0)], "y")
+    check(graph, ["conv2d"])
+
+
+def test_rounding_of_negative_magnitudes_is_refused() -> None:
+    graph = Graph(1)
+    graph.quant(graph.conv(False), 0.3, 0, 4, True, "DOWN")
+    module = integer_module(graph.model())
+    (refused,) = {str(r) for r in Placement.of(module["main"]).refused.values() if "x is not" not in str(r)}
+    assert refused == (
+        "numbers that may be negative must be rounded to the nearest, down or up, found floor of magnitudes"
+    )
