@@ -40,7 +40,7 @@ class Graph:
         return output
 
     def conv(self, per_channel: bool) -> str:
-        scale = np.float32(0.125)
+        scale: Any = np.float32(0.125)
         if per_channel:
             scale = np.exp2(self.rng.integers(-5, -1, (6, 1, 1, 1))).astype(np.float32)
         weights = self.rng.integers(-7, 8, (6, 4, 3, 3)) * scale
@@ -55,7 +55,7 @@ class Graph:
 
     def quant(self, x: str, scale: float, zero: int, bits: int, signed: bool, mode: str) -> None:
         names = [x, self.const("os", scale), self.const("oz", zero), self.const("ob", bits)]
-        attrs = {"signed": int(signed), "narrow": 0, "rounding_mode": mode}
+        attrs: dict[str, Any] = {"signed": int(signed), "narrow": 0, "rounding_mode": mode}
         self.nodes.append(node("Quant", names, "y", **attrs))
 
     def model(self) -> onnx.ModelProto:

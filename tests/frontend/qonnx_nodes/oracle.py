@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 def qonnx(name: str) -> ModuleType:
     """A module of `qonnx`, whose imports warn."""
-    pytest.importorskip("qonnx", reason="pip install tilewright[qonnx]")
+    pytest.importorskip("qonnx", reason="pip install qonnx")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module(f"qonnx.{name}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tests.frontend.qonnx_nodes.graphs import imported, model_of, node, run
@@ -17,7 +17,7 @@ from tilewright.frontend.qonnx_nodes.rounding import MODES
 
 Array = NDArray[Any]
 SHAPE = (1, 3, 4, 5)
-FEW = settings(max_examples=60, deadline=None, derandomize=True)
+FEW = settings(max_examples=80, deadline=None, derandomize=True)
 
 
 def samples(seed: int, step: Array, shape: tuple[int, ...] = SHAPE) -> Array:
@@ -50,6 +50,7 @@ EXPONENTS = st.lists(st.floats(-8, 3), min_size=3, max_size=3)
     constant=st.booleans(),
     seed=st.integers(0, 1000),
 )
+@example(4, True, False, "ROUND", 1, [0.0] * 3, True, False, False, 1)
 def test_quant(
     bits: int,
     signed: bool,

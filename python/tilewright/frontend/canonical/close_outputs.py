@@ -58,7 +58,7 @@ class CloseOutputs(NodePass):
         axis = _OUTPUT_AXIS[node.op] if node.op != "Gemm" or node.int("transB", 0) else 1
         sums = np.moveaxis(shares, axis, 0).reshape(shares.shape[axis], -1).sum(1)
         most = float(sums.max()) * max(abs(ends[0] - zero), abs(ends[1] - zero))
-        _close(graph, node, *_grid(most, scale * float(unit.reshape(-1)[0]) if same else None, scale))
+        _close(graph, node, *sum_grid(most, scale * float(unit.reshape(-1)[0]) if same else None, scale))
         return True
 
 
@@ -119,7 +119,7 @@ def _ends(graph: Graph, value: str) -> tuple[int, int] | None:
     return _ENDS.get(graph.element(value))
 
 
-def _grid(most: float, unit: float | None, scale: float) -> tuple[float, Array]:
+def sum_grid(most: float, unit: float | None, scale: float) -> tuple[float, Array]:
     """Scale and zero point of a quantiser that holds every sum.
 
     Args:
