@@ -68,7 +68,8 @@ def _write(low: Lowering) -> None:
     outer += steps
     base, plain = epilogue_base(value)
     if isinstance(base, Apply) and base.op in MATCHERS:
-        low.bound = partial(bound, rounding=rounding)
+        if rounding:
+            low.bound = partial(bound, rounding=rounding)
         MATCHERS[base.op](low, read_epilogue(low, value), base)
         _round(low, rounding)
         if outer:
