@@ -103,6 +103,8 @@ class Cone:
     hi: int
     inner: tuple[str, ...] = field(default=(), kw_only=True)
     """Variables of the same tensor before its bounds were narrowed, which nothing else reads."""
+    step: int = field(default=1, kw_only=True)
+    """Distance of the integers: 2 for one bit, which is +1 where `value` is 0 or more, else -1."""
 
 
 @dataclass
@@ -282,6 +284,21 @@ class _Reader:
         self.values.cones[var.name] = Cone(var, cone.value, shape, cone.quant, lo, hi, inner=inner)
         return True
 
+    def bipolar(self, call: RelaxExpr, var: relax.Var, shape: Shape) -> None:
+        """One bit: +1 where a value is at least a bound, else -1."""
+        bit, *signs = self.operands(call)
+        if not isinstance(bit, Apply) or bit.op != "greater_equal" or bit.args[0].shape != shape:
+            return
+        numbers = [float(a.real.reshape(())) if isinstance(a, Const) and a.is_scalar else 0.0 for a in signs]
+        x, least = bit.args
+        if numbers != [1.0, -1.0] or not isinstance(least, Const):
+            return
+        value = x if not least.real.any() else Apply("subtract", (x, least), bit.attrs, shape, bit.name)
+        inner = (bit.name,) if self.readers[bit.name] == 1 else ()
+        self.values.cones[var.name] = Cone(
+            var, value, shape, Quant(1.0, 0, dtype_of(var)), -1, 1, inner=inner, step=2
+        )
+
     def move_integers(self, op: str, call: RelaxExpr, var: relax.Var, shape: Shape) -> None:
         """A layout operator or a pool on the integers themselves."""
         dtype = dtype_of(var)
@@ -323,6 +340,8 @@ class _Reader:
         elif dtype_of(var) in ACTIVATION_TYPES:
             if op in ("maximum", "minimum", "clip") and self.clip_integers(op, value, var, shape):
                 return
+            if op == "where" and dtype_of(var) == "int8":
+                self.bipolar(value, var, shape)
             if op in INTEGER_MOVES:
                 self.move_integers(op, value, var, shape)
         else:

@@ -58,6 +58,11 @@ def identity(x: F32) -> F32:
     return x
 
 
+def sign(x: F32) -> F32:
+    """One bit: +1 where x is 0 or more, else -1."""
+    return np.where(x >= 0, np.float32(1), np.float32(-1))
+
+
 @dataclass
 class Lowering:
     """A cone being lowered.

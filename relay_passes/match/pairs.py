@@ -11,6 +11,7 @@ from tilewright.relay_passes.match.sums import dtype_of, rescale
 from tilewright.relay_passes.requantise import requantise
 from tilewright.relay_passes.values import Apply, Shape, Value
 
+_BEHIND = "put a QuantizeLinear/DequantizeLinear pair of 8 bits behind the sum"
 _SPLIT = "put a QuantizeLinear/DequantizeLinear pair behind each operand"
 
 
@@ -48,6 +49,8 @@ def _one(low: Lowering, e: Epilogue) -> None:
 def add(low: Lowering, e: Epilogue, call: Apply) -> None:
     """add, subtract of two tensors -> [factor] -> [bounds] -> Q."""
     _one(low, e)
+    if low.cone.step == 2:
+        low.reject("a sum of two tensors must be rounded to more than one bit", "one bit", _BEHIND)
     out, gain = low.cone.quant, float(e.gain[0])
     a, ga, oa = _scaled_operand(low, call.args[0])
     b, gb, ob = _scaled_operand(low, call.args[1])

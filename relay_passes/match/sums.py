@@ -24,7 +24,7 @@ from tilewright.relay_passes.match.lowering import Lowering, Operand
 from tilewright.relay_passes.requantise import requantise
 from tilewright.relay_passes.thresholds import exact_thresholds
 from tilewright.relay_passes.values import Apply, Const, Shape, Value
-from tilewright.targets.arithmetic import largest_sum
+from tilewright.targets.arithmetic import S_MIN, largest_sum
 
 AFFINE_WEIGHT = 127
 _VALUE_MAX = 255
@@ -73,6 +73,8 @@ def rescale(
     with np.errstate(divide="ignore", invalid="ignore"):
         # A channel without gain is the constant `offset`: counted in steps of the result.
         bias = np.where(per_step == 0, 0.0, np.broadcast_to(e.offset, count) / per_step)
+    if low.cone.step == 2:
+        return _sign(low, e, per_step, bias, shape, sums)
     ratio = per_step / out.scale
     limit = 1 << 22
     if np.any(np.abs(ratio) >= limit) or not np.all(np.isfinite(bias)):
@@ -122,6 +124,29 @@ def rescale(
     return Rescale(
         scaling.m.reshape(shape), scaling.s.reshape(shape), b.reshape(shape), lo, hi, dtype_of(low)
     )
+
+
+def _sign(low: Lowering, e: Epilogue, gain: F64, bias: F64, shape: Shape, sums: I64 | None) -> Rescale:
+    """One bit: `clip(2 * (acc - t) + 1, -1, 1)`, t the least sum whose value is 0 or more.
+
+    With a negative gain it is the largest, and the difference the other way. All results are odd.
+    """
+    if e.slope is not None:
+        low.reject("no PReLU may come before one bit", "one", "leave it out: it keeps the sign")
+    most, top = 0 if sums is None else int(sums.max()), (1 << (low.acc_bits - 1)) - 1
+    if most > top:
+        low.reject(
+            f"sums must fit {low.acc_bits} bits (at most {top})", f"{most}", "split the input channels"
+        )
+    gain = np.where((e.lo >= 0) | (e.hi < 0), 0.0, gain)
+    fixed = np.broadcast_to(np.clip(e.offset, e.lo, e.hi) >= 0, gain.shape)
+    least = np.clip(-bias, -_FARTHEST, _FARTHEST)
+    t = np.where(gain > 0, np.ceil(least), np.floor(least)).astype(np.int64)
+    direction = np.sign(gain).astype(np.int64)
+    b: I64 = np.where(direction == 0, np.where(fixed, 1, -1), 1 - 2 * direction * t).astype(np.int64)
+    s: I64 = np.full(b.shape, S_MIN, np.int64)
+    m: I64 = (2 * direction) << s
+    return Rescale(m.reshape(shape), s.reshape(shape), (b << s).reshape(shape), -1, 1, dtype_of(low))
 
 
 def _weights(low: Lowering, value: Value, axis: int) -> tuple[I64, F64]:

@@ -10,7 +10,14 @@ from tilewright.relay_passes.float_ops import ELEMENTWISE
 from tilewright.relay_passes.integer.ops import Layout, LayoutStep
 from tilewright.relay_passes.match import pairs, sums
 from tilewright.relay_passes.match.epilogue import Epilogue, epilogue_base, read_epilogue, split
-from tilewright.relay_passes.match.lowering import LAYOUTS, Lowering, element_function, identity, layout_steps
+from tilewright.relay_passes.match.lowering import (
+    LAYOUTS,
+    Lowering,
+    element_function,
+    identity,
+    layout_steps,
+    sign,
+)
 from tilewright.relay_passes.match.rounding import bound, rounded, take_rounding
 from tilewright.relay_passes.predicate import Reject, Rejected
 from tilewright.relay_passes.values import Apply, Cone, Const, Value, foreign
@@ -59,8 +66,9 @@ def _write(low: Lowering) -> None:
         )
     if isinstance(cone.value, Const):
         low.reject("a tensor must be computed at run time", "a constant")
+    post = sign if cone.step == 2 else identity
     if element_function(cone.value) is not None:
-        low.move(cone.value, identity, cone.quant)
+        low.move(cone.value, post, cone.quant)
         return
     top, steps = _peel(cone.value)
     rounding, inner = take_rounding(low, top)
@@ -76,7 +84,7 @@ def _write(low: Lowering) -> None:
             low.add(Layout(tuple(outer)), [len(low.drafts) - 1], cone.shape, cone.quant.dtype)
         return
     if rounding:
-        low.move(cone.value, identity, cone.quant)
+        low.move(cone.value, post, cone.quant)
         return
     if isinstance(base, Apply) and base.op not in LAYOUTS and base.op != "nn.max_pool2d":
         low.reject(
@@ -84,7 +92,7 @@ def _write(low: Lowering) -> None:
             base.op,
         )
     if plain:
-        low.move(cone.value, identity, cone.quant)
+        low.move(cone.value, post, cone.quant)
     else:
         sums.affine(low, read_epilogue(low, value))
         if outer:

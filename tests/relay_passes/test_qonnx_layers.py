@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.frontend.qonnx_nodes.graphs import imported, model_of, node
 from tilewright.integer_level import integer_module, layerwise_compare
-from tilewright.relay_passes.integer.parse import kind_of
+from tilewright.relay_passes.integer.parse import kind_of, parse
 from tilewright.relay_passes.partition import composite_calls
 from tilewright.relay_passes.placement import Placement
 
@@ -114,6 +114,67 @@ def test_unsigned_convolution(seed: int, mode: str, zero: int, top: float | None
         x = graph.op("Clip", [x, graph.const("lo", 0.0), graph.const("hi", top)], "r")
     graph.quant(x, 2.0**exponent, zero, 4, False, mode)
     check(graph, ["conv2d"])
+
+
+def bipolar(seed: int, between: str) -> Graph:
+    """One-bit operand, weights and result; `between` a convolution and its quantiser."""
+    graph = Graph(seed)
+    graph.nodes[0] = node("BipolarQuant", ["x", "s"], "q")
+    weights = graph.const("w", graph.rng.normal(size=(6, 4, 3, 3)).astype(np.float32))
+    graph.nodes.append(node("BipolarQuant", [weights, graph.const("ws", 0.5)], "wq"))
+    x = graph.op("Conv", ["q", "wq"], "c", pads=[1, 1, 1, 1])
+    along = (6, 1, 1)
+    if between == "norm":
+        gain = np.where(np.arange(6) == 2, 0, graph.rng.normal(size=6)).astype(np.float32)
+        names = [graph.const("gain", gain), graph.const("shift", graph.rng.normal(size=6).astype(np.float32))]
+        names += [
+            graph.const("mean", graph.rng.normal(size=6).astype(np.float32)),
+            graph.const("var", np.ones(6, np.float32)),
+        ]
+        x = graph.op("BatchNormalization", [x, *names], "n")
+    elif between == "threshold":
+        x = graph.op(
+            "Sub", [x, graph.const("t", graph.rng.integers(-8, 8, along).astype(np.float32) / 4)], "n"
+        )
+    elif between == "falling":
+        x = graph.op("Neg", [x], "n")
+    elif between == "clip":
+        x = graph.op("Clip", [x, graph.const("lo", -0.5), graph.const("hi", 0.5)], "n")
+    elif between == "relu":
+        x = graph.op("Relu", [x], "n")
+    elif between == "pool":
+        x = graph.op("MaxPool", ["q"], "n", kernel_shape=[2, 2])
+    graph.nodes.append(node("BipolarQuant", [x, "s"], "y"))
+    return graph
+
+
+@pytest.mark.parametrize("between", ["", "norm", "threshold", "falling", "clip", "relu"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_one_bit(between: str, seed: int) -> None:
+    """Sums of 0 are common here and give +1; a channel without gain is a constant; results are odd numbers."""
+    graph = bipolar(seed, between)
+    check(graph, ["conv2d"])
+    for _, function in composite_calls(integer_module(graph.model())):
+        r = parse(function).rescale  # type: ignore[attr-defined]
+        one = np.int64(1) << r.s
+        assert not (r.m % (2 * one)).any() and ((r.b % (2 * one)) == one).all()
+
+
+def test_one_bit_of_a_pool() -> None:
+    check(bipolar(1, "pool"))
+
+
+def test_one_bit_of_a_sum_of_tensors_is_refused() -> None:
+    graph = bipolar(1, "")
+    graph.nodes.pop()
+    graph.nodes.append(node("BipolarQuant", ["c", "s"], "d"))
+    graph.op("Neg", ["c"], "n")
+    graph.nodes.append(node("BipolarQuant", ["n", "s"], "e"))
+    graph.op("Add", ["d", "e"], "sum")
+    graph.nodes.append(node("BipolarQuant", ["sum", "s"], "y"))
+    module = integer_module(graph.model())
+    found = {str(r) for r in Placement.of(module["main"]).refused.values() if "x is not" not in str(r)}
+    assert found == {"a sum of two tensors must be rounded to more than one bit, found one bit"}
 
 
 @pytest.mark.parametrize("mode", SIGNED)
