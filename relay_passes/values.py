@@ -86,6 +86,7 @@ class Foreign:
     shape: Shape
     name: str
     why: str
+    remedy: str = "put a QuantizeLinear/DequantizeLinear pair before this layer"
 
 
 Value: TypeAlias = Leaf | Const | Apply | Foreign
@@ -242,9 +243,11 @@ class _Reader:
             return Const(shape, ints=wide - z.astype(wide.dtype), scale=s)
         dtype = dtype_of(x)
         if dtype not in ACTIVATION_TYPES or not isinstance(x, relax.Var):
-            return Foreign(shape, name, f"it is quantised to {dtype or 'no tensor'} and not to 8 bits")
+            why = f"it is quantised to {dtype or 'no tensor'} and not to 8 bits"
+            return Foreign(shape, name, why, "quantise it to 8 bits or fewer")
         if s.size > 1 or z.size > 1:
-            return Foreign(shape, name, f"it has {s.size} scales and not one for the tensor")
+            why = f"it has {max(s.size, z.size)} scales and not one for the tensor"
+            return Foreign(shape, name, why, "quantise activations per tensor; per channel is for weights")
         return Leaf(x, shape, Quant(float(s.reshape(())), int(z.reshape(())), dtype))
 
     def quantise(self, call: RelaxExpr, var: relax.Var, shape: Shape) -> None:

@@ -131,7 +131,7 @@ class Lowering:
             self.reject(
                 f"operand {self.source(value.name)} must be a quantised tensor",
                 value.why,
-                "put a QuantizeLinear/DequantizeLinear pair before this layer",
+                value.remedy,
             )
         if isinstance(value, Const):
             self.reject("an operand must be computed at run time", "a constant")

@@ -62,7 +62,7 @@ def _write(low: Lowering) -> None:
         low.reject(
             f"all operands must be quantised tensors, {low.source(bad.name) or 'one'} is not",
             bad.why,
-            "put a QuantizeLinear/DequantizeLinear pair before this layer",
+            bad.remedy,
         )
     if isinstance(cone.value, Const):
         low.reject("a tensor must be computed at run time", "a constant")

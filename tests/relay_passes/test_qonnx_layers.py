@@ -116,6 +116,81 @@ def test_unsigned_convolution(seed: int, mode: str, zero: int, top: float | None
     check(graph, ["conv2d"])
 
 
+def channels(graph: Graph, name: str, low: int, high: int) -> str:
+    """Powers of two, one a channel; some of the factors negative."""
+    signs = graph.rng.choice([-1, 1], (6, 1, 1))
+    return graph.const(name, (signs * np.exp2(graph.rng.integers(low, high, (6, 1, 1)))).astype(np.float32))
+
+
+@pytest.mark.parametrize("form", ["clip", "relu_min", "max_min", "minus_plus", "magnitudes"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_affine_and_learned_clip_merge(form: str, seed: int) -> None:
+    """Factors and offsets a channel, then the clip of PACT as exporters write it, are one requantisation."""
+    graph = Graph(seed)
+    x = graph.op("Mul", [graph.conv(True), channels(graph, "f", -2, 2)], "m")
+    x = graph.op("Sub", [x, channels(graph, "o", -2, 1)], "n")
+    low, high = graph.const("low", 0.0), graph.const("high", 3.25)
+    if form == "clip":
+        x = graph.op("Clip", [x, low, high], "r")
+    elif form == "relu_min":
+        x = graph.op("Min", [graph.op("Relu", [x], "p"), high], "r")
+    elif form == "max_min":
+        x = graph.op("Min", [high, graph.op("Max", [low, x], "p")], "r")
+    elif form == "magnitudes":  # (|x| - |x - alpha| + alpha) / 2
+        rest = graph.op("Abs", [graph.op("Sub", [x, high], "p")], "v")
+        x = graph.op("Add", [graph.op("Sub", [graph.op("Abs", [x], "a"), rest], "d"), high], "u")
+        x = graph.op("Mul", [x, graph.const("half", 0.5)], "r")
+    else:  # alpha - relu(alpha - relu(x))
+        x = graph.op("Sub", [high, graph.op("Relu", [x], "p")], "u")
+        x = graph.op("Sub", [high, graph.op("Relu", [x], "v")], "r")
+    graph.quant(x, 0.25, 0, 4, False, "ROUND")
+    check(graph, ["conv2d"])
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_batch_norm_merges(seed: int) -> None:
+    """Any scales: 4 bits are exact but for ties within float32's rounding, of which these have none."""
+    graph = Graph(seed)
+    x, rng = graph.conv(True), graph.rng
+    draws = {
+        "gain": rng.normal(size=6),
+        "shift": rng.normal(size=6),
+        "mean": rng.normal(size=6),
+        "var": rng.uniform(0.1, 2, 6),
+    }
+    names = [graph.const(n, a.astype(np.float32)) for n, a in draws.items()]
+    x = graph.op(
+        "Clip",
+        [graph.op("BatchNormalization", [x, *names], "n"), graph.const("lo", 0.0), graph.const("hi", 2.71)],
+        "r",
+    )
+    graph.quant(x, 2.71 / 15, 0, 4, False, "ROUND")
+    check(graph, ["conv2d"])
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "channels": (
+        {"s": np.full((1, 4, 1, 1), 0.25, np.float32)},
+        "it has 4 scales and not one for the tensor",
+        "quantise activations per tensor; per channel is for weights",
+    ),
+    "bits": ({"b": 12}, "it is quantised to int16 and not to 8 bits", "quantise it to 8 bits or fewer"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_operands_that_the_machine_does_not_hold(case: str) -> None:
+    constants, why, remedy = REFUSED[case]
+    graph = Graph(1)
+    graph.nodes[0] = node("Quant", ["x", "s", "z", "b"], "q", signed=1, narrow=0)
+    graph.constants.update(constants)
+    graph.quant(graph.conv(False), 0.25, 0, 4, False, "ROUND")
+    placement = Placement.of(integer_module(graph.model())["main"])
+    (refused,) = {r for r in placement.refused.values() if "x is not" not in str(r)}
+    assert str(refused) == f"all operands must be quantised tensors, q is not, found {why}"
+    assert refused.remedy == remedy
+
+
 def bipolar(seed: int, between: str) -> Graph:
     """One-bit operand, weights and result; `between` a convolution and its quantiser."""
     graph = Graph(seed)

@@ -55,6 +55,7 @@ from .lower_lrn import LowerLrn
 from .lower_normalize import LowerNormalize
 from .merge_duplicates import MergeDuplicates
 from .operand_order import OperandOrder
+from .pact_forms import PactForms
 from .prelu_forms import PreluForms
 from .reduce_forms import ReduceForms
 from .remove_dead import RemoveDead
@@ -79,6 +80,7 @@ PASSES: tuple[RewritePass, ...] = (
     GemmForms(),
     SumToAdd(),
     ReduceForms(),
+    PactForms(),
     ClipForms(),
     PreluForms(),
     HardActivations(),
