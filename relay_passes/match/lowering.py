@@ -83,11 +83,6 @@ class Lowering:
     bound: Callable[[float], float] = float
     """How the cone rounds its bounds, where it does not round to the nearest even."""
 
-    @property
-    def rounds_to_even(self) -> bool:
-        """Whether the cone rounds as QuantizeLinear does."""
-        return self.bound is float
-
     def reject(self, rule: str, found: str, remedy: str = ON_HOST) -> NoReturn:
         """Leave the match."""
         raise Rejected(Reject(rule, found, self.layer, remedy))

@@ -22,14 +22,13 @@ from tilewright.relay_passes.integer.ops import (
 from tilewright.relay_passes.match.epilogue import F64, Epilogue
 from tilewright.relay_passes.match.lowering import Lowering, Operand
 from tilewright.relay_passes.requantise import requantise
-from tilewright.relay_passes.thresholds import exact_thresholds
 from tilewright.relay_passes.values import Apply, Const, Shape, Value
 from tilewright.targets.arithmetic import S_MIN, largest_sum
 
 AFFINE_WEIGHT = 127
 _VALUE_MAX = 255
-_FARTHEST = 1 << 24
-"""Largest magnitude of a sum where nobody has counted."""
+_FARTHEST = 1 << 32
+"""Thresholds of one bit beyond any sum."""
 
 
 def _pads(values: Sequence[int]) -> Pads:
@@ -86,10 +85,6 @@ def rescale(
     if e.slope is not None and np.any(np.abs(e.slope) >= 64):
         low.reject("the slope of a PReLU must be below 64", f"{np.abs(e.slope).max():g}")
     scaling = requantise(ratio, bias, out, raw_zero, e.slope, spread)
-    lo, hi = low.clamp(e.lo, e.hi)
-    if low.rounds_to_even:
-        most = _FARTHEST if sums is None else 2 * sums
-        scaling = exact_thresholds(scaling, ratio, bias, out.zero_point, lo, hi, most)
     live = scaling.m != 0
     if sums is not None:
         total = np.where(live, sums + np.abs(np.where(live, np.rint(bias), 0)), 0)
@@ -108,6 +103,7 @@ def rescale(
             steps = np.where(steps < 0, steps * e.slope, steps)
         fixed = np.clip(np.rint(steps) + out.zero_point, -(1 << 40), 1 << 40).astype(np.int64) << scaling.s
         b = np.where(dead, fixed, b)
+    lo, hi = low.clamp(e.lo, e.hi)
     if scaling.m_neg is not None and scaling.b_neg is not None:
         b_neg = np.where(dead, b, scaling.b_neg)
         return Rescale(
