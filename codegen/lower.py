@@ -140,9 +140,7 @@ class _Lowering:
             node.operator, self.storages[node.inputs[0].name], self.storages[node.output.name]
         )
 
-    def new_map(
-        self, name: str, shape: tuple[int, ...], bits: int, segment: Base = Base.WORKSPACE
-    ) -> Map:
+    def new_map(self, name: str, shape: tuple[int, ...], bits: int, segment: Base = Base.WORKSPACE) -> Map:
         height, width = shape[1:] if len(shape) == 3 else (1, 1)
         planes = -(-bits // self.overlay.inp_bits)
         blocks = _blocks(shape[0], self.overlay.block_in) * planes
@@ -195,7 +193,9 @@ class _Lowering:
     def copy(self, name: str, value: Value, bits: int) -> Value:
         """Copy a value's channels into a map of its own, in order: selections on MATRIX, exact."""
         if self.overlay.wgt_bits == 1:
-            raise self.fail(name, f"a {value.shape} tensor must be copied, and weights of 1 bit cannot select")
+            raise self.fail(
+                name, f"a {value.shape} tensor must be copied, and weights of 1 bit cannot select"
+            )
         if len(value.shape) == 1:
             flat = Value(value.maps, *(a[:, None, None] for a in (value.number, value.pixel, value.lane)))
             copied = self.copy(name, flat, bits)

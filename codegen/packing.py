@@ -65,7 +65,7 @@ class Convolution:
         half_words = self.source.height * self.source.width * len(self.source.blocks) * self.planes
         weights = self.tiles(overlay) * self.parts(overlay) * overlay.tile_bytes
         read = half_words * overlay.half_word_bytes + weights
-        steps, cycles = self.steps(overlay), -(-read // overlay.board.dram_read_bytes_per_cycle)
+        steps, cycles = self.steps(overlay), -(-read // overlay.board.dram_most_read_bytes_per_cycle)
         return max(steps, cycles), steps + cycles
 
 
@@ -97,14 +97,16 @@ def packed(plain: Convolution, fill: int, overlay: Overlay) -> Convolution:
     found = [*_columns(plain, fill, overlay)]
     if _by_quarters(plain, m, overlay):
         found += [_quartered(c, overlay) for c in _columns(plain, fill, overlay, least=1)]
-    best = min([plain, *(c for c in found if c.steps(overlay) < plain.steps(overlay))], key=lambda c: c.cost(overlay))
+    best = min(
+        [plain, *(c for c in found if c.steps(overlay) < plain.steps(overlay))], key=lambda c: c.cost(overlay)
+    )
     m.height, m.width, m.packing = best.source.height, best.source.width, best.packing
     m.blocks, m.planes, m.lanes = len(best.source.blocks) * best.planes, best.planes, best.lanes
     return best
 
 
 def _by_quarters(plain: Convolution, m: Map, overlay: Overlay) -> bool:
-    """Whether values and weights are two of the array's operands wide, so that quarters of a block multiply their digits."""
+    """Whether values and weights are two of the array's operands wide, so that quarters multiply their digits."""
     digits = overlay.inp_bits == overlay.wgt_bits > 1 and m.bits == 2 * overlay.inp_bits
     return digits and overlay.wgt_bits < _bits(plain.weight) <= 2 * overlay.wgt_bits
 

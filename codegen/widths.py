@@ -16,8 +16,8 @@ KEEPING = (ops.Layout, ops.MaxPool2d)
 def storages(graph: Graph, overlay: Overlay) -> dict[str, Storage]:
     """How each tensor is stored, by name.
 
-    Signed tensors that layouts and pools join have one offset, so all of them have the bits of the widest; unsigned ones
-    have none, and keep their own.
+    Signed tensors that layouts and pools join have one offset, so all of them have the bits of the widest; unsigned
+    ones have none, and keep their own.
     """
     leader: dict[str, str] = {}
 

@@ -49,7 +49,7 @@ class QdqToInteger:
             layer = writer.layer(cone)
             result = lower(cone, layer, widths, names, ranges)
             if isinstance(result, Reject):
-                writer.placement.refused[name] = result
+                writer.placement.refused.update(dict.fromkeys((name, *cone.inner), result))
             else:
                 lowered[name] = result
         bindings: list[relax.VarBinding] = []
@@ -85,7 +85,7 @@ class _Writer:
         cone = low.cone
         layer = unique_name(low.layer, self.layers)
         if not low.drafts:  # the operators change nothing: QuantizeLinear undoes DequantizeLinear
-            self.placement.note(cone.var.name, layer, members(cone.value))
+            self.placement.note(cone.var.name, layer, [*cone.inner, *members(cone.value)])
             (leaf,) = [low.move(cone.value, lambda x: x, cone.quant)]
             return [relax.VarBinding(cone.var, leaf)]
         results: list[relax.Var] = []
@@ -102,7 +102,7 @@ class _Writer:
             var = cone.var if last else relax.DataflowVar(name, relax.TensorType(draft.shape, draft.dtype))
             bindings.append(relax.VarBinding(var, call_of(symbol, args, body)))
             results.append(var)
-        self.placement.note(cone.var.name, layer, members(cone.value))
+        self.placement.note(cone.var.name, layer, [*cone.inner, *members(cone.value)])
         return bindings
 
     def finish(self, main: relax.Function) -> IRModule:

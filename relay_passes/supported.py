@@ -30,7 +30,7 @@ _NOT_QUANTISED = Reject(
 )
 _FOLDED = "folded into "
 _NOTHING = "folded: it does nothing"
-_EDGES = {
+CONVERSIONS = {
     "QuantizeLinear": "converts float values for the accelerator",
     "DequantizeLinear": "converts the accelerator's results to float",
 }
@@ -172,7 +172,7 @@ class _Report:
             if i in seen:
                 continue
             seen.add(i)
-            if self.sources.nodes[i].op not in _EDGES and not own & set(self.cones(i)):
+            if self.sources.nodes[i].op not in CONVERSIONS and not own & set(self.cones(i)):
                 found.append(i)
             else:
                 stack.extend(self.readers.get(i, []))
@@ -196,15 +196,15 @@ class _Report:
                     return self.placement.refused[variable]
             if i == node or self.sources.nodes[i].op != "QuantizeLinear":
                 stack.extend(self.readers.get(i, []))
-        return Reject(_EDGES[op], "", "", "") if op in _EDGES else _NOT_QUANTISED
+        return Reject(CONVERSIONS[op], "", "", "") if op in CONVERSIONS else _NOT_QUANTISED
 
     def row(self, node: int) -> SupportedRow:
         source = self.sources.nodes[node]
         macs = self.macs.get(node, 0)
         name, op = source.name, source.op
         if any(v in self.live for v in self.variables.get(node, [])):
-            if op in _EDGES:
-                return SupportedRow(name, op, "host", _EDGES[op], "", 0)
+            if op in CONVERSIONS:
+                return SupportedRow(name, op, "host", CONVERSIONS[op], "", 0)
             no = self.refusal(node)
             return SupportedRow(name, op, "host", str(no), no.remedy, macs)
         cones = self.cones(node)

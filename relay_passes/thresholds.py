@@ -1,7 +1,7 @@
 """Results of few bits: m and B moved until every output threshold is the float definition's.
 
-Where a result has 4 bits or fewer, it changes at 15 sums at most, and a wrong one shows. The definition is the quantised
-model's own arithmetic with one rounding for each of its float32 results that the sum goes through:
+Where a result has 4 bits or fewer, it changes at 15 sums at most, and a wrong one shows. The definition is the
+quantised model's own arithmetic with one rounding for each of its float32 results that the sum goes through:
 
     f(acc) = clip(rint(float32(float32(acc * unit + offset) / scale)) + zero_point)
 
@@ -11,9 +11,9 @@ fall to either side there; every other sum gives the same integer, here too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,12 @@ FLOAT_ERROR = 2.0**-22
 """Relative error of the definition's two float32 roundings and of the scales they work on, doubled."""
 _NONE_BELOW, _NONE_ABOVE = int(np.iinfo(np.int64).min), int(np.iinfo(np.int64).max)
 
-Target = Callable[[I64, float], I64]
-"""Sums and how far the real value is nudged, relative to its largest part -> results."""
+
+class Target(Protocol):
+    """The definition of a layer's results."""
+
+    def __call__(self, acc: I64, nudge: float = 0.0) -> I64:
+        """Sums, and how far the real value is nudged, relative to its largest part -> results."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,9 @@ class Matched:
 def match(m: I64, s: I64, b: I64, target: Target, bounds: tuple[int, int], reach: tuple[I64, I64]) -> Matched:
     """Move m and b until clip(rne(acc * m + b, s), *bounds) is target(acc) for all sums in reach.
 
-    Shapes: m, s, b, reach[0], reach[1] (n,); target (n, k) -> (n, k), monotone along k. Where no multiplier gives all of
-    them, sums that float32 cannot tell from a half may go either way: 0.01 * 50 is one, and no m / 2^s is 0.01. Those that
-    are halves in reals and in float32 alike (as with scales of 2^n) may not.
+    Shapes: m, s, b, reach[0], reach[1] (n,); target (n, k) -> (n, k), monotone along k. Where no multiplier gives all
+    of them, sums that float32 cannot tell from a half may go either way: 0.01 * 50 is one, and no m / 2^s is 0.01.
+    Those that are halves in reals and in float32 alike (as with scales of 2^n) may not.
     """
     lo, hi = bounds
     levels = np.arange(lo + 1, hi + 1)
@@ -106,9 +110,7 @@ def _thresholds(target: Target, levels: I64, first: I64, last: I64) -> I64:
     return low
 
 
-def float_target(
-    unit: F64, offset: F64, scale: float, zero: int, bounds: tuple[int, int]
-) -> Target:
+def float_target(unit: F64, offset: F64, scale: float, zero: int, bounds: tuple[int, int]) -> Target:
     """The definition above. Shapes: unit, offset (n,)."""
 
     def target(acc: I64, nudge: float = 0.0) -> I64:
@@ -125,7 +127,7 @@ def _quantised(real: F64, error: F64, scale: float, zero: int, bounds: tuple[int
     steps = real.astype(np.float32) / divisor
     half = (steps - np.floor(steps) == 0.5) & (real == steps * float(divisor))
     steps = np.where(half, steps, (real + error).astype(np.float32) / divisor)
-    return np.clip(np.rint(steps).astype(np.int64) + zero, *bounds)
+    return np.asarray(np.clip(np.rint(steps).astype(np.int64) + zero, *bounds), np.int64)
 
 
 def match_pair(

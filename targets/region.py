@@ -11,6 +11,9 @@ from tilewright.targets.storage import Storage
 RegionDType = Literal["int8", "uint8", "int16", "uint16"]
 REGION_DTYPES: tuple[RegionDType, ...] = ("int8", "uint8", "int16", "uint16")
 
+MOST_IMAGES = 16
+"""Images of a batch at most."""
+
 
 @dataclass(frozen=True)
 class Packing:
@@ -48,6 +51,7 @@ class MapLayout:
     element (c, y, x) is the lane l with `lanes[l] == p*C + c` of pixel (y, x): with P = len(lanes) lanes a pixel, lane
     number (y*W + x)*P + l after `offset` bytes, of `inp_bits`, little-endian within a byte. Lanes with -1 hold nothing.
     An input with a `packing` has its rows and columns instead, and lanes that name a plane, a column and a channel.
+    The images of a batch lie one behind the other.
 
     Attributes:
         name: tensor name.
@@ -86,6 +90,7 @@ class CompiledRegion:
         workspace_bytes: size of the segment behind base register 1.
         input_bytes, output_bytes: sizes of the segments behind base registers 2 and 3.
         inputs, outputs: the memory map, in the order of the region's parameters and results.
+        batch: images that a launch works on.
     """
 
     name: str
@@ -98,6 +103,7 @@ class CompiledRegion:
     output_bytes: int
     inputs: tuple[MapLayout, ...]
     outputs: tuple[MapLayout, ...]
+    batch: int = 1
     products: Mapping[int, int] = field(default_factory=dict)
     """For each weight tile and depthwise tap row, by its byte offset in `constants`, how many of its weights belong to
     the network (the rest fills blocks); for counting MACs from the stream."""

@@ -82,6 +82,11 @@ def identity(x: F32) -> F32:
     return x
 
 
+def sign(x: F32) -> F32:
+    """One bit: +1 where x is 0 or more, else -1."""
+    return np.where(x >= 0, np.float32(1), np.float32(-1))
+
+
 @dataclass
 class Lowering:
     """A cone being lowered.
@@ -101,6 +106,9 @@ class Lowering:
     names: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, Range] = field(default_factory=dict)
     drafts: list[Draft] = field(default_factory=list)
+    rounding: str = ""
+    bound: Callable[[float], float] = float
+    """How the cone rounds, and rounds its bounds, where that is not to the nearest even."""
 
     def reject(self, rule: str, found: str, remedy: str = ON_HOST) -> NoReturn:
         """Leave the match."""
@@ -131,6 +139,7 @@ class Lowering:
     def clamp(self, lo: float, hi: float) -> tuple[int, int]:
         """Quantised bounds: rounding is monotone, so clipping after it is the same as before it."""
         q, cone = self.cone.quant, self.cone
+        lo, hi = self.bound(lo), self.bound(hi)
         low = (
             int(quantise(np.asarray(lo, np.float32), q.scale, q.zero_point, q.dtype))
             if lo > -np.inf
@@ -151,7 +160,7 @@ class Lowering:
             self.reject(
                 f"operand {self.source(value.name)} must be a quantised tensor",
                 value.why,
-                "put a QuantizeLinear/DequantizeLinear pair before this layer",
+                value.remedy,
             )
         if isinstance(value, Const):
             self.reject("an operand must be computed at run time", "a constant")

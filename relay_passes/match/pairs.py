@@ -19,6 +19,7 @@ from tilewright.relay_passes.thresholds import match_pair
 from tilewright.relay_passes.values import Apply, Shape, Value
 from tilewright.targets.arithmetic import M_BITS
 
+_BEHIND = "put a QuantizeLinear/DequantizeLinear pair of 8 bits behind the sum"
 _SPLIT = "put a QuantizeLinear/DequantizeLinear pair behind each operand"
 
 
@@ -62,6 +63,8 @@ def _one(low: Lowering, e: Epilogue) -> None:
 def add(low: Lowering, e: Epilogue, call: Apply) -> None:
     """add, subtract of two tensors -> [factor] -> [bounds] -> Q."""
     _one(low, e)
+    if low.cone.step == 2:
+        low.reject("a sum of two tensors must be rounded to more than one bit", "one bit", _BEHIND)
     out, gain = low.cone.quant, float(e.gain[0])
     a, ga, oa = _scaled_operand(low, call.args[0])
     b, gb, ob = _scaled_operand(low, call.args[1])
@@ -82,7 +85,7 @@ def add(low: Lowering, e: Epilogue, call: Apply) -> None:
     zero = int(np.rint(np.ldexp(offset, s))) + (out.zero_point << s)
     shape = (1,) * (len(call.shape) - 1)
     lo, hi = low.clamp(e.lo, e.hi)
-    if few_bits(low, lo, hi):
+    if not low.rounding and few_bits(low, lo, hi):
         found = match_pair(
             (m, m2),
             s,

@@ -24,13 +24,15 @@ from tilewright.relay_passes.match.lowering import Lowering, Operand
 from tilewright.relay_passes.requantise import requantise
 from tilewright.relay_passes.thresholds import MOST_BITS, float_target, match
 from tilewright.relay_passes.values import Apply, Const, Shape, Value
-from tilewright.targets.arithmetic import M_BITS, largest_sum
+from tilewright.targets.arithmetic import M_BITS, S_MIN, largest_sum
 from tilewright.targets.storage import Range
 
 SAME_THRESHOLDS = f"results of {MOST_BITS} bits or fewer must change at the quantised model's own sums"
 OTHER_SCALE = "choose an even zero point, or scales that are no powers of two times each other"
 AFFINE_WEIGHT = 127
 _VALUE_MAX = 255
+_FARTHEST = 1 << 32
+"""Thresholds of one bit beyond any sum."""
 
 
 def _pads(values: Sequence[int]) -> Pads:
@@ -76,6 +78,8 @@ def rescale(
     with np.errstate(divide="ignore", invalid="ignore"):
         # A channel without gain is the constant `offset`: counted in steps of the result.
         bias = np.where(per_step == 0, 0.0, np.broadcast_to(e.offset, count) / per_step)
+    if low.cone.step == 2:
+        return _sign(low, e, per_step, bias, shape, sums)
     ratio = per_step / out.scale
     limit = 1 << 22
     if np.any(np.abs(ratio) >= limit) or not np.all(np.isfinite(bias)):
@@ -107,7 +111,7 @@ def rescale(
         b = np.where(dead, fixed, b)
     lo, hi = low.clamp(e.lo, e.hi)
     m = scaling.m
-    if reach is not None and e.slope is None and few_bits(low, lo, hi):
+    if reach is not None and e.slope is None and not low.rounding and few_bits(low, lo, hi):
         target = float_target(per_step, np.broadcast_to(e.offset, count), out.scale, out.zero_point, (lo, hi))
         found = match(m, scaling.s, b, target, (lo, hi), reach)
         if found.failed.any():
@@ -145,6 +149,29 @@ def reach_of(operand: Operand, weight: I64) -> tuple[I64, I64]:
     plus = np.maximum(weight, 0).sum(1, dtype=np.int64)
     minus = np.minimum(weight, 0).sum(1, dtype=np.int64)
     return plus * below + minus * above, plus * above + minus * below
+
+
+def _sign(low: Lowering, e: Epilogue, gain: F64, bias: F64, shape: Shape, sums: I64 | None) -> Rescale:
+    """One bit: `clip(2 * (acc - t) + 1, -1, 1)`, t the least sum whose value is 0 or more.
+
+    With a negative gain it is the largest, and the difference the other way. All results are odd.
+    """
+    if e.slope is not None:
+        low.reject("no PReLU may come before one bit", "one", "leave it out: it keeps the sign")
+    most, top = 0 if sums is None else int(sums.max()), (1 << (low.widths.acc - 1)) - 1
+    if most > top:
+        low.reject(
+            f"sums must fit {low.widths.acc} bits (at most {top})", f"{most}", "split the input channels"
+        )
+    gain = np.where((e.lo >= 0) | (e.hi < 0), 0.0, gain)
+    fixed = np.broadcast_to(np.clip(e.offset, e.lo, e.hi) >= 0, gain.shape)
+    least = np.clip(-bias, -_FARTHEST, _FARTHEST)
+    t = np.where(gain > 0, np.ceil(least), np.floor(least)).astype(np.int64)
+    direction = np.sign(gain).astype(np.int64)
+    b: I64 = np.where(direction == 0, np.where(fixed, 1, -1), 1 - 2 * direction * t).astype(np.int64)
+    s: I64 = np.full(b.shape, S_MIN, np.int64)
+    m: I64 = (2 * direction) << s
+    return Rescale(m.reshape(shape), s.reshape(shape), (b << s).reshape(shape), -1, 1, dtype_of(low))
 
 
 def _weights(low: Lowering, value: Value, axis: int) -> tuple[I64, F64]:

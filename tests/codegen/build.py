@@ -160,7 +160,9 @@ class Builder:
         limit = (1 << (w_bits - 1)) - 1
         w = self.rng.integers(-limit, limit + 1, (outputs, x.shape[1])).astype(np.int8)
         zero = self.zero(x)
-        ratio = (1 if bits is None else 40) / (70 * limit * float(np.sqrt(x.shape[1])) * (x.range.hi - x.range.lo + 1) / 256)
+        ratio = (1 if bits is None else 40) / (
+            70 * limit * float(np.sqrt(x.shape[1])) * (x.range.hi - x.range.lo + 1) / 256
+        )
         sums = w.sum(1, dtype=np.int64)
         zero_in = zero + ops.storage_offset(x.dtype)
         r = self.rescale(ratio, outputs, dtype, sums=sums, zero_in=zero_in, dims=1, bits=bits)
@@ -208,9 +210,7 @@ class Builder:
     def zero(self, x: Tensor) -> int:
         return int(self.rng.integers(x.range.lo, x.range.hi + 1))
 
-    def add(
-        self, a: Tensor, b: Tensor, dtype: ops.DType | None = None, bits: int | None = None
-    ) -> Tensor:
+    def add(self, a: Tensor, b: Tensor, dtype: ops.DType | None = None, bits: int | None = None) -> Tensor:
         ratio = 0.3 * 256 / (a.range.hi - a.range.lo + 1)
         r = self.rescale(ratio, 1, dtype or a.dtype, dims=1, bits=bits)
         m2 = int(r.m[0] * self.rng.uniform(-1, 1))

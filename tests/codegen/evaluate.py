@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,6 +184,14 @@ def offset(layout: MapLayout) -> int:
     return 1 << (layout.bits - 1) if layout.dtype in ("int8", "int16") else 0
 
 
+def of_image(layout: MapLayout, image: int, inp_bits: int) -> MapLayout:
+    """Where a tensor of an image lies, of a batch whose images lie one behind the other."""
+    _, _, h, w = (*layout.shape, 1, 1)[:4]
+    p = layout.packing or Packing(w, h, 1)
+    size = p.rows * p.columns * len(layout.lanes) * inp_bits // 8
+    return replace(layout, offset=layout.offset + image * size)
+
+
 def run_region(
     region: CompiledRegion,
     overlay: Overlay,
@@ -190,12 +199,30 @@ def run_region(
     simulator: Callable[[Program, DramImage], RunResult],
 ) -> dict[str, Array]:
     """Run a compiled region on a simulator."""
+    (outputs,) = run_images(region, overlay, [feeds], simulator)
+    return outputs
+
+
+def run_images(
+    region: CompiledRegion,
+    overlay: Overlay,
+    images: Sequence[Mapping[str, Array]],
+    simulator: Callable[[Program, DramImage], RunResult],
+) -> list[dict[str, Array]]:
+    """Run a compiled region on its batch of images."""
     inputs = np.zeros(region.input_bytes, np.uint8)
-    for layout in region.inputs:
-        pack(layout, feeds[layout.name], inputs, overlay.inp_bits)
+    for image, feeds in enumerate(images):
+        for layout in region.inputs:
+            pack(of_image(layout, image, overlay.inp_bits), feeds[layout.name], inputs, overlay.inp_bits)
     dram = DramImage(
         np.frombuffer(region.constants, np.uint8), inputs, region.workspace_bytes, region.output_bytes
     )
     layers = [region.layers[i] for i in region.layer_of]
     result = simulator(Program(region.stream, overlay, layers), dram)
-    return {layout.name: unpack(layout, result.outputs, overlay.inp_bits) for layout in region.outputs}
+    return [
+        {
+            layout.name: unpack(of_image(layout, image, overlay.inp_bits), result.outputs, overlay.inp_bits)
+            for layout in region.outputs
+        }
+        for image in range(len(images))
+    ]

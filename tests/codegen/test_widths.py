@@ -56,7 +56,15 @@ def test_convolution(options: dict[str, Any], name: str) -> None:
 
 def low_bit_net(b: Builder, dtype: DType) -> Tensor:
     """First and last layers of 8 bits, 4 between, with a shuffle, a split, a concat, a sum and pools."""
-    x = b.conv(b.input(3, 20, 20, dtype="int8"), 40, (3, 3), strides=(2, 2), padding=(1, 1, 1, 1), dtype=dtype, bits=4)
+    x = b.conv(
+        b.input(3, 20, 20, dtype="int8"),
+        40,
+        (3, 3),
+        strides=(2, 2),
+        padding=(1, 1, 1, 1),
+        dtype=dtype,
+        bits=4,
+    )
     x = b.max_pool(x, (2, 2), (2, 2), (1, 1, 1, 1))
     left = b.layout([LayoutStep("slice", ((0, 0, 0, 0), (1, 20, 6, 6), (1, 1, 1, 1)))], x)
     right = b.layout([LayoutStep("slice", ((0, 20, 0, 0), (1, 40, 6, 6), (1, 1, 1, 1)))], x)
@@ -107,7 +115,9 @@ FIRST: list[tuple[dict[str, Any], int]] = [
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 @pytest.mark.parametrize(("options", "each"), FIRST, ids=str)
-def test_a_first_layer_multiplies_digits_by_quarters(options: dict[str, Any], each: int, dtype: DType) -> None:
+def test_a_first_layer_multiplies_digits_by_quarters(
+    options: dict[str, Any], each: int, dtype: DType
+) -> None:
     """8-bit values times 8-bit weights on 4-bit operands: `each` steps for a vector of outputs, a quarter of four passes'."""
     b, machine = Builder(6), overlay("ultra96-w4")
     y = b.conv(b.input(3, 17, 12, dtype=dtype), 40, dtype=dtype, bits=4, **options)

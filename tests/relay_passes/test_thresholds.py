@@ -61,7 +61,9 @@ def test_halves_that_go_both_ways_need_an_even_zero_point(zero: int) -> None:
     """ONNX rounds to even before the zero point is added, the machine behind it."""
     target = float_target(np.array([0.5]), np.array([0.0]), 1.0, zero, (0, 15))
     s = np.array([22])
-    found = match(np.array([1 << 21]), s, np.array([zero << 22]), target, (0, 15), (np.zeros(1, int), np.array([40])))
+    found = match(
+        np.array([1 << 21]), s, np.array([zero << 22]), target, (0, 15), (np.zeros(1, int), np.array([40]))
+    )
     assert found.failed.tolist() == [bool(zero)]
 
 
@@ -69,7 +71,9 @@ def test_halves_that_go_both_ways_need_an_even_zero_point(zero: int) -> None:
 @given(st.data())
 def test_every_pair_of_a_sum(data: st.DataObject) -> None:
     """Of scales that are equal, powers of two or random."""
-    scales = [data.draw(st.one_of(st.floats(0.01, 1.0), st.sampled_from((0.125, 0.25, 0.5)))) for _ in range(3)]
+    scales = [
+        data.draw(st.one_of(st.floats(0.01, 1.0), st.sampled_from((0.125, 0.25, 0.5)))) for _ in range(3)
+    ]
     if data.draw(st.booleans()):
         scales[1] = scales[0]
     sa, sb, sy = (float(np.float32(v)) for v in scales)

@@ -182,7 +182,7 @@ def _low_bit(bits: int, dtype: str) -> tuple[Overlay, CompiledRegion]:
     changes = {"name": f"w{bits}", "inp_bits": bits}
     values = OVERLAY.to_dict() | changes
     overlay_bits = _Machine(values)
-    lanes = (3, -1, 0, 2, 1, -1, -1, -1) * 4
+    lanes: tuple[int, ...] = (3, -1, 0, 2, 1, -1, -1, -1) * 4
     held = max(bits, 2 if dtype == "uint8" else 1)
     lanes += tuple(lane + 4 if lane >= 0 else -1 for lane in lanes) * (held > bits)
     offset = OVERLAY.block_in * bits // 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,7 +185,10 @@ BAD: list[tuple[MapLayout, str]] = [
     (changed(fill=-1), "a packing's fill of -1 does not fit 8 bits"),
     (changed(taps=2), "lane holds channel 6 of 6"),
     (replace(SOUND, shape=(1, 9)), "only an input of rank 4 can be packed"),
-    (replace(SOUND, bits=16), "expected 2, 4 or 8 bits, 1 of a signed type or 16 of one of 16 bits, found 16"),
+    (
+        replace(SOUND, bits=16),
+        "expected 2, 4 or 8 bits, 1 of a signed type or 16 of one of 16 bits, found 16",
+    ),
     (replace(SOUND, dtype="uint8", bits=1), "1 of a signed type or 16 of one of 16 bits, found 1"),
 ]
 
