@@ -163,12 +163,30 @@ def tile_weights(
         picked = np.concatenate([picked, fill])
     shape = (vectors, overlay.block_out, lanes.shape[0], overlay.block_in, kh, kw)
     blocked = picked.reshape(shape).transpose(0, 2, 4, 5, 1, 3)
-    if quartered:
-        parts: tuple[Part, ...] = (_quarters(blocked, overlay.wgt_bits),)
+    if overlay.wgt_bits == 1:
+        parts: tuple[Part, ...] = (_bipolar(blocked, lanes),)
+    elif quartered:
+        parts = (_quarters(blocked, overlay.wgt_bits),)
         lanes = np.where(np.arange(overlay.block_in) < overlay.block_in // 4, lanes, -1).astype(np.int32)
     else:
         parts = split_weights(blocked, overlay.wgt_bits)
     return Tiles(parts, tile_products((outputs, kw), present, lanes, overlay))
+
+
+def _bipolar(weight: NDArray[np.integer], lanes: NDArray[np.int32]) -> Part:
+    """Weights of -1 and +1 as bits. Lanes without a channel all hold -1, and half of them get +1, half -1.
+
+    Shapes: weight (.., block_out, block_in) with input half words on axis 1, lanes (input half words, block_in).
+    """
+    free = lanes < 0
+    balance = np.where(np.cumsum(free, axis=1) % 2 == 1, -1, 1)
+    filled = np.where(free[:, None, None, None], balance[:, None, None, None], weight)
+    return Part(np.ascontiguousarray((filled + 1) >> 1, np.int8))
+
+
+def unbalanced(lanes: NDArray[np.int32]) -> int:
+    """What the lanes without a channel add to a sum of bipolar products at each tap: 1 where their number is odd."""
+    return int(((lanes < 0).sum(1) % 2).sum())
 
 
 def _quarters(weight: NDArray[np.integer], bits: int) -> Part:

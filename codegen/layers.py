@@ -46,12 +46,11 @@ def machine_parameters(
     rescale: ops.Rescale,
     stored: Storage,
     channels: int,
-    zero_point: int = 0,
-    weight_sums: NDArray[np.int64] | None = None,
+    added: NDArray[np.int64] | None = None,
 ) -> Parameters:
     """Rescale of an integer operator -> the machine's parameters for a result that is `stored` so.
 
-    The machine stores value + offset and, on MATRIX, sums raw stored values: `zero_point * weight_sums` leaves B.
+    The machine stores value + offset and, on MATRIX, sums raw stored values: what that has `added` leaves B.
     Of a bipolar result it stores (value + 1) / 2, and odd values need no rounding for that.
     """
     offset = stored.offset
@@ -60,16 +59,16 @@ def machine_parameters(
         rescale = replace(rescale, s=rescale.s + 1, b=rescale.b + one, lo=0, hi=1)
     spread = np.zeros(channels, np.int64)
     m, s, b = (np.asarray(a, np.int64).reshape(-1) + spread for a in (rescale.m, rescale.s, rescale.b))
-    sums = spread if weight_sums is None else weight_sums
+    extra = spread if added is None else added
     shift = np.int64(offset) << s
-    parameters = Parameters(m, s, b - m * zero_point * sums + shift, rescale.lo + offset, rescale.hi + offset)
+    parameters = Parameters(m, s, b - m * extra + shift, rescale.lo + offset, rescale.hi + offset)
     if rescale.m_neg is None or rescale.b_neg is None:
         return parameters
     m2, b2 = (np.asarray(a, np.int64).reshape(-1) + spread for a in (rescale.m_neg, rescale.b_neg))
     return replace(
         parameters,
         m2=m2,
-        b2=b2 - m2 * zero_point * sums + shift,
+        b2=b2 - m2 * extra + shift,
         negative=True,
         out_zero_point=rescale.zero_point + offset,
     )

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tilewright.codegen.graph import Graph, Node
 from tilewright.codegen.layers import Geometry
 from tilewright.codegen.layouts import gathers, place_layout
@@ -112,6 +115,46 @@ def _tables(node: Node, overlay: Overlay) -> Iterator[str]:
                 yield f"{bits} bits of {t.name}"
 
 
+def _one_bit(node: Node, overlay: Overlay) -> Iterator[str]:
+    """What MATRIX of an overlay of 1 bit adds up: -1 and +1 only, so nothing can be left out by a weight of 0."""
+    op = node.operator
+    if overlay.inp_bits > 1 or not isinstance(op, ops.Dense | ops.Conv2d | ops.ConvTranspose2d):
+        return
+    (t,) = node.inputs
+    weight: NDArray[np.generic] = op.weight
+    if _stored(node, overlay)[t.name].bits > 1:
+        yield f"{_stored(node, overlay)[t.name].bits} bits of {t.name}"
+    if (np.abs(weight.astype(np.int64)) != 1).any():
+        yield f"weights {int(weight.min())}..{int(weight.max())}"
+    if op.zero_point:
+        yield f"zero point {op.zero_point}"
+    if isinstance(op, ops.ConvTranspose2d) or (isinstance(op, ops.Conv2d) and op.groups > 1):
+        yield "a grouped or transposed convolution"
+    elif isinstance(op, ops.Conv2d) and any(op.padding) and t.shape[1] % 2:
+        yield f"{t.shape[1]} channels with padding"
+
+
+def _signs(node: Node, overlay: Overlay) -> Iterator[str]:
+    """VECTOR reads a stored bit as 0 or 1; layouts fold as long as they leave no channel out."""
+    op = node.operator
+    if overlay.inp_bits > 1:
+        return
+    bits = [_stored(node, overlay)[t.name].bits for t in node.inputs]
+    if 1 in bits and isinstance(op, ops.SumPool2d | ops.Add | ops.Multiply):
+        yield f"a {op.kind} of one bit"
+    if isinstance(op, ops.Layout) and any(step.kind in ("slice", "pad", "repeat") for step in op.steps):
+        yield f"{' then '.join(step.kind for step in op.steps)}"
+
+
+def _padded(node: Node, overlay: Overlay) -> Iterator[str]:
+    op = node.operator
+    if isinstance(op, ops.Conv2d | ops.ConvTranspose2d) and overlay.inp_bits > 1:
+        (t,) = node.inputs
+        stored = _stored(node, overlay)[t.name]
+        if not 0 <= op.zero_point + stored.offset <= stored.largest:
+            yield f"zero point {op.zero_point} of {t.name}, which has {stored.bits} bits"
+
+
 def _layout_bits(node: Node, overlay: Overlay) -> Iterator[str]:
     """16 bits are for sums: a layout or pool of them gains nothing on the machine."""
     for t in node.inputs:
@@ -173,6 +216,12 @@ RULES: tuple[Rule, ...] = (
     Rule("the second operand of a sum or product has the overlay's bits", _second),
     Rule("a table has operands and results of 8 bits", _tables),
     Rule("what is moved or pooled has 8 bits at most", _layout_bits),
+    Rule("padding is a value that the operand's bits hold", _padded),
+    Rule(
+        "operands and weights of 1 bit are -1 or +1, of all channels; padded ones have an even number of channels",
+        _one_bit,
+    ),
+    Rule("tensors of 1 bit are multiplied on MATRIX, pooled by their largest, or laid out whole", _signs),
     Rule("maps are at most {results} rows and columns", _sizes),
     Rule("kernels of convolutions are at most {matrix_kernel} rows and columns", _matrix_kernels),
     Rule("pooling windows are at most {vector_kernel} rows and columns", _vector_kernels),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilewright.codegen.channel_order import channel_order
+from tilewright.codegen.constants import unbalanced
 from tilewright.codegen.filters import dilated, transposed_phases, ungrouped
 from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.codegen.layers import (
@@ -261,7 +263,7 @@ class _Lowering:
             zero_point = self.zero_point(tensor, op.zero_point)
             source = self.source(node.name, operands[0])
             convolution = Convolution(source, geometry, *ungrouped(op.weight, op.groups))
-            if tensor.name in self.packable:
+            if tensor.name in self.packable and self.overlay.wgt_bits > 1:
                 convolution = packed(convolution, zero_point, self.overlay)
             layer = self.matrix_layer(node, convolution, output, zero_point, op.rescale)
         self.layers.append(layer)
@@ -311,8 +313,10 @@ class _Lowering:
         zero_point: int,
         rescale: ops.Rescale,
     ) -> MatrixLayer:
-        sums = c.weight.sum((1, 2, 3), dtype=np.int64)
-        parameters = self.parameters(node, rescale, c.weight.shape[0], zero_point, sums)
+        added = zero_point * c.weight.sum((1, 2, 3), dtype=np.int64)
+        if self.overlay.wgt_bits == 1:
+            added += unbalanced(c.source.lanes) * math.prod(c.geometry.kernel)
+        parameters = self.parameters(node, rescale, c.weight.shape[0], added)
         weight, present = c.weight, c.present
         if node.output.name in self.order:
             weight, present, parameters = arranged(weight, present, parameters, self.places(node))
@@ -333,10 +337,9 @@ class _Lowering:
         node: Node,
         rescale: ops.Rescale,
         channels: int,
-        zero_point: int = 0,
-        sums: NDArray[np.int64] | None = None,
+        added: NDArray[np.int64] | None = None,
     ) -> Parameters:
-        return machine_parameters(rescale, self.storages[node.output.name], channels, zero_point, sums)
+        return machine_parameters(rescale, self.storages[node.output.name], channels, added)
 
     def conv2d_transpose(self, node: Node, operands: Sequence[Value]) -> Value:
         """Each phase of the result's rows and columns is a convolution of its own with every stride-th tap."""

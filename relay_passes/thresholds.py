@@ -72,7 +72,7 @@ def match(m: I64, s: I64, b: I64, target: Target, bounds: tuple[int, int], reach
     for nudge in (0.0, FLOAT_ERROR):
         # Sums from `late` on must give the level, those before `early` must not.
         early, late = (
-            _thresholds(lambda x, d=d: target(x * sign[:, None], d), levels, first, last)  # type: ignore[misc]
+            _thresholds(lambda x, d=d: target(x * sign[:, None], d), levels, first, last)
             for d in (nudge, -nudge)
         )
         for change in sorted(range(-TRIES, TRIES + 1), key=abs):

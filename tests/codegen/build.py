@@ -52,6 +52,11 @@ class Builder:
     ) -> ops.Rescale:
         """Parameters chosen as the passes choose them: so that the machine's own B fits."""
         limits = held(dtype, bits)
+        if bits == 1:  # the sign of a sum against a threshold
+            t, up = self.rng.integers(-2, 3, channels), 2 * self.rng.integers(0, 2, channels) - 1
+            s = np.ones(channels, np.int64)
+            one = (a.reshape((-1, 1, 1)[:dims]) for a in (2 * up << s, s, (1 - 2 * up * t) << s))
+            return ops.Rescale(*one, -1, 1, dtype)
         zero = int(self.rng.integers(limits.lo, limits.hi + 1))
         offset = ops.storage_offset(dtype)
         ratio *= (limits.hi - limits.lo + 1) / 256
@@ -98,10 +103,12 @@ class Builder:
     ) -> Tensor:
         """`bits` of the result and `w_bits` of the weights; 9 if they are `wide`."""
         _, channels, height, width = x.shape
-        limit = 255 if wide else (1 << (w_bits - 1)) - 1
+        limit = 255 if wide else max((1 << (w_bits - 1)) - 1, 1)
         w = self.rng.integers(-limit, limit + 1, (outputs, channels // groups, *kernel)).astype(
             np.int16 if wide else np.int8
         )
+        if w_bits == 1:
+            w = (2 * self.rng.integers(0, 2, w.shape) - 1).astype(np.int8)
         zero = self.zero(x)
         sums = w.sum((1, 2, 3), dtype=np.int64)
         size = float(np.sqrt(w[0].size)) * (x.range.hi - x.range.lo + 1) / 256
@@ -157,8 +164,10 @@ class Builder:
     def dense(
         self, x: Tensor, outputs: int, dtype: ops.DType = "int8", w_bits: int = 8, bits: int | None = None
     ) -> Tensor:
-        limit = (1 << (w_bits - 1)) - 1
+        limit = max((1 << (w_bits - 1)) - 1, 1)
         w = self.rng.integers(-limit, limit + 1, (outputs, x.shape[1])).astype(np.int8)
+        if w_bits == 1:
+            w = (2 * self.rng.integers(0, 2, w.shape) - 1).astype(np.int8)
         zero = self.zero(x)
         ratio = (1 if bits is None else 40) / (
             70 * limit * float(np.sqrt(x.shape[1])) * (x.range.hi - x.range.lo + 1) / 256
@@ -208,7 +217,7 @@ class Builder:
         return self.node(ops.SumPool2d(kernel, zero, r, strides, padding), (c, oh, ow), r.dtype, x)
 
     def zero(self, x: Tensor) -> int:
-        return int(self.rng.integers(x.range.lo, x.range.hi + 1))
+        return 0 if x.range.bipolar else int(self.rng.integers(x.range.lo, x.range.hi + 1))
 
     def add(self, a: Tensor, b: Tensor, dtype: ops.DType | None = None, bits: int | None = None) -> Tensor:
         ratio = 0.3 * 256 / (a.range.hi - a.range.lo + 1)
