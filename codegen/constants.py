@@ -215,6 +215,14 @@ def tile_products(
     return np.asarray(blocked.sum((1, 3)), np.int64)
 
 
+def weight_bits(weight: NDArray[np.generic]) -> int:
+    """Bits of the widest weight, its sign included; 1 where all are -1 or +1."""
+    low, high = int(weight.min(initial=0)), int(weight.max(initial=0))
+    if low >= -1 and high <= 1 and bool(weight.all()):
+        return 1
+    return 1 + max(high.bit_length(), (-low - 1).bit_length() if low else 0)
+
+
 def split_weights(weight: NDArray[np.integer], bits: int) -> tuple[Part, ...]:
     """Write weights as a sum of ones of `bits`, in the way that leaves the fewest tiles with anything in them.
 

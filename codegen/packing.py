@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tilewright.codegen.constants import tile_products
+from tilewright.codegen.constants import tile_products, weight_bits
 from tilewright.codegen.layers import Geometry
 from tilewright.codegen.values import Map, Source
 from tilewright.targets.config import Overlay
@@ -54,7 +54,7 @@ class Convolution:
         """Parts into which the array's width cuts the weights, about."""
         if self.quartered:
             return 1
-        return -(-_bits(self.weight) // overlay.wgt_bits) if overlay.wgt_bits < 8 else 1
+        return -(-weight_bits(self.weight) // overlay.wgt_bits) if overlay.wgt_bits < 8 else 1
 
     def steps(self, overlay: Overlay) -> int:
         """Steps of MATRIX: one for each tile, plane and result."""
@@ -67,11 +67,6 @@ class Convolution:
         read = half_words * overlay.half_word_bytes + weights
         steps, cycles = self.steps(overlay), -(-read // overlay.board.dram_most_read_bytes_per_cycle)
         return max(steps, cycles), steps + cycles
-
-
-def _bits(weight: NDArray[np.integer]) -> int:
-    """Bits of the widest weight, its sign included."""
-    return 1 + max(int(weight.max(initial=0)).bit_length(), (-int(weight.min(initial=0)) - 1).bit_length())
 
 
 def lanes_of(channels: int, block_in: int) -> NDArray[np.int32]:
@@ -108,7 +103,7 @@ def packed(plain: Convolution, fill: int, overlay: Overlay) -> Convolution:
 def _by_quarters(plain: Convolution, m: Map, overlay: Overlay) -> bool:
     """Whether values and weights are two of the array's operands wide, so that quarters multiply their digits."""
     digits = overlay.inp_bits == overlay.wgt_bits > 1 and m.bits == 2 * overlay.inp_bits
-    return digits and overlay.wgt_bits < _bits(plain.weight) <= 2 * overlay.wgt_bits
+    return digits and overlay.wgt_bits < weight_bits(plain.weight) <= 2 * overlay.wgt_bits
 
 
 def _columns(plain: Convolution, fill: int, overlay: Overlay, least: int = 2) -> Iterator[Convolution]:

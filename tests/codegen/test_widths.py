@@ -133,10 +133,22 @@ def test_a_first_layer_multiplies_digits_by_quarters(
 
 def bipolar_net(b: Builder) -> Tensor:
     """Weights and activations of -1 and +1; scores of 16 bits."""
-    x = b.conv(b.input(20, 9, 9, dtype="int8", bits=1), 70, (3, 3), padding=(1, 1, 1, 1), dtype="int8", bits=1, w_bits=1)
+    x = b.conv(
+        b.input(20, 9, 9, dtype="int8", bits=1),
+        70,
+        (3, 3),
+        padding=(1, 1, 1, 1),
+        dtype="int8",
+        bits=1,
+        w_bits=1,
+    )
     x = b.max_pool(x, (2, 2), (2, 2))
     y = b.conv(x, 33, (1, 1), dtype="int8", bits=1, w_bits=1)
-    z = b.layout([CONCAT], b.conv(y, 64, (3, 3), dtype="int8", bits=1, w_bits=1, strides=(2, 2)), b.max_pool(y, (4, 4), (1, 1)))
+    z = b.layout(
+        [CONCAT],
+        b.conv(y, 64, (3, 3), dtype="int8", bits=1, w_bits=1, strides=(2, 2)),
+        b.max_pool(y, (4, 4), (1, 1)),
+    )
     return b.dense(b.layout([LayoutStep("reshape", ((1, 97),))], z), 30, "int16", w_bits=1)
 
 
@@ -152,5 +164,7 @@ def test_sums_of_one_bit_leave_in_as_many_planes_as_they_need(bits: int) -> None
     b = Builder(8)
     x = b.input(33, 5, 5, dtype="int8", bits=1)
     dtype: DType = "int16" if bits == 16 else "int8"
-    outputs = [b.conv(x, 40, (2, 2), dtype=dtype, bits=bits, w_bits=1) for dtype in (dtype, dtype[:0] + "u" + dtype)]  # type: ignore[arg-type]
+    outputs = [
+        b.conv(x, 40, (2, 2), dtype=dtype, bits=bits, w_bits=1) for dtype in (dtype, dtype[:0] + "u" + dtype)
+    ]  # type: ignore[arg-type]
     check(b, b.graph(*outputs), overlay("ultra96-w1"))
