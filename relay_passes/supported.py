@@ -9,7 +9,7 @@ from typing import Literal
 
 import onnx
 from tvm import relax
-from tvm.ir import GlobalVar, IRModule
+from tvm.ir import GenericConst, GlobalVar, IRModule
 
 from tilewright.codegen.legal import check
 from tilewright.frontend.relax_import import Sources, to_relax
@@ -20,6 +20,7 @@ from tilewright.relay_passes.pipeline import integer_passes
 from tilewright.relay_passes.placement import Placement
 from tilewright.relay_passes.predicate import Reject
 from tilewright.relay_passes.rewrite import bindings_of
+from tilewright.relay_passes.shifts import move_of
 from tilewright.relay_passes.values import static_shape
 from tilewright.targets.config import Overlay
 
@@ -71,6 +72,8 @@ def count_macs(module: IRModule) -> dict[int, int]:
         x, w = static_shape(call.args[0]), static_shape(call.args[1])
         if x is None or w is None:
             continue
+        if call.op.name == "relax.nn.conv2d" and w[1] == 1 and _is_shift(call):
+            continue
         if call.op.name in ("relax.nn.conv1d", "relax.nn.conv2d"):
             count = math.prod(out) * math.prod(w[1:])
         elif call.op.name in ("relax.nn.conv1d_transpose", "relax.nn.conv2d_transpose"):
@@ -83,6 +86,12 @@ def count_macs(module: IRModule) -> dict[int, int]:
         if node is not None:
             macs[node] = macs.get(node, 0) + count
     return macs
+
+
+def _is_shift(call: relax.Call) -> bool:
+    """Whether a convolution with a float kernel moves values and multiplies none."""
+    weight = call.args[1]
+    return isinstance(weight, GenericConst) and move_of(weight.value.numpy(), call.attrs) is not None
 
 
 @dataclass(frozen=True)

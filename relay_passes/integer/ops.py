@@ -177,6 +177,20 @@ class Table(Operator):
     dtype: DType
 
 
+@dataclass(frozen=True)
+class Shift(Operator):
+    """`y[c, j, i] = x[c, j*sy + dy[c], i*sx + dx[c]]`, `zero_point` outside of the map. Type and scale stay.
+
+    Shapes: x (1, C, H, W), displacement (C, 2) of (dy, dx), result (1, C, *size).
+    """
+
+    kind = "shift"
+    displacement: I64
+    zero_point: int
+    strides: Pair
+    size: Pair
+
+
 LayoutKind = Literal["reshape", "transpose", "slice", "concat", "pad", "repeat"]
 
 
@@ -243,5 +257,6 @@ OPERATORS: tuple[type[Operator], ...] = (
     Add,
     Multiply,
     Table,
+    Shift,
     Layout,
 )
