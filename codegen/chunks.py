@@ -22,6 +22,7 @@ from tilewright.codegen.constants import (
     parameter_records,
     tile_weights,
 )
+from tilewright.codegen.displacement import most_rows
 from tilewright.codegen.layers import MatrixLayer, Parameters, VectorLayer
 from tilewright.codegen.tile import Constants
 from tilewright.errors import Fault, ScheduleError
@@ -162,6 +163,8 @@ class _MatrixCutter:
         kh = tiles.parts[0].shape[2]
         rows = min(kh, MOST_KY, max(1, self.most_tiles // self.columns))
         deep = min(MOST_IC, max(1, self.most_tiles // (rows * self.columns)))
+        if self.layer.source.moves is not None:
+            deep = min(deep, most_rows(self.overlay))
         found = []
         for part in range(len(tiles.parts)):
             for first, stop in self.bridged(tiles.used(part, vector), kh):

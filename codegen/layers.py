@@ -118,7 +118,8 @@ class Geometry:
     """Where the window of each result lies and where the result goes.
 
     Result (j, i) reads rows j*stride + k*dilation + offset of the source and is written to row first + step*j of the
-    output map, columns likewise; with `swapped` row and column of the output change places.
+    output map, columns likewise; with `swapped` row and column of the output change places. Displaced lanes read up to
+    `above` rows (columns) before and `below` behind.
     """
 
     kernel: tuple[int, int] = (1, 1)
@@ -129,6 +130,8 @@ class Geometry:
     first: tuple[int, int] = (0, 0)
     step: tuple[int, int] = (1, 1)
     swapped: bool = False
+    above: tuple[int, int] = (0, 0)
+    below: tuple[int, int] = (0, 0)
 
     def span(self, axis: int, start: int, count: int, size: int) -> tuple[int, int]:
         """Source rows (axis 0) or columns (1) that results start .. start+count-1 read: first and number.
@@ -137,6 +140,7 @@ class Geometry:
         """
         low = start * self.stride[axis] + self.offset[axis]
         high = (start + count - 1) * self.stride[axis] + self.offset[axis]
+        low, high = low - self.above[axis], high + self.below[axis]
         high += (self.kernel[axis] - 1) * self.dilation[axis]
         low, high = min(max(low, 0), size - 1), max(min(high, size - 1), 0)
         return low, max(high - low + 1, 1)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilewright.codegen.channel_order import channel_order
+from tilewright.codegen.displacement import decoded, displaced_source, fold, place_shift, reaching, readable
 from tilewright.codegen.filters import dilated, transposed_phases, ungrouped
 from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.codegen.layers import (
@@ -34,7 +35,6 @@ from tilewright.codegen.values import (
     channel_source,
     flat_source,
     matching_source,
-    source_of,
 )
 from tilewright.errors import Fault, ScheduleError
 from tilewright.relay_passes.integer import ops
@@ -78,6 +78,9 @@ class _Lowering:
     packable: set[str] = field(default_factory=set)
     """Inputs that only one node reads: their maps may be laid out as that node likes."""
 
+    copied: dict[Value, Value] = field(default_factory=dict)
+    """Copies of values whose channels are not in place, for all who need one."""
+
     order: dict[str, I32] = field(default_factory=dict)
     """Lanes of the channels of results of MATRIX where they are not the channels' numbers."""
 
@@ -106,7 +109,7 @@ class _Lowering:
         (source, *_) = node.inputs
         if not isinstance(node.operator, ops.Table) or previous.output.name != source.name:
             return False
-        if uses[source.name] != 1 or isinstance(previous.operator, ops.Layout):
+        if uses[source.name] != 1 or isinstance(previous.operator, ops.Layout | ops.Shift):
             return False
         value = self.values[source.name]
         written = value.maps[0]
@@ -170,7 +173,11 @@ class _Lowering:
 
     def in_place(self, name: str, value: Value) -> Value:
         """The value with its channels in place, copied where they are not."""
-        return value if value.channels_in_place() else self.copy(name, value)
+        if value.channels_in_place():
+            return value
+        if value not in self.copied:
+            self.copied[value] = self.copy(name, value)
+        return self.copied[value]
 
     def source(self, name: str, value: Value) -> Source:
         return channel_source(self.in_place(name, value), self.overlay.block_in)
@@ -178,9 +185,10 @@ class _Lowering:
     def copy(self, name: str, value: Value) -> Value:
         """Copy a value's channels into a map of its own, in order: selections on MATRIX, exact."""
         if len(value.shape) == 1:
-            flat = Value(value.maps, *(a[:, None, None] for a in (value.number, value.pixel, value.lane)))
-            copied = self.copy(name, flat)
-            return Value(copied.maps, *(a[:, 0, 0] for a in (copied.number, copied.pixel, copied.lane)))
+            number, pixel, lane = (a[:, None, None] for a in (value.number, value.pixel, value.lane))
+            copied = self.copy(name, Value(value.maps, number, pixel, lane))
+            number, pixel, lane = (a[:, 0, 0] for a in (copied.number, copied.pixel, copied.lane))
+            return Value(copied.maps, number, pixel, lane)
         found = gathers(value)
         if found is None:
             raise self.fail(name, f"elements of a {value.shape} tensor are not moved by whole channels")
@@ -194,13 +202,12 @@ class _Lowering:
         if not len(held):
             raise self.fail(name, "a copy reads nothing: all its channels are constant")
         first = value.maps[int(gather.number[held[0]])]
-        source = source_of(
-            value.maps,
-            gather.number[held],
-            gather.lane[held],
-            (first.height, first.width),
-            self.overlay.block_in,
+        moves, fills = decoded(gather.moved[held])
+        size = (first.height, first.width)
+        source = displaced_source(
+            value.maps, gather.number[held], gather.lane[held], moves, size, self.overlay, True
         )
+        assert source is not None
         channels = len(gather.number)
         weight = np.zeros((channels, len(held), 1, 1), np.int8)
         weight[held, np.arange(len(held))] = 1
@@ -217,7 +224,15 @@ class _Lowering:
             swapped=gather.swapped,
         )
         return MatrixLayer(
-            name, source, output, geometry, weight, parameters, present=weight[:, :, 0] != 0, counted=False
+            name,
+            source,
+            output,
+            reaching(geometry, moves),
+            weight,
+            parameters,
+            int(fills[0]) if len(fills) else 0,
+            present=weight[:, :, 0] != 0,
+            counted=False,
         )
 
     # One method for each operator; the result's value is returned.
@@ -240,11 +255,17 @@ class _Lowering:
         else:
             output = self.result_map(node)
             zero_point = op.zero_point + ops.storage_offset(tensor.dtype)
-            source = self.source(node.name, operands[0])
+            folded = None
+            if operands[0].moved is not None:
+                folded = fold(operands[0], geometry, zero_point, self.overlay)
+            if folded is None:
+                source, pad = self.source(node.name, operands[0]), zero_point
+            else:
+                source, geometry, pad = folded.source, folded.geometry, folded.pad
             convolution = Convolution(source, geometry, *ungrouped(op.weight, op.groups))
             if tensor.name in self.packable:
                 convolution = packed(convolution, zero_point, self.overlay)
-            layer = self.matrix_layer(node, convolution, output, zero_point, op.rescale)
+            layer = replace(self.matrix_layer(node, convolution, output, zero_point, op.rescale), pad=pad)
         self.layers.append(layer)
         return self.result(node, layer)
 
@@ -434,6 +455,11 @@ class _Lowering:
         op = node.operator
         assert isinstance(op, ops.Layout)
         value = place_layout(op, node.output, operands)
+        if value.moved is not None and not readable(value):
+            operands = [v if v.moved is None else self.in_place(node.name, v) for v in operands]
+            value = place_layout(op, node.output, operands)
+        if value.moved is not None:
+            return value
         if len(value.shape) == 1:
             return self.copy(node.name, value) if value.number.min() == CONSTANT else value
         if not value.channels_in_place():
@@ -442,6 +468,12 @@ class _Lowering:
         use = value.shape[0] / (len(source.blocks) * self.overlay.block_in)
         rounded = value.shape[0] / (_blocks(value.shape[0], self.overlay.block_in) * self.overlay.block_in)
         return self.copy(node.name, value) if use < LEAST_USE * rounded else value
+
+    def shift(self, node: Node, operands: Sequence[Value]) -> Value:
+        op = node.operator
+        assert isinstance(op, ops.Shift)
+        fill = op.zero_point + ops.storage_offset(node.inputs[0].dtype)
+        return place_shift(op, fill, self.in_place(node.inputs[0].name, operands[0]), self.overlay)
 
     # What several of them share.
 
@@ -499,5 +531,6 @@ _LOWER: dict[type[ops.Operator], Callable[[_Lowering, Node, Sequence[Value]], Va
     ops.Add: _Lowering.add,
     ops.Multiply: _Lowering.multiply,
     ops.Table: _Lowering.table,
+    ops.Shift: _Lowering.shift,
     ops.Layout: _Lowering.layout,
 }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tilewright.codegen.buffers import Step
 from tilewright.codegen.chunks import TABLE_RECORDS, Area, MatrixChunk, Pass
+from tilewright.codegen.displacement import Entries, table_rows
 from tilewright.codegen.flow import is_flat
 from tilewright.codegen.layers import MatrixLayer
 from tilewright.codegen.tile import Access, Constants, Portion, Space, TileProgram
@@ -47,6 +48,7 @@ class MatrixEmitter:
     """Makes the instructions of steps. `half`: of ACC, which takes turns."""
 
     overlay: Overlay
+    entries: Entries
     half: int = 0
 
     def emit(
@@ -115,6 +117,9 @@ class MatrixEmitter:
         per_vector = p.count_ic * p.count_ky * kw
         top = p.first_ky * g.dilation[0] + g.offset[0]
         height, width = (1, 1) if flat else (m.height, window.columns)
+        rows = table_rows(source, p.block, p.count_ic)
+        held, entry = self.entries.find(rows) if rows else (None, 0)
+        down, right = source.offsets[p.block] if source.offsets else (0, 0)
         instruction = Matrix(
             n_oc=piece.vectors,
             n_ic=p.count_ic,
@@ -140,11 +145,13 @@ class MatrixEmitter:
             stride_x=g.stride[1],
             dilation_y=g.dilation[0],
             dilation_x=g.dilation[1],
-            offset_y=piece.y * g.stride[0] + top,
-            offset_x=(step.x + piece.x) * g.stride[1] + g.offset[1] - window.x,
+            offset_y=piece.y * g.stride[0] + top + down,
+            offset_x=(step.x + piece.x) * g.stride[1] + g.offset[1] - window.x + right,
             height=height,
             width=width,
             pad=layer.pad,
+            displaced=int(bool(rows)),
+            disp_base=entry,
             fresh=int(fresh),
         )
         reads = [Access(Space.ACT, buffer.address, buffer.address + buffer.half_words, False)]
@@ -157,6 +164,7 @@ class MatrixEmitter:
             *reads,
             Access(Space.ACC, self.half, self.half + 1, True),
             constants=tiles,
+            displacements=held,
         )
 
     def vector(

@@ -90,6 +90,7 @@ class Builder:
         dtype: ops.DType = "uint8",
         wide: bool = False,
         prelu: bool = False,
+        zero_point: int | None = None,
     ) -> Tensor:
         _, channels, height, width = x.shape
         limit = 255 if wide else 127
@@ -97,6 +98,7 @@ class Builder:
             np.int16 if wide else np.int8
         )
         zero = int(self.rng.integers(0, 256)) - ops.storage_offset(x.dtype)
+        zero = zero if zero_point is None else zero_point
         sums = w.sum((1, 2, 3), dtype=np.int64)
         size = float(np.sqrt(w[0].size))
         depthwise = groups == channels == outputs
@@ -216,6 +218,16 @@ class Builder:
         op = ops.Layout(tuple(steps))
         shape = op.apply([np.zeros(t.shape, np.int8) for t in inputs]).shape
         return self.node(op, shape[1:], inputs[0].dtype, *inputs)
+
+    def shift(
+        self, x: Tensor, moves: np.ndarray, strides: ops.Pair = (1, 1), zero_point: int | None = None
+    ) -> Tensor:
+        """Moves (C, 2); the result is as large as its strides leave it."""
+        info = np.iinfo(x.dtype)
+        zero = int(self.rng.integers(info.min, info.max + 1)) if zero_point is None else zero_point
+        size = (-(-x.shape[2] // strides[0]), -(-x.shape[3] // strides[1]))
+        op = ops.Shift(np.asarray(moves, np.int64), zero, strides, size)
+        return self.node(op, (x.shape[1], *size), x.dtype, x)
 
     def graph(self, *outputs: Tensor) -> Graph:
         return Graph("region", tuple(self.inputs), outputs, tuple(self.nodes))

@@ -25,9 +25,12 @@ def displacements(
 ) -> I64 | None:
     """Return (dy, dx) of each channel where a convolution is a shift, else None.
 
-    Shapes: weight (C, 1, KH, KW), result (C, 2). `pads` are top, left and what else follows.
+    Shapes: weight (C, 1, KH, KW), result (C, 2). `pads` are top, left, bottom, right; a map with more of them than the
+    kernel has rows and columns to spare becomes larger, and is not shifted only.
     """
     if weight.ndim != 4 or weight.shape[1] != 1 or weight.shape[0] != groups:
+        return None
+    if any(pads[a] + pads[a + 2] > (weight.shape[2 + a] - 1) * dilations[a] for a in range(2)):
         return None
     taps = weight.reshape(weight.shape[0], -1)
     if not ((taps != 0).sum(1) == 1).all() or (np.abs(taps.max(1) - 1) > _ONE).any():
