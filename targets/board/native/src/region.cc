@@ -62,8 +62,9 @@ std::vector<MapLayout> ParseMaps(Reader* r, const Region& region, std::uint64_t 
     Require(!output || std::count(present.begin(), present.end(), 0) == 0, where, ": a channel lies in no lane");
     // Pixels <= 2^30 and lanes <= 2^30, so the product fits 64 bits.
     const std::uint64_t bytes = map.bytes(region.machine.inp_bits);
-    Require(map.offset <= segment && bytes <= (segment - map.offset) / region.batch, where, ": ", region.batch, " times ",
-            bytes, " bytes at ", map.offset, " pass the segment of ", segment);
+    const std::string images = region.batch > 1 ? std::to_string(region.batch) + " times " : "";
+    Require(map.offset <= segment && bytes <= (segment - map.offset) / region.batch, where, ": ", images, bytes,
+            " bytes at ", map.offset, " pass the segment of ", segment);
     Require(map.offset % static_cast<unsigned>(region.machine.half_word_bytes()) == 0, where, ": offset ", map.offset,
             " is no multiple of the half word's ", region.machine.half_word_bytes(), " bytes");
   }
