@@ -178,7 +178,7 @@ class _MatrixCutter:
 
     def bridged(self, used: list[int], kh: int) -> list[tuple[int, int]]:
         """First and end of runs of used half words: a gap is closed where its steps cost less than a start."""
-        results = min(math.prod(self.layer.geometry.count), self.overlay.acc_half_vectors)
+        results = min(math.prod(self.layer.convolution.count), self.overlay.acc_half_vectors)
         most = START_CYCLES // (results * kh * self.columns)
         cuts = [i for i in range(1, len(used)) if used[i] - used[i - 1] - 1 > most]
         return [(used[a], used[b - 1] + 1) for a, b in pairwise([0, *cuts, len(used)]) if b > a]

@@ -169,6 +169,8 @@ class MatrixLayer:
         pad: stored value outside of the map.
         counted: whether its products count as the network's (copies do not).
         table: 256 stored values applied last, or None.
+        pool: windows over the sums, the largest of each being requantised; None: every sum is a result. `sums` is then
+            the convolution, `geometry` both together.
     """
 
     name: str
@@ -181,6 +183,38 @@ class MatrixLayer:
     present: NDArray[np.bool_] | None = None
     counted: bool = True
     table: NDArray[np.uint8] | None = None
+    pool: Geometry | None = None
+    sums: Geometry | None = None
+
+    @property
+    def convolution(self) -> Geometry:
+        """Where the sums lie."""
+        return self.sums or self.geometry
+
+    @property
+    def sums_per_result(self) -> int:
+        """Vectors of ACC that a result takes."""
+        return 1 if self.pool is None else self.pool.stride[0] * self.pool.stride[1]
+
+    def pooled(self, pool: Geometry, output: Map) -> MatrixLayer:
+        """The layer with the largest sum of each window. Windows must not overlap, and m must not be negative."""
+        c = self.geometry
+        (ky, kx), (sy, sx) = (
+            tuple(
+                (p - 1) * s + (k - 1) * d + 1
+                for p, s, k, d in zip(pool.kernel, c.stride, c.kernel, c.dilation, strict=True)
+            ),
+            tuple(p * s for p, s in zip(pool.stride, c.stride, strict=True)),
+        )
+        whole = replace(
+            c,
+            kernel=(ky, kx),
+            stride=(sy, sx),
+            dilation=(1, 1),
+            offset=(pool.offset[0] * c.stride[0] + c.offset[0], pool.offset[1] * c.stride[1] + c.offset[1]),
+            count=pool.count,
+        )
+        return replace(self, output=output, geometry=whole, pool=pool, sums=c)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from tilewright.codegen.layers import (
     machine_parameters,
     stored_table,
 )
-from tilewright.codegen.layouts import Gather, gathers, place_layout
+from tilewright.codegen.layouts import Gather, gather_of, gathers, place_layout
 from tilewright.codegen.packing import Convolution, lanes_of, packed
 from tilewright.codegen.values import (
     CONSTANT,
@@ -197,6 +197,14 @@ class _Lowering:
             self.layers.append(self.copy_layer(name, value, gather, output))
         return Value.of_map(output, range(value.shape[0]), value.shape)
 
+    def pooled_copy(self, node: Node, value: Value, pool: Geometry) -> Value:
+        """A copy on MATRIX whose sums VECTOR pools as it takes them: a map and a pass of VECTOR less."""
+        gather = gather_of(value)
+        assert gather is not None
+        output = self.new_map(node.name, node.output.shape[1:])
+        self.layers.append(self.copy_layer(node.name, value, gather, output).pooled(pool, output))
+        return Value.of_map(output, range(node.output.shape[1]), node.output.shape[1:])
+
     def copy_layer(self, name: str, value: Value, gather: Gather, output: Map) -> MatrixLayer:
         held = np.flatnonzero(gather.number != CONSTANT)
         if not len(held):
@@ -367,6 +375,9 @@ class _Lowering:
         op = node.operator
         assert isinstance(op, ops.MaxPool2d)
         geometry = self.window(node, op.kernel, op.strides, op.dilation, op.padding)
+        apart = op.dilation == (1, 1) and all(k <= s for k, s in zip(op.kernel, op.strides, strict=True))
+        if apart and operands[0].moved is not None and readable(operands[0]):
+            return self.pooled_copy(node, operands[0], geometry)
         source = self.source(node.name, operands[0])
         parameters = identity(node.inputs[0].shape[1], self.overlay.inp_max)
         return self.vector(node, VectorOp.MAX, source, geometry, parameters)

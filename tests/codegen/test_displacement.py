@@ -124,6 +124,23 @@ def pooled(b: Builder) -> Tensor:
     return b.max_pool(b.shift(b.input(20, 9, 9), moves(20)), (2, 2), (2, 2))
 
 
+def pooled_with_padding(b: Builder) -> Tensor:
+    return b.max_pool(b.shift(b.input(40, 10, 9), moves(40)), (2, 3), (3, 3), (1, 1, 1, 2))
+
+
+def pooled_wide(b: Builder) -> Tensor:
+    """A row of sums is longer than half of ACC."""
+    return b.max_pool(b.shift(b.input(20, 5, 700), moves(20), (1, 1)), (2, 2), (2, 2), (1, 1, 0, 0))
+
+
+def pooled_strided(b: Builder) -> Tensor:
+    return b.max_pool(b.shift(b.input(20, 21, 17), moves(20), (2, 1)), (2, 2), (2, 3))
+
+
+def pooled_overlapping(b: Builder) -> Tensor:
+    return b.max_pool(b.shift(b.input(20, 9, 9), moves(20)), (3, 3), (2, 2), (1, 1, 1, 1))
+
+
 def result(b: Builder) -> Tensor:
     return b.shift(b.conv(b.input(4, 9, 9), 20, (1, 1)), moves(20), (1, 2))
 
@@ -169,6 +186,10 @@ def nothing_left(b: Builder) -> Tensor:
 
 COPIED = [
     pooled,
+    pooled_with_padding,
+    pooled_wide,
+    pooled_strided,
+    pooled_overlapping,
     result,
     flattened,
     added,
@@ -188,10 +209,18 @@ def test_everybody_else_reads_a_copy(network: Callable[[Builder], Tensor], targe
     check(b.graph(network(b)), b, overlay(target))
 
 
+@pytest.mark.parametrize(("network", "layers"), [(pooled, 1), (pooled_overlapping, 2)])
+def test_a_pool_whose_windows_do_not_overlap_takes_the_sums(
+    network: Callable[[Builder], Tensor], layers: int
+) -> None:
+    b = Builder(5)
+    assert len(lower(b.graph(network(b)), overlay("ultra96-w8")).layers) == layers
+
+
 def test_readers_share_a_copy() -> None:
     b = Builder(5)
     y = b.shift(b.input(20, 9, 9), moves(20))
-    graph = b.graph(b.max_pool(y, (2, 2), (2, 2)), b.max_pool(y, (3, 3), (1, 1)))
+    graph = b.graph(b.max_pool(y, (3, 2), (2, 2)), b.max_pool(y, (3, 3), (1, 1)))
     assert [layer.counted for layer in lower(graph, overlay("ultra96-w8")).layers] == [False, True, True]
 
 

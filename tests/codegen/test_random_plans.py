@@ -60,7 +60,17 @@ def upsampled(b: Builder) -> Graph:
     return b.graph(b.conv(b.add(y, b.conv(y, 18, (3, 3), padding=PAD)), 10, (1, 1)))
 
 
-NETWORKS: list[Callable[[Builder], Graph]] = [residual, inception, mobile, upsampled]
+def shifted(b: Builder) -> Graph:
+    rng = np.random.default_rng(1)
+    y = b.shift(b.conv(b.input(9, 21, 18), 40, (1, 1)), rng.integers(-1, 2, (40, 2)))
+    low = b.conv(b.max_pool(y, (2, 2), (2, 2), (1, 0, 0, 0)), 24, (1, 1))
+    high = b.max_pool(b.conv(y, 48, (1, 1)), (2, 2), (2, 2), (1, 0, 0, 0))
+    high = b.conv(b.shift(high, rng.integers(-2, 3, (48, 2)), zero_point=9), 24, (1, 1), zero_point=9)
+    z = b.shift(b.layout([CONCAT], low, high), rng.integers(-1, 2, (48, 2)), (2, 2), zero_point=7)
+    return b.graph(b.conv(z, 20, (3, 3), padding=PAD, zero_point=7))
+
+
+NETWORKS: list[Callable[[Builder], Graph]] = [residual, inception, mobile, upsampled, shifted]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -113,7 +123,7 @@ def test_a_map_of_several_writers_is_stored_when_all_have_ended() -> None:
     graph, machine, feeds = b.graph(y, b.conv(y, 8, (1, 1))), overlay("pynq-z1-w8"), b.feeds()
     expected = evaluate_graph(graph, feeds)
     prepared = prepare(graph, machine)
-    *made, last = prepared.flow.names
+    made, last = tuple(prepared.flow.names[:-1]), prepared.flow.names[-1]
     for stripes in (1, 2, 3):
         groups = (Group(layers=made, stripes=stripes, keep=(made[1],)), Group(layers=(last,)))
         region = compile_prepared(prepared, RegionPlan(region=prepared.name, groups=groups))
