@@ -19,6 +19,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from tilewright.codegen.displacement import place_shift, readable
 from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.codegen.layouts import place_layout
 from tilewright.codegen.values import I32, Map, Value
@@ -126,7 +127,11 @@ class _Reading:
             if value.number.min() < 0:
                 value = self.in_place(tensor)
             return self.matrix(node, self.operand(value, flat=True), 1)
-        value = self.in_place(node.inputs[0])
+        if isinstance(op, ops.Shift):
+            return place_shift(op, 0, self.in_place(node.inputs[0]), self.overlay)
+        value = self.values[node.inputs[0].name]
+        if not (isinstance(op, ops.Conv2d) and value.moved is not None and readable(value)):
+            value = self.in_place(node.inputs[0])
         operand = self.operand(value)
         taps = 1
         if isinstance(op, ops.Conv2d | ops.ConvTranspose2d):

@@ -23,6 +23,7 @@ from tilewright.codegen.constants import (
     parameter_records,
     tile_weights,
 )
+from tilewright.codegen.displacement import most_rows
 from tilewright.codegen.layers import MatrixLayer, Parameters, VectorLayer
 from tilewright.codegen.tile import Constants
 from tilewright.errors import Fault, ScheduleError
@@ -174,6 +175,8 @@ class _MatrixCutter:
         kh = tiles.parts[0].weight.shape[2]
         rows = min(kh, MOST_KY, max(1, self.most_tiles // self.columns))
         deep = min(MOST_IC, max(1, self.most_tiles // (rows * self.columns)))
+        if self.layer.source.moves is not None:
+            deep = min(deep, most_rows(self.overlay))
         found = []
         for part in range(len(tiles.parts)):
             for first, stop in self.bridged(tiles.used(part, vector), kh):
@@ -187,7 +190,7 @@ class _MatrixCutter:
 
     def bridged(self, used: list[int], kh: int) -> list[tuple[int, int]]:
         """First and end of runs of used half words: a gap is closed where its steps cost less than a start."""
-        results = min(math.prod(self.layer.geometry.count), self.overlay.acc_half_vectors)
+        results = min(math.prod(self.layer.convolution.count), self.overlay.acc_half_vectors)
         most = START_CYCLES // (results * kh * self.columns)
         cuts = [i for i in range(1, len(used)) if used[i] - used[i - 1] - 1 > most]
         return [(used[a], used[b - 1] + 1) for a, b in pairwise([0, *cuts, len(used)]) if b > a]

@@ -128,7 +128,8 @@ class Geometry:
     """Where the window of each result lies and where the result goes.
 
     Result (j, i) reads rows j*stride + k*dilation + offset of the source and is written to row first + step*j of the
-    output map, columns likewise; with `swapped` row and column of the output change places.
+    output map, columns likewise; with `swapped` row and column of the output change places. Displaced lanes read up to
+    `above` rows (columns) before and `below` behind.
     """
 
     kernel: tuple[int, int] = (1, 1)
@@ -139,6 +140,8 @@ class Geometry:
     first: tuple[int, int] = (0, 0)
     step: tuple[int, int] = (1, 1)
     swapped: bool = False
+    above: tuple[int, int] = (0, 0)
+    below: tuple[int, int] = (0, 0)
 
     def span(self, axis: int, start: int, count: int, size: int) -> tuple[int, int]:
         """Source rows (axis 0) or columns (1) that results start .. start+count-1 read: first and number.
@@ -147,6 +150,7 @@ class Geometry:
         """
         low = start * self.stride[axis] + self.offset[axis]
         high = (start + count - 1) * self.stride[axis] + self.offset[axis]
+        low, high = low - self.above[axis], high + self.below[axis]
         high += (self.kernel[axis] - 1) * self.dilation[axis]
         low, high = min(max(low, 0), size - 1), max(min(high, size - 1), 0)
         return low, max(high - low + 1, 1)
@@ -176,6 +180,8 @@ class MatrixLayer:
         counted: whether its products count as the network's (copies do not).
         table: 256 stored values applied last, or None.
         quartered: the source's half words hold digits of values by quarters (`packing.py`).
+        pool: windows over the sums, the largest of each being requantised; None: every sum is a result. `sums` is then
+            the convolution, `geometry` both together.
     """
 
     name: str
@@ -189,6 +195,38 @@ class MatrixLayer:
     counted: bool = True
     table: NDArray[np.uint8] | None = None
     quartered: bool = False
+    pool: Geometry | None = None
+    sums: Geometry | None = None
+
+    @property
+    def convolution(self) -> Geometry:
+        """Where the sums lie."""
+        return self.sums or self.geometry
+
+    @property
+    def sums_per_result(self) -> int:
+        """Vectors of ACC that a result takes."""
+        return 1 if self.pool is None else self.pool.stride[0] * self.pool.stride[1]
+
+    def pooled(self, pool: Geometry, output: Map) -> MatrixLayer:
+        """The layer with the largest sum of each window. Windows must not overlap, and m must not be negative."""
+        c = self.geometry
+        (ky, kx), (sy, sx) = (
+            tuple(
+                (p - 1) * s + (k - 1) * d + 1
+                for p, s, k, d in zip(pool.kernel, c.stride, c.kernel, c.dilation, strict=True)
+            ),
+            tuple(p * s for p, s in zip(pool.stride, c.stride, strict=True)),
+        )
+        whole = replace(
+            c,
+            kernel=(ky, kx),
+            stride=(sy, sx),
+            dilation=(1, 1),
+            offset=(pool.offset[0] * c.stride[0] + c.offset[0], pool.offset[1] * c.stride[1] + c.offset[1]),
+            count=pool.count,
+        )
+        return replace(self, output=output, geometry=whole, pool=pool, sums=c)
 
 
 @dataclass(frozen=True, eq=False)

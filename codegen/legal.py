@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tilewright.codegen.displacement import FARTHEST, rows_left
 from tilewright.codegen.graph import Graph, Node
 from tilewright.codegen.layers import Geometry
 from tilewright.codegen.layouts import gathers, place_layout
@@ -42,7 +43,7 @@ def check(node: Node, overlay: Overlay) -> Verdict:
 
 
 _MATRIX = (ops.Conv2d, ops.ConvTranspose2d)
-_WINDOW = (*_MATRIX, ops.MaxPool2d, ops.SumPool2d)
+_WINDOW = (*_MATRIX, ops.MaxPool2d, ops.SumPool2d, ops.Shift)
 _FIGURES = {
     "size": field_limit(Vector, "height"),
     "results": field_limit(Vector, "n_x"),
@@ -50,6 +51,7 @@ _FIGURES = {
     "vector_kernel": field_limit(Vector, "kernel_y"),
     "stride": field_limit(Matrix, "stride_y"),
     "dilation": field_limit(Matrix, "dilation_y"),
+    "farthest": FARTHEST,
 }
 
 
@@ -67,6 +69,9 @@ def _sizes(node: Node, _: Overlay) -> Iterator[str]:
 
 def _kernel(node: Node) -> tuple[int, int]:
     op = node.operator
+    if isinstance(op, ops.Shift):
+        reach = np.maximum(op.displacement.max(0), 0) - np.minimum(op.displacement.min(0), 0)
+        return int(reach[0]) + 1, int(reach[1]) + 1
     if isinstance(op, _MATRIX):
         return op.weight.shape[2], op.weight.shape[3]
     return op.kernel if isinstance(op, ops.MaxPool2d | ops.SumPool2d) else (1, 1)
@@ -78,7 +83,7 @@ def _matrix_kernels(node: Node, _: Overlay) -> Iterator[str]:
 
 
 def _vector_kernels(node: Node, _: Overlay) -> Iterator[str]:
-    if max(_kernel(node)) > _FIGURES["vector_kernel"]:
+    if not isinstance(node.operator, ops.Shift) and max(_kernel(node)) > _FIGURES["vector_kernel"]:
         yield f"a kernel of {_kernel(node)}"
 
 
@@ -197,6 +202,16 @@ def _pools_read(node: Node, _: Overlay) -> Iterator[str]:
             yield f"kernel {op.kernel}, padding {op.padding} on {node.inputs[0].shape[2:]}"
 
 
+def _shifts(node: Node, _: Overlay) -> Iterator[str]:
+    op = node.operator
+    if isinstance(op, ops.Shift):
+        farthest = int(np.abs(op.displacement).max())
+        if farthest > FARTHEST:
+            yield f"one by {farthest}"
+        if min(rows_left(op, node.inputs[0].shape[2:])) < 0:
+            yield f"{op.size} results of a map of {node.inputs[0].shape[2:]} with strides {op.strides}"
+
+
 def _window_fits(node: Node, overlay: Overlay) -> Iterator[str]:
     if not isinstance(node.operator, _WINDOW):
         return
@@ -205,7 +220,7 @@ def _window_fits(node: Node, overlay: Overlay) -> Iterator[str]:
     rows, columns = (
         min((k - 1) * d + 1, n) for k, d, n in zip(_kernel(node), dilation, (height, width), strict=True)
     )
-    blocks = -(-channels // overlay.block_in) if isinstance(node.operator, _MATRIX) else 1
+    blocks = -(-channels // overlay.block_in) if isinstance(node.operator, (*_MATRIX, ops.Shift)) else 1
     need = 2 * rows * columns * blocks + 2 * (overlay.halves_per_vector if blocks > 1 else 1)
     if need > overlay.act_half_words:
         yield f"a window of {rows} x {columns} and {channels} channels"
@@ -230,5 +245,6 @@ RULES: tuple[Rule, ...] = (
     Rule("dilations are at most {dilation}", _dilations),
     Rule("the second operand has the first one's channels, and its height and width or 1", _operands),
     Rule("elements move by whole channels: slices, repeats and turns of rows and columns", _moves),
+    Rule("a shift moves channels by at most {farthest} rows and columns within their map", _shifts),
     Rule("a window of all channels fits the activation memory twice", _window_fits),
 )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tilewright.codegen.channel_order import channel_order
 from tilewright.codegen.constants import unbalanced
+from tilewright.codegen.displacement import decoded, displaced_source, fold, place_shift, reaching, readable
 from tilewright.codegen.filters import dilated, transposed_phases, ungrouped
 from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.codegen.layers import (
@@ -25,7 +26,7 @@ from tilewright.codegen.layers import (
     machine_parameters,
     stored_table,
 )
-from tilewright.codegen.layouts import Gather, gathers, place_layout
+from tilewright.codegen.layouts import Gather, gather_of, gathers, place_layout
 from tilewright.codegen.packing import Convolution, in_planes, lanes_of, packed
 from tilewright.codegen.values import (
     CONSTANT,
@@ -36,7 +37,6 @@ from tilewright.codegen.values import (
     channel_source,
     flat_source,
     matching_source,
-    source_of,
 )
 from tilewright.codegen.widths import storages
 from tilewright.errors import Fault, ScheduleError
@@ -82,6 +82,9 @@ class _Lowering:
     packable: set[str] = field(default_factory=set)
     """Inputs that only one node reads: their maps may be laid out as that node likes."""
 
+    copied: dict[Value, Value] = field(default_factory=dict)
+    """Copies of values whose channels are not in place, for all who need one."""
+
     order: dict[str, I32] = field(default_factory=dict)
     """Lanes of the channels of results of MATRIX where they are not the channels' numbers."""
 
@@ -114,7 +117,7 @@ class _Lowering:
         (source, *_) = node.inputs
         if not isinstance(node.operator, ops.Table) or previous.output.name != source.name:
             return False
-        if uses[source.name] != 1 or isinstance(previous.operator, ops.Layout):
+        if uses[source.name] != 1 or isinstance(previous.operator, ops.Layout | ops.Shift):
             return False
         value = self.values[source.name]
         written = value.maps[0]
@@ -187,7 +190,11 @@ class _Lowering:
 
     def in_place(self, name: str, value: Value) -> Value:
         """The value with its channels in place, copied where they are not."""
-        return value if value.channels_in_place() else self.copy(name, value, max(m.bits for m in value.maps))
+        if value.channels_in_place():
+            return value
+        if value not in self.copied:
+            self.copied[value] = self.copy(name, value, max(m.bits for m in value.maps))
+        return self.copied[value]
 
     def source(self, name: str, value: Value) -> Source:
         return channel_source(self.in_place(name, value), self.overlay.block_in)
@@ -199,9 +206,10 @@ class _Lowering:
                 name, f"a {value.shape} tensor must be copied, and weights of 1 bit cannot select"
             )
         if len(value.shape) == 1:
-            flat = Value(value.maps, *(a[:, None, None] for a in (value.number, value.pixel, value.lane)))
-            copied = self.copy(name, flat, bits)
-            return Value(copied.maps, *(a[:, 0, 0] for a in (copied.number, copied.pixel, copied.lane)))
+            number, pixel, lane = (a[:, None, None] for a in (value.number, value.pixel, value.lane))
+            copied = self.copy(name, Value(value.maps, number, pixel, lane), bits)
+            number, pixel, lane = (a[:, 0, 0] for a in (copied.number, copied.pixel, copied.lane))
+            return Value(copied.maps, number, pixel, lane)
         found = gathers(value)
         if found is None:
             raise self.fail(name, f"elements of a {value.shape} tensor are not moved by whole channels")
@@ -210,18 +218,25 @@ class _Lowering:
             self.layers.append(self.copy_layer(name, value, gather, output))
         return Value.of_map(output, range(value.shape[0]), value.shape)
 
+    def pooled_copy(self, node: Node, value: Value, pool: Geometry) -> Value:
+        """A copy on MATRIX whose sums VECTOR pools as it takes them: a map and a pass of VECTOR less."""
+        gather = gather_of(value)
+        assert gather is not None
+        output = self.new_map(node.name, node.output.shape[1:], self.bits(node.output))
+        self.layers.append(self.copy_layer(node.name, value, gather, output).pooled(pool, output))
+        return Value.of_map(output, range(node.output.shape[1]), node.output.shape[1:])
+
     def copy_layer(self, name: str, value: Value, gather: Gather, output: Map) -> MatrixLayer:
         held = np.flatnonzero(gather.number != CONSTANT)
         if not len(held):
             raise self.fail(name, "a copy reads nothing: all its channels are constant")
         first = value.maps[int(gather.number[held[0]])]
-        source = source_of(
-            value.maps,
-            gather.number[held],
-            gather.lane[held],
-            (first.height, first.width),
-            self.overlay.block_in,
+        moves, fills = decoded(gather.moved[held])
+        size = (first.height, first.width)
+        source = displaced_source(
+            value.maps, gather.number[held], gather.lane[held], moves, size, self.overlay, True
         )
+        assert source is not None
         channels = len(gather.number)
         weight = np.zeros((channels, len(held), 1, 1), np.int8)
         weight[held, np.arange(len(held))] = 1
@@ -238,7 +253,15 @@ class _Lowering:
             swapped=gather.swapped,
         )
         return MatrixLayer(
-            name, source, output, geometry, weight, parameters, present=weight[:, :, 0] != 0, counted=False
+            name,
+            source,
+            output,
+            reaching(geometry, moves),
+            weight,
+            parameters,
+            int(fills[0]) if len(fills) else 0,
+            present=weight[:, :, 0] != 0,
+            counted=False,
         )
 
     # One method for each operator; the result's value is returned.
@@ -261,11 +284,17 @@ class _Lowering:
         else:
             output = self.result_map(node)
             zero_point = self.zero_point(tensor, op.zero_point)
-            source = self.source(node.name, operands[0])
+            folded = None
+            if operands[0].moved is not None:
+                folded = fold(operands[0], geometry, zero_point, self.overlay)
+            if folded is None:
+                source, pad = self.source(node.name, operands[0]), zero_point
+            else:
+                source, geometry, pad = folded.source, folded.geometry, folded.pad
             convolution = Convolution(source, geometry, *ungrouped(op.weight, op.groups))
             if tensor.name in self.packable and self.overlay.wgt_bits > 1:
                 convolution = packed(convolution, zero_point, self.overlay)
-            layer = self.matrix_layer(node, convolution, output, zero_point, op.rescale)
+            layer = replace(self.matrix_layer(node, convolution, output, zero_point, op.rescale), pad=pad)
         self.layers.append(layer)
         return self.result(node, layer)
 
@@ -388,6 +417,9 @@ class _Lowering:
         op = node.operator
         assert isinstance(op, ops.MaxPool2d)
         geometry = self.window(node, op.kernel, op.strides, op.dilation, op.padding)
+        apart = op.dilation == (1, 1) and all(k <= s for k, s in zip(op.kernel, op.strides, strict=True))
+        if apart and operands[0].moved is not None and readable(operands[0]):
+            return self.pooled_copy(node, operands[0], geometry)
         source = self.source(node.name, operands[0])
         parameters = identity(node.inputs[0].shape[1], self.bits(node.inputs[0]))
         return self.vector(node, VectorOp.MAX, source, geometry, parameters)
@@ -477,8 +509,14 @@ class _Lowering:
     def layout(self, node: Node, operands: Sequence[Value]) -> Value:
         op = node.operator
         assert isinstance(op, ops.Layout)
-        bits = self.bits(node.output)
-        value = place_layout(op, self.storages[node.output.name], operands)
+        stored = self.storages[node.output.name]
+        bits = stored.bits
+        value = place_layout(op, stored, operands)
+        if value.moved is not None and not readable(value):
+            operands = [v if v.moved is None else self.in_place(node.name, v) for v in operands]
+            value = place_layout(op, stored, operands)
+        if value.moved is not None:
+            return value
         if len(value.shape) == 1:
             return self.copy(node.name, value, bits) if value.number.min() == CONSTANT else value
         if not value.channels_in_place():
@@ -487,6 +525,12 @@ class _Lowering:
         use = value.shape[0] / (len(source.blocks) * self.overlay.block_in)
         rounded = value.shape[0] / (_blocks(value.shape[0], self.overlay.block_in) * self.overlay.block_in)
         return self.copy(node.name, value, bits) if use < LEAST_USE * rounded else value
+
+    def shift(self, node: Node, operands: Sequence[Value]) -> Value:
+        op = node.operator
+        assert isinstance(op, ops.Shift)
+        fill = self.zero_point(node.inputs[0], op.zero_point)
+        return place_shift(op, fill, self.in_place(node.inputs[0].name, operands[0]), self.overlay)
 
     # What several of them share.
 
@@ -545,5 +589,6 @@ _LOWER: dict[type[ops.Operator], Callable[[_Lowering, Node, Sequence[Value]], Va
     ops.Add: _Lowering.add,
     ops.Multiply: _Lowering.multiply,
     ops.Table: _Lowering.table,
+    ops.Shift: _Lowering.shift,
     ops.Layout: _Lowering.layout,
 }

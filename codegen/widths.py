@@ -9,7 +9,7 @@ from tilewright.relay_passes.integer import ops
 from tilewright.targets.config import Overlay
 from tilewright.targets.storage import Range, Storage, storage
 
-KEEPING = (ops.Layout, ops.MaxPool2d)
+KEEPING = (ops.Layout, ops.Shift, ops.MaxPool2d)
 """Operators that move stored numbers as they are."""
 
 

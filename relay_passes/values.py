@@ -19,6 +19,7 @@ from tvm import relax
 from tvm.ir import GenericConst
 
 from tilewright.relay_passes.float_ops import ELEMENTWISE, Attrs, elementwise
+from tilewright.relay_passes.shifts import move_of
 from tilewright.targets.storage import Range
 
 RelaxExpr: TypeAlias = relax.Expr
@@ -372,6 +373,13 @@ class _Reader:
             folded = _folded(op, consts, call.attrs, shape)
             if folded is not None:
                 return folded
+        if op == "nn.conv2d" and isinstance(args[1], Const) and args[1].shape[1:2] == (1,):
+            move = move_of(args[1].real, call.attrs)
+            if move is not None:
+                return Apply("shift", (args[0],), move, shape, name)
+        shifted = op == "add" and isinstance(args[0], Apply) and args[0].op == "shift"
+        if shifted and consts and not any(c.real.any() for c in consts):  # a bias of zeros
+            return args[0]
         return Apply(op, tuple(args), _Attrs(call), shape, name)
 
 

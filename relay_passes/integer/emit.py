@@ -30,6 +30,7 @@ from tilewright.relay_passes.integer.ops import (
     Multiply,
     Operator,
     Rescale,
+    Shift,
     SumPool2d,
     Table,
 )
@@ -152,6 +153,31 @@ def _table(bb: relax.BlockBuilder, op: Operator, xs: Sequence[Expr]) -> Expr:
     return relax.op.take(constant(op.table, op.dtype), _shifted(xs[0], lowest, "int32"), axis=0, mode="clip")
 
 
+def _shift(bb: relax.BlockBuilder, op: Operator, xs: Sequence[Expr]) -> Expr:
+    """A depthwise convolution with a one-hot kernel, whose window holds tap (0, 0) and leaves `size` results."""
+    assert isinstance(op, Shift)
+    channels = len(op.displacement)
+    low = np.minimum(op.displacement.min(0), 0)
+    high = np.maximum(op.displacement.max(0), 0)
+    after = [0, 0]
+    for axis in range(2):
+        held = int(xs[0].ty.shape.values[2 + axis])
+        high[axis] = max(high[axis], held - op.size[axis] * op.strides[axis])
+        after[axis] = max(0, (op.size[axis] - 1) * op.strides[axis] + int(high[axis]) + 1 - held)
+    kernel = np.zeros((channels, 1, *(high - low + 1)), np.int16)
+    tap = op.displacement - low
+    kernel[np.arange(channels), 0, tap[:, 0], tap[:, 1]] = 1
+    moved = relax.op.nn.conv2d(
+        _shifted(xs[0], op.zero_point, "int16"),
+        constant(kernel, "int16"),
+        op.strides,
+        (-int(low[0]), -int(low[1]), *after),
+        groups=channels,
+        out_dtype="int32",
+    )
+    return relax.op.astype(relax.op.add(moved, constant(op.zero_point, "int32")), str(xs[0].ty.dtype))
+
+
 def _step(bb: relax.BlockBuilder, step: LayoutStep, xs: Sequence[Expr]) -> Expr:
     if step.kind == "concat":
         return relax.op.concat(list(xs), axis=step.args[0][0])
@@ -192,6 +218,7 @@ _BODIES: dict[type[Operator], Callable[[relax.BlockBuilder, Operator, Sequence[E
     Add: _add,
     Multiply: _multiply,
     Table: _table,
+    Shift: _shift,
     Layout: _layout,
 }
 

@@ -183,6 +183,20 @@ class Table(Operator):
     dtype: DType
 
 
+@dataclass(frozen=True)
+class Shift(Operator):
+    """`y[c, j, i] = x[c, j*sy + dy[c], i*sx + dx[c]]`, `zero_point` outside of the map. Type and scale stay.
+
+    Shapes: x (1, C, H, W), displacement (C, 2) of (dy, dx), result (1, C, *size).
+    """
+
+    kind = "shift"
+    displacement: I64
+    zero_point: int
+    strides: Pair
+    size: Pair
+
+
 LayoutKind = Literal["reshape", "transpose", "slice", "concat", "pad", "repeat"]
 
 
@@ -244,6 +258,8 @@ def result_range(op: Operator, operands: Sequence[Range], dtype: str) -> Range:
     """The values that an operator may give, of operands with these."""
     if isinstance(op, MaxPool2d):
         return operands[0]
+    if isinstance(op, Shift):
+        return operands[0].join(Range(op.zero_point, op.zero_point, operands[0].step))
     if isinstance(op, Layout):
         found = reduce(Range.join, operands)
         fills = [step.args[2][0] for step in op.steps if step.kind == "pad"]
@@ -267,5 +283,6 @@ OPERATORS: tuple[type[Operator], ...] = (
     Add,
     Multiply,
     Table,
+    Shift,
     Layout,
 )

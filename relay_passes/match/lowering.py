@@ -19,6 +19,7 @@ from tilewright.relay_passes.integer.ops import (
     Table,
     result_range,
 )
+from tilewright.relay_passes.match.shift import on_grid, write_shift
 from tilewright.relay_passes.predicate import Reject, Rejected
 from tilewright.relay_passes.values import (
     ACTIVATION_TYPES,
@@ -222,6 +223,9 @@ class Lowering:
             raise AssertionError(f"{operand} is no leaf")
         if value.op == "nn.max_pool2d":
             return self._max_pool(value, post, target, bounds)
+        if value.op == "shift":
+            ref = self._move(value.args[0], post, target, bounds)
+            return write_shift(self, value, ref, post, target, exact=bounds is None)
         if value.op in ELEMENTWISE:
             return self._through(value, post, target, bounds)
         steps = layout_steps(value)
@@ -236,22 +240,11 @@ class Lowering:
                 target.dtype,
             )
             if bounds is None:
-                self._on_grid(value, target)
+                on_grid(self, value.name, float(value.attrs.pad_value), target)
             low, high = bounds or (np.iinfo(target.dtype).min, np.iinfo(target.dtype).max)
             steps = [LayoutStep("pad", (*steps[0].args[:2], (int(np.clip(fill[0], low, high)),)))]
         refs = [self._move(v, post, target, bounds) for v in inputs if not _is_parameter(value, v)]
         return self.add(Layout(tuple(steps)), refs, value.shape, target.dtype)
-
-    def _on_grid(self, value: Apply, target: Quant) -> None:
-        fill = float(value.attrs.pad_value)
-        q = fill / target.scale + target.zero_point
-        info = np.iinfo(target.dtype)
-        if abs(q - round(q)) > 1e-3 or not info.min <= round(q) <= info.max:
-            self.reject(
-                f"the padding of {self.source(value.name)} must be a value that the tensor's scale can hold",
-                f"{fill:g} with scale {target.scale:g}",
-                "put a QuantizeLinear/DequantizeLinear pair behind the padding",
-            )
 
     def _through(self, value: Apply, post: Post, target: Quant, bounds: tuple[int, int] | None) -> Ref:
         """A function of one element on top of a layout: done before the layout, which commutes."""
@@ -351,7 +344,7 @@ def _leaves(value: Value, through: frozenset[str] = frozenset()) -> list[Leaf] |
         if isinstance(v, Leaf):
             found.append(v)
         elif isinstance(v, Apply) and (
-            v.op in LAYOUTS or v.op in through or v.op in ("nn.max_pool2d", "split")
+            v.op in LAYOUTS or v.op in through or v.op in ("nn.max_pool2d", "shift", "split")
         ):
             stack.extend(
                 a for a in v.args if not (_is_parameter(v, a) or (v.op in through and isinstance(a, Const)))

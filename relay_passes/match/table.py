@@ -20,6 +20,7 @@ from tilewright.relay_passes.match.lowering import (
     sign,
 )
 from tilewright.relay_passes.match.rounding import bound, rounded, take_rounding
+from tilewright.relay_passes.match.shift import write_shift
 from tilewright.relay_passes.predicate import Reject, Rejected
 from tilewright.relay_passes.values import Apply, Cone, Const, Value, foreign
 from tilewright.targets.storage import Range
@@ -38,6 +39,9 @@ MATCHERS: dict[str, Callable[[Lowering, Epilogue, Apply], None]] = {
 """Base operator of a cone -> the matcher that writes its operator."""
 
 
+_OUTER = frozenset({*LAYOUTS, "shift"} - {"concat", "nn.pad", "item"})
+"""Operators of one tensor that rounding commutes with."""
+
 KNOWN_OPERATORS = frozenset(
     {*MATCHERS, *LAYOUTS, *ELEMENTWISE, "split", "nn.max_pool2d", "nn.batch_norm", "quantize", "dequantize"}
 )
@@ -51,7 +55,7 @@ def anchor(value: Value) -> str:
         name = value.name
         if value.op in MATCHERS and sum(not isinstance(a, Const) for a in value.args) > 1:
             break
-        if value.op in ("nn.conv2d", "nn.conv2d_transpose", "matmul", "nn.max_pool2d", "concat"):
+        if value.op in ("nn.conv2d", "nn.conv2d_transpose", "matmul", "nn.max_pool2d", "shift", "concat"):
             break
         value = next((a for a in value.args if not isinstance(a, Const)), value.args[0])
     return name
@@ -82,13 +86,12 @@ def _write(low: Lowering) -> None:
             low.rounding, low.bound = rounding, partial(bound, rounding=rounding)
         MATCHERS[base.op](low, read_epilogue(low, value), base)
         _round(low, rounding)
-        if outer:
-            low.add(Layout(tuple(outer)), [len(low.drafts) - 1], cone.shape, cone.quant.dtype)
+        _write_outer(low, outer)
         return
     if rounding:
         low.move(cone.value, post, cone.quant)
         return
-    if isinstance(base, Apply) and base.op not in LAYOUTS and base.op != "nn.max_pool2d":
+    if isinstance(base, Apply) and base.op not in LAYOUTS and base.op not in ("nn.max_pool2d", "shift"):
         low.reject(
             "an operator must be one that the integer level has",
             base.op,
@@ -97,8 +100,7 @@ def _write(low: Lowering) -> None:
         low.move(cone.value, post, cone.quant)
     else:
         sums.affine(low, read_epilogue(low, value))
-        if outer:
-            low.add(Layout(tuple(outer)), [len(low.drafts) - 1], cone.shape, cone.quant.dtype)
+        _write_outer(low, outer)
 
 
 def _round(low: Lowering, rounding: str) -> None:
@@ -150,16 +152,32 @@ def _layouts_last(value: Value) -> Value:
     return result
 
 
-def _peel(value: Value) -> tuple[Value, list[LayoutStep]]:
-    """Take changes of layout off the top: they may follow the rounding as well as precede it."""
-    outer: list[LayoutStep] = []
-    while isinstance(value, Apply) and value.op in LAYOUTS and value.op not in _STAYING:
-        steps = layout_steps(value)
-        if isinstance(steps, str):
+def _peel(value: Value) -> tuple[Value, list[Apply]]:
+    """Take changes of layout and shifts off the top, innermost first: they may follow the rounding as well."""
+    outer: list[Apply] = []
+    while isinstance(value, Apply) and value.op in _OUTER:
+        if value.op != "shift" and isinstance(layout_steps(value), str):
             break
-        outer = steps + outer
+        outer.insert(0, value)
         value = value.args[0]
     return value, outer
+
+
+def _write_outer(low: Lowering, outer: list[Apply]) -> None:
+    """Append layouts and shifts, the innermost first, that follow the operator written last."""
+    steps: list[LayoutStep] = []
+    dtype = low.cone.quant.dtype
+    for i, value in enumerate(outer):
+        last = len(low.drafts) - 1
+        if value.op == "shift":
+            write_shift(low, value, last, identity, low.cone.quant, exact=False)
+            continue
+        found = layout_steps(value)
+        assert not isinstance(found, str)
+        steps += found
+        if i + 1 == len(outer) or outer[i + 1].op == "shift":
+            low.add(Layout(tuple(steps)), [last], value.shape, dtype)
+            steps = []
 
 
 def lower(

@@ -55,8 +55,8 @@ class Builder:
         if bits == 1:  # the sign of a sum against a threshold
             t, up = self.rng.integers(-2, 3, channels), 2 * self.rng.integers(0, 2, channels) - 1
             s = np.ones(channels, np.int64)
-            one = (a.reshape((-1, 1, 1)[:dims]) for a in (2 * up << s, s, (1 - 2 * up * t) << s))
-            return ops.Rescale(*one, -1, 1, dtype)
+            m, s, b = (a.reshape((-1, 1, 1)[:dims]) for a in (2 * up << s, s, (1 - 2 * up * t) << s))
+            return ops.Rescale(m, s, b, -1, 1, dtype)
         zero = int(self.rng.integers(limits.lo, limits.hi + 1))
         offset = ops.storage_offset(dtype)
         ratio *= (limits.hi - limits.lo + 1) / 256
@@ -100,6 +100,7 @@ class Builder:
         prelu: bool = False,
         bits: int | None = None,
         w_bits: int = 8,
+        zero_point: int | None = None,
     ) -> Tensor:
         """`bits` of the result and `w_bits` of the weights; 9 if they are `wide`."""
         _, channels, height, width = x.shape
@@ -109,7 +110,7 @@ class Builder:
         )
         if w_bits == 1:
             w = (2 * self.rng.integers(0, 2, w.shape) - 1).astype(np.int8)
-        zero = self.zero(x)
+        zero = self.zero(x) if zero_point is None else zero_point
         sums = w.sum((1, 2, 3), dtype=np.int64)
         size = float(np.sqrt(w[0].size)) * (x.range.hi - x.range.lo + 1) / 256
         depthwise = groups == channels == outputs
@@ -243,6 +244,16 @@ class Builder:
         op = ops.Layout(tuple(steps))
         shape = op.apply([np.zeros(t.shape, np.int8) for t in inputs]).shape
         return self.node(op, shape[1:], inputs[0].dtype, *inputs)
+
+    def shift(
+        self, x: Tensor, moves: np.ndarray, strides: ops.Pair = (1, 1), zero_point: int | None = None
+    ) -> Tensor:
+        """Moves (C, 2); the result is as large as its strides leave it."""
+        info = np.iinfo(x.dtype)
+        zero = int(self.rng.integers(info.min, info.max + 1)) if zero_point is None else zero_point
+        size = (-(-x.shape[2] // strides[0]), -(-x.shape[3] // strides[1]))
+        op = ops.Shift(np.asarray(moves, np.int64), zero, strides, size)
+        return self.node(op, (x.shape[1], *size), x.dtype, x)
 
     def graph(self, *outputs: Tensor) -> Graph:
         return Graph("region", tuple(self.inputs), outputs, tuple(self.nodes))

@@ -93,6 +93,19 @@ def max_pool(x: Array, op: ops.MaxPool2d) -> Array:
     return np.asarray(np.max(np.array(taps), axis=0), x.dtype)
 
 
+def shifted(x: Array, op: ops.Shift) -> Array:
+    """Element by element, as a shift is defined."""
+    _, channels, height, width = x.shape
+    y = np.full((1, channels, *op.size), op.zero_point, x.dtype)
+    for c, (dy, dx) in enumerate(op.displacement.tolist()):
+        for j in range(op.size[0]):
+            for i in range(op.size[1]):
+                row, column = j * op.strides[0] + dy, i * op.strides[1] + dx
+                if 0 <= row < height and 0 <= column < width:
+                    y[0, c, j, i] = x[0, c, row, column]
+    return y
+
+
 def evaluate(op: ops.Operator, inputs: Sequence[Array], shape: tuple[int, ...]) -> Array:
     """One operator on arrays with their batch axis."""
     wide = [np.asarray(x).astype(np.int64) for x in inputs]
@@ -129,6 +142,8 @@ def evaluate(op: ops.Operator, inputs: Sequence[Array], shape: tuple[int, ...]) 
     if isinstance(op, ops.Table):
         low = np.iinfo(str(inputs[0].dtype)).min
         return op.table.astype(op.dtype)[wide[0] - low]
+    if isinstance(op, ops.Shift):
+        return shifted(np.asarray(inputs[0]), op)
     assert isinstance(op, ops.Layout)
     return op.apply([np.asarray(x) for x in inputs])
 

@@ -15,6 +15,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
 
 from ..errors import Fault, FaultList, ModelError, UnsupportedModel
+from .custom_ops import expand_custom_ops
 from .graph import IR_VERSION, OPSET, Graph
 from .onnx_file import OWN_DOMAIN, check_operators, check_tensors, opset_of, read_model
 from .onnx_shapes import fix_shapes
@@ -51,6 +52,7 @@ def load_onnx(
     """
     model = read_model(source)
     _adopt_domains(model)
+    expand_custom_ops(model)
     check_operators(model)
     check_tensors(model)
     _drop_initialised_inputs(model)

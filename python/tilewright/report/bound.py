@@ -6,7 +6,7 @@ The bound of a network is the largest of three numbers of cycles:
   layer that reads the region's input has its kernel columns packed into channels. Depthwise layers take none.
 * VECTOR: one cycle for each read of `vector_lanes` lanes: a read for each output of a convolution, the reads of running
   windows for pooling and depthwise layers (`targets/timing.md`), one for each operand of an addition or product. Tables
-  ride on the layer before; layouts cost nothing.
+  ride on the layer before; layouts and shifts cost nothing.
 * Values wider than the overlay's operands take a step and a read for each plane, such weights a step for each digit;
   where the region's input and its weights are two digits wide, one step makes all products of a quarter of a block.
 * DRAM: the region's inputs and outputs, weights and channel parameters, each moved once, over DRAM's widths.
@@ -46,6 +46,8 @@ else:
 
 BASELINE = FOLDER / "bound_baseline.toml"
 LimitedBy = Literal["MATRIX", "VECTOR", "DRAM"]
+FREE = (ops.Layout, ops.Shift)
+"""Operators that move values: addresses of those who read them."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ def _layers(graph: Graph, limits: Limits, batch: int) -> Iterator[LayerBound]:
     shapes = {t.name: t for node in graph.nodes for t in (*node.inputs, node.output)}
     fetched: set[str] = set()
     for node in graph.nodes:
-        if isinstance(node.operator, ops.Layout):
+        if isinstance(node.operator, FREE):
             continue
         sources = [name for t in node.inputs for name in sorted(behind.get(t.name, {t.name}))]
         packed = any(name in inputs for name in sources)
@@ -241,7 +243,7 @@ def _behind_layouts(graph: Graph) -> dict[str, set[str]]:
     """For each result of layouts the tensors whose elements it holds."""
     behind: dict[str, set[str]] = {}
     for node in graph.nodes:
-        if isinstance(node.operator, ops.Layout):
+        if isinstance(node.operator, FREE):
             behind[node.output.name] = {s for t in node.inputs for s in behind.get(t.name, {t.name})}
     return behind
 
@@ -251,7 +253,7 @@ def _rides(node: Node, makers: Mapping[str, Node], uses: Counter[str]) -> bool:
     if not isinstance(node.operator, ops.Table):
         return False
     maker = makers.get(node.inputs[0].name)
-    held = maker is not None and not isinstance(maker.operator, ops.Layout | ops.Table)
+    held = maker is not None and not isinstance(maker.operator, (*FREE, ops.Table))
     return held and uses[node.inputs[0].name] == 1
 
 

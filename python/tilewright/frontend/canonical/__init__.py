@@ -6,7 +6,7 @@ it: later passes never introduce a rounding that the quantised model does not sh
 The canonical form of a float model. Shapes are fixed, maps are NCHW, constants are initialisers, axes and
 indices are not negative; of two operands the constant or broadcast one is the second.
 
-    Conv, ConvTranspose     2-D, all attributes given, no auto_pad; inputs x, weight, bias
+    Conv, ConvTranspose     2-D, all attributes given, no auto_pad; inputs x, weight, bias; a shift without bias
     Gemm                    transB = 1 only; inputs x [M,K], weight [N,K], bias [N]
     MaxPool, AveragePool    2-D, all attributes given, no auto_pad; ceil_mode stays
     GlobalAveragePool
@@ -62,6 +62,7 @@ from .remove_dead import RemoveDead
 from .remove_identity import RemoveIdentity
 from .reshape_forms import ReshapeForms
 from .resize_forms import ResizeForms
+from .shift_forms import ShiftForms
 from .sum_to_add import SumToAdd
 
 # Folding comes before affine_to_conv, which takes what no layer could take in.
@@ -84,6 +85,7 @@ PASSES: tuple[RewritePass, ...] = (
     ClipForms(),
     PreluForms(),
     HardActivations(),
+    ShiftForms(),
     FoldPad(),
     LowerLrn(),
     LowerNormalize(),
