@@ -9,10 +9,10 @@ from tilewright.zoo.float_form import NormForm, float_model, float_weights
 from tilewright.zoo.fold import dorefa, fold
 from tilewright.zoo.form import Array, Bits, Weights
 from tilewright.zoo.layers import Network, quantiser
-from tilewright.zoo.quantised_form import quantised_model, weight_bits
+from tilewright.zoo.quantised_form import check_bits, quantised_model, weight_bits
 from tilewright.zoo.seeded import Role, adapt, draw
 
-UNIT_SCALE: dict[Bits, float] = {4: 0.1875, 2: 0.75, 1: 1.0}
+UNIT_SCALE: dict[Bits, float] = {4: 0.1875, 2: 0.625, 1: 1.0}
 """Of activations that a ReLU makes of deviation 1: least mean square error with a mantissa of 3 bits."""
 OUTPUT_SCALE = 1 / 32
 """Of an output of deviation 1, in 8 bits around zero."""
@@ -31,6 +31,7 @@ def build(network: Network, bits: Bits | None, weights: Weights | None, seed: in
     """
     if bits is None:
         return float_model(network, weights if weights is not None else seeded_weights(network, seed))
+    check_bits(bits)
     return quantised_model(
         network, weights if weights is not None else seeded_integers(network, seed, bits), bits
     )

@@ -61,7 +61,7 @@ def fold(network: Network, trained: Weights, bits: Bits) -> Weights:
     check_bits(bits)
     found = {name: array for name, array in trained.items() if name.endswith(".scale")}
     faults = FaultList()
-    for layer in (*network.convolutions, *network.dense):
+    for layer in network.weighted:
         source = float(result_scale(network, trained, layer.bottom, bits))
         codes, scale, bias = _conv(layer, trained) if isinstance(layer, Conv) else _dense(layer, trained)
         if not (scale > 0).all():

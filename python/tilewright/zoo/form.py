@@ -33,9 +33,9 @@ Bits = Literal[1, 2, 4]
 INPUT_SCALE = np.float32(1 / 64)
 MIDDLE = 128
 """Zero point of the input, of means of signed values, and of the output."""
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 Weights = Mapping[str, Array]
-Expected = dict[str, tuple[np.dtype[np.generic], tuple[int, ...]]]
+Expected = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
 """Type and shape of each weight by name."""
 
 
@@ -61,11 +61,11 @@ class Form:
             self._write(layer)
         graph = onnx.GraphProto(name=self.network.name, node=self.nodes)
         channels, height, width = self.network.shape
-        last = self.network.layers[-1].name
-        shape = (1, channels, height, width)
+        shape: tuple[int, ...] = (1, channels, height, width)
         graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, shape))
-        outputs = (1, self.network.maps[last][0])
-        graph.output.append(helper.make_tensor_value_info(last, TensorProto.FLOAT, outputs))
+        last = self.network.layers[-1]
+        shape = (1, *self.network.maps[last.name][: 1 if isinstance(last, Dense) else 3])
+        graph.output.append(helper.make_tensor_value_info(last.name, TensorProto.FLOAT, shape))
         for name, array in self.constants.items():
             write_tensor(graph.initializer.add(), name, array)
         opsets = [helper.make_opsetid("", OPSET)]
@@ -97,7 +97,7 @@ class Form:
                 self.dense(layer)
 
     def node(
-        self, op: str, inputs: Sequence[str], name: str, outputs: Sequence[str] = (), **attributes: object
+        self, op: str, inputs: Sequence[str], name: str, outputs: Sequence[str] = (), **attributes: Any
     ) -> str:
         """Add a node; its value has its name where `outputs` gives no others."""
         outputs = outputs or (name,)
@@ -166,7 +166,7 @@ class Form:
         result = f"{name}/dequantized" if name == INPUT else name
         return self.node("DequantizeLinear", [code, *parameters], f"{name}/dequantize", [result])
 
-    def window(self, layer: Conv) -> dict[str, object]:
+    def window(self, layer: Conv) -> dict[str, Any]:
         """The attributes of a convolution."""
         return {
             "kernel_shape": [layer.kernel] * 2,
@@ -177,7 +177,7 @@ class Form:
 
     def max_pool(self, layer: MaxPool) -> None:
         """Write a maximum of windows."""
-        attributes = {"kernel_shape": [layer.kernel] * 2, "strides": [layer.stride] * 2}
+        attributes: dict[str, Any] = {"kernel_shape": [layer.kernel] * 2, "strides": [layer.stride] * 2}
         self.value[layer.name] = self.node(
             "MaxPool", [self.value[layer.bottom]], layer.name, pads=[layer.pad] * 4, **attributes
         )
@@ -189,7 +189,12 @@ class Form:
         for channel in range(channels):
             kernel[(channel, 0, *SHIFT_TAPS[channel % len(SHIFT_TAPS)])] = 1
         inputs = [self.value[layer.bottom], self.constant(f"{layer.name}.kernel", kernel)]
-        window = {"kernel_shape": [3, 3], "pads": [1] * 4, "strides": [1, 1], "group": channels}
+        window: dict[str, Any] = {
+            "kernel_shape": [3, 3],
+            "pads": [1] * 4,
+            "strides": [1, 1],
+            "group": channels,
+        }
         self.value[layer.name] = self.node("Conv", inputs, layer.name, **window)
 
     def split(self, layer: Split) -> None:

@@ -160,6 +160,11 @@ class Network:
         """The fully connected layers in order."""
         return tuple(layer for layer in self.layers if isinstance(layer, Dense))
 
+    @property
+    def weighted(self) -> tuple[Conv | Dense, ...]:
+        """The convolutions, then the fully connected layers."""
+        return (*self.convolutions, *self.dense)
+
     def weight_shape(self, layer: Conv | Dense) -> tuple[int, ...]:
         """(O, I / groups, K, K), or (O, I) of a dense layer."""
         inputs = self.maps[layer.bottom][0]
@@ -172,7 +177,7 @@ class Network:
         """Multiply-accumulates of convolutions and dense layers for one image."""
         return sum(
             math.prod(self.weight_shape(layer)) * math.prod(self.maps[layer.name][1:])
-            for layer in (*self.convolutions, *self.dense)
+            for layer in self.weighted
         )
 
     @property

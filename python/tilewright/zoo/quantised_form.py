@@ -43,7 +43,7 @@ def check_bits(bits: int) -> None:
 def quantised_weights(network: Network) -> Expected:
     """Type and shape of every weight."""
     expected: Expected = {}
-    for layer in (*network.convolutions, *network.dense):
+    for layer in network.weighted:
         shape = network.weight_shape(layer)
         expected[f"{layer.name}.weight"] = (np.dtype(np.int8), shape)
         expected[f"{layer.name}.weight_scale"] = (np.dtype(np.float32), shape[:1])
@@ -72,7 +72,7 @@ def mean_scale(scale: np.float32, bits: Bits) -> np.float32:
 
 
 def _check_values(network: Network, weights: Weights, bits: Bits, faults: FaultList) -> None:
-    for layer in (*network.convolutions, *network.dense):
+    for layer in network.weighted:
         name, width = f"{layer.name}.weight", weight_bits(network, layer, bits)
         least, most = weight_codes(width)
         values = weights[name].astype(np.int64)
