@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 import math
 from typing import Any
 
@@ -12,16 +11,16 @@ from onnx import ModelProto, numpy_helper
 from tests.zoo.integers import evaluate
 
 from tilewright.errors import ConfigError
+from tilewright.zoo import dirac_delta as dirac
 from tilewright.zoo import diracdeltanet, diracdeltanet_small, shufflenet_v2
+from tilewright.zoo import shufflenet as shuffle
 from tilewright.zoo.build import UNIT_SCALE, build, seeded_integers, seeded_weights
-from tilewright.zoo.diracdeltanet import small_network
+from tilewright.zoo.dirac_delta import small_network
+from tilewright.zoo.float_form import NormForm
 from tilewright.zoo.fold import dorefa, fold, short
 from tilewright.zoo.form import INPUT_SCALE, Bits
 from tilewright.zoo.layers import Average, Concat, Conv, Network, Rotate, Shift, Shuffle, Split
 from tilewright.zoo.quantised_form import result_scale
-
-dirac = importlib.import_module("tilewright.zoo.diracdeltanet")  # the package's name is the function's
-shuffle = importlib.import_module("tilewright.zoo.shufflenet_v2")
 
 
 def _counts(model: ModelProto) -> tuple[int, int, int]:
@@ -112,7 +111,6 @@ def test_float_sums_of_the_quantised_form_are_the_integers(bits: Bits) -> None:
 
 def test_quantised_form_is_close_to_what_it_was_folded_from() -> None:
     """Codes with BatchNormalization apart, as they are trained, against the folded integers."""
-    form = importlib.import_module("tilewright.zoo.float_form")
     net = small_network()
     drawn = dict(seeded_weights(net, 5))
     for layer in net.convolutions:
@@ -127,7 +125,7 @@ def test_quantised_form_is_close_to_what_it_was_folded_from() -> None:
     drawn["fc.scale"] = np.array(1 / 64, np.float32)
     folded = build(net, 4, fold(net, drawn, 4), 0)
     feeds = ((_pixels(1, 1, 1, 32, 32) - 128) / 64).astype(np.float32)
-    apart = _run(form.NormForm(net, drawn, 4).model(), feeds)[0][0]
+    apart = _run(NormForm(net, drawn, 4).model(), feeds)[0][0]
     found = _run(folded, feeds)[0][0]
     # Factors are rounded by up to a thirty-second, and some activations then by a step.
     assert np.corrcoef(apart, found)[0, 1] > 0.9
@@ -142,7 +140,7 @@ def test_shift_moves_neighbouring_channels_differently() -> None:
         assert np.array_equal(after[0, channel], padded[0, channel, y : y + side, x : x + side])
     nodes = {n.name: n for n in model.graph.node}
     assert nodes["shift1"].op_type == "Conv" and len(nodes["shift1"].input) == 2
-    assert not any(n.op_type == "Conv" and "shift" in n.name for n in diracdeltanet(shift=False).graph.node)
+    assert not any(isinstance(layer, Shift) for layer in dirac.network(shift=False).layers)
 
 
 def test_rotation_and_shuffle() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .diracdeltanet import diracdeltanet, diracdeltanet_small
+from .dirac_delta import diracdeltanet, diracdeltanet_small
 from .seeded import LIGHT_MODELS, light, seed_weights
-from .shufflenet_v2 import shufflenet_v2
+from .shufflenet import shufflenet_v2
 
 __all__ = ["LIGHT_MODELS", "diracdeltanet", "diracdeltanet_small", "light", "seed_weights", "shufflenet_v2"]

@@ -7,7 +7,6 @@ Every convolution is followed by BatchNormalization. Maps are (channels, height,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -230,18 +229,3 @@ def _maps(layer: Layer, maps: dict[str, Map]) -> dict[str, Map]:
             return {layer.name: (layer.outputs, 1, 1)}
         case _:
             return {layer.name: (channels, height, width)}
-
-
-def table(networks: Sequence[Network]) -> list[dict[str, object]]:
-    """MACs and parameters of each network, a row each."""
-    return [
-        {
-            "network": network.name,
-            "input": "x".join(str(side) for side in network.shape),
-            "layers": len(network.layers),
-            "macs": network.macs,
-            "weights": network.weights,
-            "parameters": network.weights + network.norm_parameters,
-        }
-        for network in networks
-    ]
