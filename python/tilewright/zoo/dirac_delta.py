@@ -41,7 +41,7 @@ Stages = Sequence[tuple[int, int]]
 STEM = (32, 64)
 STAGES: Stages = ((128, 4), (256, 8), (512, 4))
 SMALL_STEM = (16, 32)
-SMALL_STAGES: Stages = ((64, 3), (128, 2))
+SMALL_STAGES: Stages = ((64, 2), (96, 2))
 
 
 def diracdeltanet(
@@ -75,7 +75,7 @@ def diracdeltanet_small(
 
 def small_network(shape: Map = (1, 32, 32)) -> Network:
     """The layers of `diracdeltanet_small`."""
-    return network("diracdeltanet_small", shape, stem=SMALL_STEM, stages=SMALL_STAGES, head=128, classes=10)
+    return network("diracdeltanet_small", shape, stem=SMALL_STEM, stages=SMALL_STAGES, head=96, classes=10)
 
 
 def network(
