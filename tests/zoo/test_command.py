@@ -20,8 +20,9 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
 def test_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "net.onnx"
     assert main(["diracdeltanet_small", "--bits", "4", "--seed", "3", "-o", str(path)]) == 0
-    assert onnx.load(path) == diracdeltanet_small(4, seed=3)
-    assert "153 nodes" in capsys.readouterr().out
+    expected = diracdeltanet_small(4, seed=3)
+    assert onnx.load(path) == expected
+    assert f"{len(expected.graph.node)} nodes" in capsys.readouterr().out
 
 
 def test_there_are_not_three_bits(capsys: pytest.CaptureFixture[str]) -> None:

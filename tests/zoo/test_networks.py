@@ -214,7 +214,7 @@ def test_every_fault_of_given_weights_is_told() -> None:
         diracdeltanet_small(weights=weights)
     assert str(caught.value).splitlines() == [
         "diracdeltanet_small: weight conv1.beta is missing; give a float32 array of shape (16,)",
-        "diracdeltanet_small: weight fc.weight: expected float32 (10, 128), found float64 (10, 128)",
+        "diracdeltanet_small: weight fc.weight: expected float32 (10, 96), found float64 (10, 96)",
         "diracdeltanet_small: weight fc.bias: expected float32 (10,), found float32 (11,)",
         "diracdeltanet_small: weight extra belongs to no layer; leave it out",
     ]

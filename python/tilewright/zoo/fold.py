@@ -5,8 +5,9 @@ A channel of a convolution of codes q with input scale sx is, with BatchNormaliz
     y = gamma (sx sum(q x) - mean) / sigma + beta = sx sw (sum(q x) + b),   sw = gamma / sigma,
                                                                             b = (beta - mean sw) / (sx sw)
 
-and b is rounded to an integer. sw is rounded to a mantissa of 5 bits, at most 1/32, so that with scales of activations
-of 3 bits (`short`) the float32 sums of ONNX Runtime are exact, see `tilewright.quantize.exact`.
+and b is rounded to an integer. Then sw is rounded to a mantissa of 5 bits, which changes y by at most a 32nd of itself.
+With it and scales of activations of 3 bits (`short`) the float32 sums of ONNX Runtime are exact, see
+`tilewright.quantize.exact`.
 """
 
 from __future__ import annotations
@@ -63,16 +64,16 @@ def fold(network: Network, trained: Weights, bits: Bits) -> Weights:
     faults = FaultList()
     for layer in network.weighted:
         source = float(result_scale(network, trained, layer.bottom, bits))
-        codes, scale, bias = _conv(layer, trained) if isinstance(layer, Conv) else _dense(layer, trained)
-        if not (scale > 0).all():
+        codes, exact, bias = _conv(layer, trained) if isinstance(layer, Conv) else _dense(layer, trained)
+        if not (exact > 0).all():
             faults.add(
                 f"expected gamma > 0, found {float(trained[f'{layer.name}.gamma'].min()):g}", where=layer.name
             )
             continue
         assert weight_bits(network, layer, bits) == 8 or np.abs(codes).max() <= 2 ** (bits - 1)
         found[f"{layer.name}.weight"] = codes
-        found[f"{layer.name}.weight_scale"] = scale.astype(np.float32)
-        found[f"{layer.name}.bias"] = np.rint(bias / (source * scale)).astype(np.int32)
+        found[f"{layer.name}.weight_scale"] = short(exact, WEIGHT_MANTISSA)
+        found[f"{layer.name}.bias"] = np.rint(bias / (source * exact)).astype(np.int32)
     faults.raise_if_any(ConfigError)
     return found
 
@@ -84,7 +85,7 @@ def _conv(layer: Conv, trained: Weights) -> tuple[NDArray[np.int8], Floats, Floa
     exact = gamma / np.sqrt(variance + EPSILON)
     return (
         trained[f"{layer.name}.weight"].astype(np.int8),
-        short(exact, WEIGHT_MANTISSA).astype(np.float64),
+        exact,
         beta - mean * exact,
     )
 
