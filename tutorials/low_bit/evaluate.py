@@ -68,7 +68,8 @@ def model(bits: Bits | None) -> onnx.ModelProto:
 
 def to_input(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """(N, 32, 32) bytes -> (N, 1, 32, 32): what `--mean 128 --std 64` does."""
-    return ((images.astype(np.float32) - 128) / 64)[:, np.newaxis]
+    scaled = (images.astype(np.float32) - 128) / 64
+    return np.asarray(scaled[:, np.newaxis], np.float32)
 
 
 def classes(proto: onnx.ModelProto, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
@@ -76,7 +77,9 @@ def classes(proto: onnx.ModelProto, images: npt.NDArray[np.uint8]) -> npt.NDArra
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
-    return np.array([session.run(None, {"data": image[np.newaxis]})[0].argmax() for image in to_input(images)])
+    return np.array(
+        [session.run(None, {"data": image[np.newaxis]})[0].argmax() for image in to_input(images)]
+    )
 
 
 def accuracy(bits: Bits | None, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> float:
@@ -98,10 +101,12 @@ def simulated_classes(package: tw.Package, images: npt.NDArray[np.uint8]) -> npt
     return np.array([package.run({"data": image[np.newaxis]})["fc"].argmax() for image in to_input(images)])
 
 
-def main() -> None:
-    """Print a row for each width."""
+def main() -> int:
+    """Print a row for each width; exit code 1 where one does not compile."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--bits", type=int, choices=(8, 4, 2, 1), action="append", help="may be repeated (all)")
+    parser.add_argument(
+        "--bits", type=int, choices=(8, 4, 2, 1), action="append", help="may be repeated (all)"
+    )
     parser.add_argument("--target", help="an overlay: simulate all images on it too")
     options = parser.parse_args()
     with np.load(DEMO / "digits_test.npz") as file:
@@ -110,19 +115,26 @@ def main() -> None:
     def percent(found: npt.NDArray[np.int64]) -> str:
         return f"{np.mean(found == labels) * 100:.2f} %"
 
+    failed = False
     print(f"{len(labels)} test images; MACs {NETWORK.macs:,}, weights {NETWORK.weights:,}")
     print(f"float    {percent(classes(model(None), images))}")
     for bits in options.bits or (8, 4, 2, 1):
         read = open_model(bits)
         expected = classes(read.proto, images)
         line = f"{bits} bit    {percent(expected)}"
-        if options.target:
-            package = tw.compile(read, options.target)
-            found = simulated_classes(package, images)
-            differ = int(np.count_nonzero(found != expected))
-            line += f", on {options.target} {percent(found)}, {len(package.regions)} region, {differ} classes differ"
+        try:
+            if options.target:
+                package = tw.compile(read, options.target)
+                found = simulated_classes(package, images)
+                differ = int(np.count_nonzero(found != expected))
+                regions = len(package.regions)
+                line += f", on {options.target} {percent(found)}: {differ} classes differ, {regions} region"
+        except tw.TilewrightError as error:
+            line += f", on {options.target} not: {error.faults[0]}"
+            failed = True
         print(line, flush=True)
+    return int(failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -104,10 +105,18 @@ class Net(nn.Module):
         scores = functional.linear(x, power_of_two_weights(module.weight), module.bias)
         return straight(scores, (scores / OUTPUT_SCALE).round().clamp(-128, 127) * OUTPUT_SCALE)
 
-    def take(self, other: Net) -> None:
-        """Start from another network's weights; the same table."""
-        self.weighted.load_state_dict(other.weighted.state_dict())
-        self.norms.load_state_dict(other.norms.state_dict())
+    def start_from(self, weights: Mapping[str, Array]) -> None:
+        """Take the weights of a float network of the same table, by the names of `float_form.py`."""
+        with torch.no_grad():
+            for name, module in self.weighted.items():
+                module.weight.copy_(torch.from_numpy(weights[f"{name}.weight"]))
+                if module.bias is not None:
+                    module.bias.copy_(torch.from_numpy(weights[f"{name}.bias"]))
+            for name, norm in self.norms.items():
+                parts = {"gamma": norm.weight, "beta": norm.bias}
+                parts |= {"mean": norm.running_mean, "variance": norm.running_var}
+                for part, tensor in parts.items():
+                    tensor.copy_(torch.from_numpy(weights[f"{name}.{part}"]))
 
     def clips(self) -> list[torch.Tensor]:
         """The learned clips."""
@@ -138,7 +147,10 @@ class Net(nn.Module):
             found[f"{conv.name}.variance"] = _array(variance)
         for dense in self.network.dense:
             module = self.weighted[dense.name]
-            found |= {f"{dense.name}.weight": _array(module.weight), f"{dense.name}.bias": _array(module.bias)}
+            found |= {
+                f"{dense.name}.weight": _array(module.weight),
+                f"{dense.name}.bias": _array(module.bias),
+            }
             if self.bits is not None:
                 found[f"{dense.name}.scale"] = np.array(OUTPUT_SCALE, np.float32)
         return found

@@ -73,7 +73,10 @@ def fold(network: Network, trained: Weights, bits: Bits) -> Weights:
         assert weight_bits(network, layer, bits) == 8 or np.abs(codes).max() <= 2 ** (bits - 1)
         found[f"{layer.name}.weight"] = codes
         found[f"{layer.name}.weight_scale"] = short(exact, WEIGHT_MANTISSA)
-        found[f"{layer.name}.bias"] = np.rint(bias / (source * exact)).astype(np.int32)
+        steps = bias / (source * exact)
+        # A sign asks whether sum + b >= 0, for which the fraction of b does not matter but must not be rounded up.
+        signs = bits == 1 and isinstance(layer, Conv)
+        found[f"{layer.name}.bias"] = (np.floor(steps) if signs else np.rint(steps)).astype(np.int32)
     faults.raise_if_any(ConfigError)
     return found
 
