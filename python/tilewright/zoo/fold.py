@@ -7,7 +7,8 @@ A channel of a convolution of codes q with input scale sx is, with BatchNormaliz
 
 and b is rounded to an integer. Then sw is rounded to a mantissa of 5 bits, which changes y by at most a 32nd of itself.
 With it and scales of activations of 3 bits (`short`) the float32 sums of ONNX Runtime are exact, see
-`tilewright.quantize.exact`.
+`tilewright.quantize.exact`. Where weights have 8 bits it is also a multiple of the odd part of the result's scale: sums
+there are too many for a rounded multiplier of the machine to be right at every half.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tilewright.errors import ConfigError, FaultList
+from tilewright.quantize.exact import odd_part
 from tilewright.zoo.form import Bits, Weights
 from tilewright.zoo.layers import EPSILON, Conv, Dense, Network
 from tilewright.zoo.quantised_form import check_bits, result_scale, weight_bits, weight_codes
@@ -72,7 +74,10 @@ def fold(network: Network, trained: Weights, bits: Bits) -> Weights:
             continue
         assert weight_bits(network, layer, bits) == 8 or np.abs(codes).max() <= 2 ** (bits - 1)
         found[f"{layer.name}.weight"] = codes
-        found[f"{layer.name}.weight_scale"] = short(exact, WEIGHT_MANTISSA)
+        odd = 1
+        if weight_bits(network, layer, bits) == 8:
+            odd = odd_part(result_scale(network, trained, layer.name, bits))
+        found[f"{layer.name}.weight_scale"] = odd * short(exact / odd, WEIGHT_MANTISSA)
         steps = bias / (source * exact)
         # A sign asks whether sum + b >= 0, for which the fraction of b does not matter but must not be rounded up.
         signs = bits == 1 and isinstance(layer, Conv)
