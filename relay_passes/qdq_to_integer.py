@@ -17,6 +17,8 @@ from tvm.ir import GlobalVar, IRModule
 
 from tilewright.frontend.relax_import import Sources
 from tilewright.relay_passes.integer.emit import Spec, emit
+from tilewright.relay_passes.integer.evaluate import same
+from tilewright.relay_passes.integer.ops import Operator
 from tilewright.relay_passes.match.lowering import Lowering, Widths
 from tilewright.relay_passes.match.table import anchor, lower
 from tilewright.relay_passes.placement import Placement
@@ -72,6 +74,7 @@ class _Writer:
         self.placement = placement
         self.names = {gv.name_hint for gv in self.functions}
         self.layers: set[str] = {row.layer for row in placement.accelerated.values()}
+        self.made: dict[tuple[str, tuple[str, ...]], list[tuple[Operator, relax.Var]]] = {}
 
     def source(self, variable: str) -> str:
         index = self.sources.node_of.get(variable)
@@ -93,6 +96,12 @@ class _Writer:
         for i, draft in enumerate(low.drafts):
             last = i == len(low.drafts) - 1
             args = [results[r] if isinstance(r, int) else r for r in draft.args]
+            made = self.made.setdefault((draft.operator.kind, tuple(a.name for a in args)), [])
+            if not last:  # cones that share a part of their way to a rounding share its operators
+                known = next((var for operator, var in made if same(operator, draft.operator)), None)
+                if known is not None:
+                    results.append(known)
+                    continue
             name = layer if last else f"{layer}:{draft.operator.kind}{i}"
             body = emit(draft.operator, [_spec(a) for a in args], name, [low.held(a) for a in draft.args])
             symbol = symbol_of(
@@ -102,6 +111,7 @@ class _Writer:
             var = cone.var if last else relax.DataflowVar(name, relax.TensorType(draft.shape, draft.dtype))
             bindings.append(relax.VarBinding(var, call_of(symbol, args, body)))
             results.append(var)
+            made.append((draft.operator, var))
         self.placement.note(cone.var.name, layer, [*cone.inner, *members(cone.value)])
         return bindings
 
