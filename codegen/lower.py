@@ -88,6 +88,9 @@ class _Lowering:
     order: dict[str, I32] = field(default_factory=dict)
     """Lanes of the channels of results of MATRIX where they are not the channels' numbers."""
 
+    uses: Counter[str] = field(default_factory=Counter)
+    """Readers of tensors, the region's outputs among them."""
+
     storages: dict[str, Storage] = field(default_factory=dict)
     """How tensors are stored."""
 
@@ -98,12 +101,12 @@ class _Lowering:
             shape = tensor.shape[1:]
             m = self.new_map(tensor.name, shape, self.bits(tensor), Base.INPUT)
             self.values[tensor.name] = Value.of_map(m, range(shape[0]), shape)
-        uses = Counter(t.name for node in self.graph.nodes for t in node.inputs)
-        uses.update(t.name for t in self.graph.outputs)
-        self.packable = {t.name for t in self.graph.inputs if uses[t.name] == 1}
+        self.uses = Counter(t.name for node in self.graph.nodes for t in node.inputs)
+        self.uses.update(t.name for t in self.graph.outputs)
+        self.packable = {t.name for t in self.graph.inputs if self.uses[t.name] == 1}
         previous: Node | None = None
         for node in self.graph.nodes:
-            fused = previous is not None and self.fuse_table(node, previous, uses)
+            fused = previous is not None and self.fuse_table(node, previous)
             if not fused:
                 operands = [self.values[t.name] for t in node.inputs]
                 self.values[node.output.name] = _LOWER[type(node.operator)](self, node, operands)
@@ -112,12 +115,12 @@ class _Lowering:
         outputs = [self.output(tensor) for tensor in self.graph.outputs]
         return Lowered(inputs, outputs, self.layers, self.maps)
 
-    def fuse_table(self, node: Node, previous: Node, uses: Counter[str]) -> bool:
+    def fuse_table(self, node: Node, previous: Node) -> bool:
         """Let the layer just made look its results up, where nothing else reads them."""
         (source, *_) = node.inputs
         if not isinstance(node.operator, ops.Table) or previous.output.name != source.name:
             return False
-        if uses[source.name] != 1 or isinstance(previous.operator, ops.Layout | ops.Shift):
+        if self.uses[source.name] != 1 or isinstance(previous.operator, ops.Layout | ops.Shift):
             return False
         value = self.values[source.name]
         written = value.maps[0]
@@ -420,9 +423,32 @@ class _Lowering:
         apart = op.dilation == (1, 1) and all(k <= s for k, s in zip(op.kernel, op.strides, strict=True))
         if apart and operands[0].moved is not None and readable(operands[0]):
             return self.pooled_copy(node, operands[0], geometry)
+        if apart and self.fuse_pool(node, operands[0], geometry):
+            return self.result(node, self.layers[-1])
         source = self.source(node.name, operands[0])
         parameters = identity(node.inputs[0].shape[1], self.bits(node.inputs[0]))
         return self.vector(node, VectorOp.MAX, source, geometry, parameters)
+
+    def fuse_pool(self, node: Node, value: Value, pool: Geometry) -> bool:
+        """Let the convolution just made give the largest of each window, where nothing else reads its results.
+
+        Requantisation must not fall; then the largest sum gives the largest result.
+        """
+        layer = self.layers[-1] if self.layers else None
+        if not isinstance(layer, MatrixLayer) or self.uses[node.inputs[0].name] != 1:
+            return False
+        g, p, number = layer.geometry, layer.parameters, np.unique(value.number)
+        own = len(number) == 1 and value.maps[int(number[0])] is layer.output and value.channels_in_place()
+        plain = g.first == (0, 0) and g.step == (1, 1) and not g.swapped and layer.pool is None
+        rising = layer.table is None and not p.negative and bool((p.m >= 0).all())
+        if not (own and plain and rising and g.count == value.shape[1:]):
+            return False
+        self.maps.remove(layer.output)
+        places = value.channel_places()[1]
+        output = self.new_map(layer.name, (int(places.max()) + 1, *node.output.shape[2:]), layer.output.bits)
+        self.order[node.output.name] = places
+        self.layers[-1] = layer.pooled(pool, output)
+        return True
 
     def sum_pool2d(self, node: Node, operands: Sequence[Value]) -> Value:
         op = node.operator
