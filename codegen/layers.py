@@ -196,6 +196,15 @@ class MatrixLayer:
         """Vectors of ACC that a result takes."""
         return 1 if self.pool is None else self.pool.stride[0] * self.pool.stride[1]
 
+    def may_pool(self, pool: Geometry) -> bool:
+        """Whether :meth:`pooled` gives what a pool of the results would, leaving out no sum."""
+        g, p = self.geometry, self.parameters
+        plain = g.first == (0, 0) and g.step == (1, 1) and not g.swapped and self.output.planes == 1
+        rises = self.table is None and self.pool is None and not p.negative and bool((p.m >= 0).all())
+        ends = (c * s + o for c, s, o in zip(pool.count, pool.stride, pool.offset, strict=True))
+        whole = pool.kernel == pool.stride and all(e >= n for e, n in zip(ends, g.count, strict=True))
+        return plain and rises and whole
+
     def pooled(self, pool: Geometry, output: Map) -> MatrixLayer:
         """The layer with the largest sum of each window. Windows must not overlap, and m must not be negative."""
         c = self.geometry

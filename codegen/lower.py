@@ -92,6 +92,10 @@ class _Lowering:
             self.values[tensor.name] = Value.of_map(m, range(shape[0]), shape)
         uses = Counter(t.name for node in self.graph.nodes for t in node.inputs)
         uses.update(t.name for t in self.graph.outputs)
+        self.uses = uses
+        self.made_by_sums = {
+            node.output.name for node in self.graph.nodes if isinstance(node.operator, ops.Conv2d)
+        }
         self.packable = {t.name for t in self.graph.inputs if uses[t.name] == 1}
         previous: Node | None = None
         for node in self.graph.nodes:
@@ -196,6 +200,26 @@ class _Lowering:
         for gather in found:
             self.layers.append(self.copy_layer(name, value, gather, output))
         return Value.of_map(output, range(value.shape[0]), value.shape)
+
+    def pool_sums(self, node: Node, value: Value, pool: Geometry) -> bool:
+        """Let VECTOR pool the sums of the layer that makes `value`, where only this node reads them.
+
+        Requantisation must not fall, and every sum must lie in a window, so that none is missing in the network's work.
+        """
+        (tensor,) = node.inputs
+        m = value.maps[0]
+        made = [i for i, layer in enumerate(self.layers) if layer.output is m]
+        if self.uses[tensor.name] != 1 or tensor.name not in self.made_by_sums or len(made) != 1:
+            return False
+        layer = self.layers[made[0]]
+        if not isinstance(layer, MatrixLayer) or not layer.may_pool(pool):
+            return False
+        output = Map(m.name, *pool.count, m.blocks)
+        self.maps[self.maps.index(m)] = output
+        self.layers[made[0]] = layer.pooled(pool, output)
+        lanes = value.channel_places()[1].tolist()
+        self.values[node.output.name] = Value.of_map(output, lanes, node.output.shape[1:])
+        return True
 
     def pooled_copy(self, node: Node, value: Value, pool: Geometry) -> Value:
         """A copy on MATRIX whose sums VECTOR pools as it takes them: a map and a pass of VECTOR less."""
@@ -378,6 +402,8 @@ class _Lowering:
         apart = op.dilation == (1, 1) and all(k <= s for k, s in zip(op.kernel, op.strides, strict=True))
         if apart and operands[0].moved is not None and readable(operands[0]):
             return self.pooled_copy(node, operands[0], geometry)
+        if apart and self.pool_sums(node, operands[0], geometry):
+            return self.values[node.output.name]
         source = self.source(node.name, operands[0])
         parameters = identity(node.inputs[0].shape[1], self.overlay.inp_max)
         return self.vector(node, VectorOp.MAX, source, geometry, parameters)
