@@ -48,9 +48,9 @@ def test_every_shape(
     y = b.conv(
         x, outputs, (kernel, kernel), strides=strides, padding=(pad, pad, kernel - 1 - pad, kernel - 1 - pad)
     )
-    before = tuple(min(seed % 2, w - 1) for w in window)
-    after = tuple(-(n + p) % w for n, p, w in zip(y.shape[2:], before, window, strict=True))
-    graph = b.graph(b.max_pool(y, window, window, (*before, *after)))
+    top, left = (min(seed % 2, w - 1) for w in window)
+    bottom, right = (-(n + p) % w for n, p, w in zip(y.shape[2:], (top, left), window, strict=True))
+    graph = b.graph(b.max_pool(y, window, window, (top, left, bottom, right)))
     assert pools(graph) == 0
     check(graph, b, overlay(target))
 
@@ -85,7 +85,7 @@ def falling(b: Builder) -> Tensor:
     op = b.nodes[-1].operator
     assert isinstance(op, ops.Conv2d)
     r = op.rescale
-    turned = replace(op, weight=-op.weight, rescale=replace(r, m=np.where(np.arange(20)[:, None, None] == 7, -r.m, r.m)))  # fmt: skip
+    turned = replace(op, weight=-op.weight.astype(np.int16), rescale=replace(r, m=np.where(np.arange(20)[:, None, None] == 7, -r.m, r.m)))  # fmt: skip
     b.nodes[-1] = replace(b.nodes[-1], operator=turned)
     return b.max_pool(y, (2, 2), (2, 2))
 

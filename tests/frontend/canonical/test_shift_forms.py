@@ -40,7 +40,7 @@ def test_one_hot_convolutions(
         b=np.zeros(6, np.float32),
     )
     graph = rewrite(model, ShiftForms(), tolerance=0.0)
-    wanted = displacements(weight, 6, pads, [dilation] * 2)
+    wanted = displacements(weight, 6, pads * 2, [dilation] * 2)
     assert wanted is not None
     (node,) = graph.nodes
     found = moves_of(graph, node)
