@@ -79,6 +79,13 @@ def test_a_shift_with_a_bias_stays_a_convolution() -> None:
     assert moves_of(graph, only(graph, "Conv")) is None
 
 
+def test_more_padding_than_the_kernel_spares_is_no_shift() -> None:
+    """The map grows, so a tap may read what lies beyond its border."""
+    assert displacements(one_hot(FIVE), 5, [1, 1, 1, 1], [1, 1]) is not None
+    assert displacements(one_hot(FIVE), 5, [0, 1, 1, 0], [1, 1]) is not None
+    assert displacements(one_hot(FIVE), 5, [2, 1, 1, 1], [1, 1]) is None
+
+
 def test_a_shift_that_moves_nothing_disappears() -> None:
     text = """g (float[1,5,6,6] x) => (float[1,5,6,6] y) {
         r = Relu (x)
