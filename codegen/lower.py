@@ -214,7 +214,7 @@ class _Lowering:
         layer = self.layers[made[0]]
         if not isinstance(layer, MatrixLayer) or not layer.may_pool(pool):
             return False
-        output = Map(m.name, *pool.count, m.blocks)
+        output = replace(m, height=pool.count[0], width=pool.count[1])
         self.maps[self.maps.index(m)] = output
         self.layers[made[0]] = layer.pooled(pool, output)
         lanes = value.channel_places()[1].tolist()
