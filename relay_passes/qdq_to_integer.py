@@ -17,18 +17,12 @@ from tvm.ir import GlobalVar, IRModule
 
 from tilewright.frontend.relax_import import Sources
 from tilewright.relay_passes.integer.emit import Spec, emit
-from tilewright.relay_passes.integer.evaluate import same
-from tilewright.relay_passes.integer.ops import Operator
 from tilewright.relay_passes.match.lowering import Lowering
 from tilewright.relay_passes.match.table import anchor, lower
 from tilewright.relay_passes.placement import Placement
 from tilewright.relay_passes.predicate import Reject
 from tilewright.relay_passes.rewrite import call_of, live_bindings, symbol_of, unique_name, with_bindings
 from tilewright.relay_passes.values import Cone, Shape, dtype_of, members, read, static_shape
-
-
-SHARED = frozenset({"max_pool2d", "shift", "layout", "table"})
-"""Operators without weights, written once for all cones that hold them."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +68,6 @@ class _Writer:
         self.sources = sources
         self.placement = placement
         self.names = {gv.name_hint for gv in self.functions}
-        self.made: dict[tuple[str, ...], list[tuple[Operator, relax.Var]]] = {}
         self.layers: set[str] = {row.layer for row in placement.accelerated.values()}
 
     def source(self, variable: str) -> str:
@@ -98,11 +91,6 @@ class _Writer:
             last = i == len(low.drafts) - 1
             args = [results[r] if isinstance(r, int) else r for r in draft.args]
             name = layer if last else f"{layer}:{draft.operator.kind}{i}"
-            made = self.made.setdefault((draft.operator.kind, *(a.name for a in args)), [])
-            known = [v for operator, v in made if not last and same(operator, draft.operator)]
-            if known:  # what stands between roundings is in the cones of all who read it
-                results.append(known[0])
-                continue
             body = emit(draft.operator, [_spec(a) for a in args], name)
             symbol = symbol_of(
                 unique_name(_identifier(f"tilewright_{draft.operator.kind}_{name}"), self.names), body
@@ -111,8 +99,6 @@ class _Writer:
             var = cone.var if last else relax.DataflowVar(name, relax.TensorType(draft.shape, draft.dtype))
             bindings.append(relax.VarBinding(var, call_of(symbol, args, body)))
             results.append(var)
-            if draft.operator.kind in SHARED:
-                made.append((draft.operator, var))
         self.placement.note(cone.var.name, layer, members(cone.value))
         return bindings
 

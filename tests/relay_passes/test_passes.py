@@ -15,7 +15,6 @@ from tests.relay_passes.scripts import Before, Expected
 from tilewright.codegen.lift import lift
 from tilewright.errors import ConfigError
 from tilewright.frontend.relax_import import to_relax
-from tilewright.frontend.shift_kernel import one_hot
 from tilewright.integer_level import integer_module, layerwise_compare, run_integer
 from tilewright.relay_passes.collapse_layouts import CollapseLayouts
 from tilewright.relay_passes.integer.ops import Conv2d, Layout, LayoutStep, Table
@@ -51,17 +50,6 @@ def conv(g: QdqGraph, x: str, out: int = 4) -> str:
 
 def q(g: QdqGraph, value: str) -> str:
     return g.q(value, 0.0613, 101)
-
-
-def test_what_stands_between_roundings_is_written_once() -> None:
-    """A pool and a shift that two convolutions read, with no QuantizeLinear behind them."""
-    g = QdqGraph()
-    pool = g.op("MaxPool", g.x, kernel_shape=[2, 2], strides=[2, 2])
-    shift = g.op("Conv", pool, g.const(one_hot([[1, 0], [0, 1], [0, 0], [-1, 0]])), group=4, pads=[1] * 4)
-    outputs = [g.q(g.op("Conv", shift, g.weights((8, 4, 1, 1))), 0.06, 101) for _ in range(2)]
-    module = integer_module(g.model(*outputs))
-    found = [parse(f).kind for _, f in composite_calls(module)]
-    assert found == ["max_pool2d", "shift", "conv2d", "conv2d"]
 
 
 def test_expected_module() -> None:
