@@ -23,6 +23,7 @@ from tilewright.targets.config import Overlay
 from tilewright.targets.isa.spec import Matrix, Vector, field_limit
 from tilewright.targets.storage import Storage
 
+WIDER = "compile for an overlay of more bits, or quantise to fewer"
 ON_HOST = "keep it on the host: compile with tvm.compile, or change the network"
 
 
@@ -32,13 +33,14 @@ class Rule:
 
     text: str
     broken: Callable[[Node, Overlay], Iterator[str]]
+    remedy: str = ON_HOST
 
 
 def check(node: Node, overlay: Overlay) -> Verdict:
     """Whether the code generator takes this node. Shapes and attributes decide, and what ACT holds."""
     for rule in RULES:
         for found in rule.broken(node, overlay):
-            return Reject(rule.text.format(**_FIGURES), found, node.name, ON_HOST)
+            return Reject(rule.text.format(**_FIGURES), found, node.name, rule.remedy)
     return Ok()
 
 
@@ -96,9 +98,6 @@ def _dilations(node: Node, _: Overlay) -> Iterator[str]:
     dilation = getattr(node.operator, "dilation", (1, 1))
     if max(dilation) > _FIGURES["dilation"]:
         yield f"dilations {dilation}"
-
-
-_SUMS = (*_MATRIX, ops.Dense, ops.SumPool2d, ops.Add, ops.Multiply)
 
 
 def _stored(node: Node, overlay: Overlay) -> dict[str, Storage]:
@@ -161,10 +160,11 @@ def _padded(node: Node, overlay: Overlay) -> Iterator[str]:
 
 
 def _layout_bits(node: Node, overlay: Overlay) -> Iterator[str]:
-    """16 bits are for sums: a layout or pool of them gains nothing on the machine."""
+    """Scores of 16 bits are laid out by the host, which reads them anyway."""
     for t in node.inputs:
-        if _stored(node, overlay)[t.name].bits > 8 and not isinstance(node.operator, _SUMS):
-            yield f"{_stored(node, overlay)[t.name].bits} bits of {t.name}"
+        bits = _stored(node, overlay)[t.name].bits
+        if isinstance(node.operator, ops.Layout) and bits > 8:
+            yield f"{bits} bits of {t.name}"
 
 
 def _operands(node: Node, _: Overlay) -> Iterator[str]:
@@ -228,15 +228,18 @@ def _window_fits(node: Node, overlay: Overlay) -> Iterator[str]:
 
 RULES: tuple[Rule, ...] = (
     Rule("tensors have the shape (1, C, H, W) or (1, K)", _ranks),
-    Rule("the second operand of a sum or product has the overlay's bits", _second),
-    Rule("a table has operands and results of 8 bits", _tables),
-    Rule("what is moved or pooled has 8 bits at most", _layout_bits),
+    Rule("the second operand of a sum or product has the overlay's bits", _second, WIDER),
+    Rule("a table has operands and results of 8 bits", _tables, WIDER),
+    Rule("a layout moves 8 bits at most", _layout_bits),
     Rule("padding is a value that the operand's bits hold", _padded),
     Rule(
         "operands and weights of 1 bit are -1 or +1, of all channels; padded ones have an even number of channels",
         _one_bit,
+        WIDER,
     ),
-    Rule("tensors of 1 bit are multiplied on MATRIX, pooled by their largest, or laid out whole", _signs),
+    Rule(
+        "tensors of 1 bit are multiplied on MATRIX, pooled by their largest, or laid out whole", _signs, WIDER
+    ),
     Rule("maps are at most {results} rows and columns", _sizes),
     Rule("kernels of convolutions are at most {matrix_kernel} rows and columns", _matrix_kernels),
     Rule("pooling windows are at most {vector_kernel} rows and columns", _vector_kernels),

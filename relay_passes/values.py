@@ -24,9 +24,9 @@ from tilewright.targets.storage import Range
 
 RelaxExpr: TypeAlias = relax.Expr
 Shape: TypeAlias = tuple[int, ...]
-ACTIVATION_TYPES = ("int8", "uint8")
-RESULT_TYPES = (*ACTIVATION_TYPES, "int16", "uint16")
-"""What a layer may give: 16 bits for those results that only the host reads."""
+TABLE_TYPES = ("int8", "uint8")
+"""What a function of one element may read and give."""
+ACTIVATION_TYPES = (*TABLE_TYPES, "int16", "uint16")
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ class _Reader:
             return Const(shape, ints=wide - z.astype(wide.dtype), scale=s)
         dtype = dtype_of(x)
         if dtype not in ACTIVATION_TYPES or not isinstance(x, relax.Var):
-            why = f"it is quantised to {dtype or 'no tensor'} and not to 8 bits"
+            why = f"it is quantised to {dtype or 'no tensor'} and not to 16 bits or fewer"
             return Foreign(shape, name, why, "quantise it to 8 bits or fewer")
         if s.size > 1 or z.size > 1:
             why = f"it has {max(s.size, z.size)} scales and not one for the tensor"
@@ -266,7 +266,7 @@ class _Reader:
     def quantise(self, call: RelaxExpr, var: relax.Var, shape: Shape) -> None:
         x, scale, zero = call.args
         dtype = dtype_of(var)
-        if dtype not in RESULT_TYPES:
+        if dtype not in ACTIVATION_TYPES:
             return
         if not isinstance(scale, GenericConst) or not isinstance(zero, GenericConst):
             return

@@ -56,6 +56,11 @@ def _shifted(x: Expr, zero_point: int, dtype: str) -> Expr:
     return relax.op.subtract(relax.op.astype(x, dtype), constant(zero_point, dtype))
 
 
+def _sum_type(x: Expr) -> str:
+    """The type in which products' operands are held: 8 bits less a zero point have 9."""
+    return "int32" if str(x.ty.dtype).endswith("16") else "int16"
+
+
 def _finish(p: Expr, r: Rescale) -> Expr:
     s = constant(r.s, "int64")
     odd = relax.op.bitwise_and(relax.op.right_shift(p, s), constant(1, "int64"))
@@ -77,8 +82,8 @@ def _rescale(bb: relax.BlockBuilder, acc: Expr, r: Rescale) -> Expr:
 def _conv2d(bb: relax.BlockBuilder, op: Operator, xs: Sequence[Expr]) -> Expr:
     assert isinstance(op, Conv2d)
     acc = relax.op.nn.conv2d(
-        _shifted(xs[0], op.zero_point, "int16"),
-        constant(op.weight, "int16"),
+        _shifted(xs[0], op.zero_point, _sum_type(xs[0])),
+        constant(op.weight, _sum_type(xs[0])),
         op.strides,
         op.padding,
         op.dilation,
@@ -107,7 +112,9 @@ def _conv2d_transpose(bb: relax.BlockBuilder, op: Operator, xs: Sequence[Expr]) 
 def _dense(bb: relax.BlockBuilder, op: Operator, xs: Sequence[Expr]) -> Expr:
     assert isinstance(op, Dense)
     acc = relax.op.matmul(
-        _shifted(xs[0], op.zero_point, "int16"), constant(op.weight.T, "int16"), out_dtype="int32"
+        _shifted(xs[0], op.zero_point, _sum_type(xs[0])),
+        constant(op.weight.T, _sum_type(xs[0])),
+        out_dtype="int32",
     )
     return _rescale(bb, acc, op.rescale)
 
@@ -122,8 +129,8 @@ def _sum_pool2d(bb: relax.BlockBuilder, op: Operator, xs: Sequence[Expr]) -> Exp
     assert isinstance(op, SumPool2d)
     channels = int(xs[0].ty.shape.values[1])
     acc = relax.op.nn.conv2d(
-        _shifted(xs[0], op.zero_point, "int16"),
-        constant(np.ones((channels, 1, *op.kernel)), "int16"),
+        _shifted(xs[0], op.zero_point, _sum_type(xs[0])),
+        constant(np.ones((channels, 1, *op.kernel)), _sum_type(xs[0])),
         op.strides,
         op.padding,
         groups=channels,

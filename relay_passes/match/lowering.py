@@ -22,7 +22,7 @@ from tilewright.relay_passes.integer.ops import (
 from tilewright.relay_passes.match.shift import on_grid, write_shift
 from tilewright.relay_passes.predicate import Reject, Rejected
 from tilewright.relay_passes.values import (
-    ACTIVATION_TYPES,
+    TABLE_TYPES,
     Apply,
     Cone,
     Const,
@@ -198,20 +198,21 @@ class Lowering:
         used = slice(held.lo - int(info.min), held.hi - int(info.min) + 1, held.step)
         if bounds is not None:
             y = np.clip(y, *bounds)
-        elif np.any(np.abs(real / np.float32(target.scale) + target.zero_point - y)[used] > _EXACT):
+        if target.dtype == quant.dtype and np.array_equal(y[used], q[used]):
+            return ref
+        if bounds is None and np.any(
+            np.abs(real / np.float32(target.scale) + target.zero_point - y)[used] > _EXACT
+        ):
             self.reject(
                 "a function between DequantizeLinear and this layer must give values of the tensor's own grid",
                 "values between its steps",
                 "put a QuantizeLinear/DequantizeLinear pair behind the function",
             )
-        if target.dtype == quant.dtype and np.array_equal(y[used], q[used]):
-            return ref
-        if target.dtype not in ACTIVATION_TYPES:
-            self.reject(
-                "a function of one element gives 8 bits", target.dtype, "quantise its result to 8 bits"
-            )
-        dtype: DType = "int8" if target.dtype == "int8" else "uint8"
-        return self.add(Table(y.astype(dtype), dtype), [ref], shape, dtype)
+        for dtype, what in ((quant.dtype, "reads"), (target.dtype, "gives")):
+            if dtype not in TABLE_TYPES:
+                self.reject(f"a function of one element {what} 8 bits", dtype, "quantise to 8 bits")
+        result: DType = "int8" if target.dtype == "int8" else "uint8"
+        return self.add(Table(y.astype(result), result), [ref], shape, result)
 
     def _move(self, value: Value, post: Post, target: Quant, bounds: tuple[int, int] | None) -> Ref:
         function = element_function(value)

@@ -213,12 +213,12 @@ def _raw_zero(low: Lowering, operand: Operand, weight: I64) -> tuple[I64, I64]:
     return (operand.quant.zero_point + own.offset) * weight, np.abs(most * weight)
 
 
-def _value_max(low: Lowering, operand: Operand) -> int:
-    """Largest number that MATRIX may read for a value of this operand, or for padding."""
+def _largest(low: Lowering, operand: Operand, weight: I64) -> I64:
+    """Largest magnitude of MATRIX's sums of each channel. Shapes: weight (n, k) -> (n,)."""
     own = low.widths.storage(operand.quant, operand.held)
-    if own.bits == 1:
-        return 1
-    return max(operand.held.hi, operand.quant.zero_point) + own.offset
+    if own.bits == 1:  # values of both signs
+        return np.asarray(np.abs(weight).sum(1, dtype=np.int64))
+    return largest_sum(weight, max(operand.held.hi, operand.quant.zero_point) + own.offset)
 
 
 def _conv_input(low: Lowering, call: Apply, padding: Pads) -> tuple[Operand, Pads]:
@@ -250,7 +250,7 @@ def conv2d(low: Lowering, e: Epilogue, call: Apply) -> None:
     flat = weight.reshape(count, -1)
     raw_zero, spread = _raw_zero(low, operand, flat.sum(1, dtype=np.int64) * (not depthwise))
     unit = operand.quant.scale * w_scale
-    largest = largest_sum(flat, _value_max(low, operand))
+    largest = _largest(low, operand, flat)
     r = rescale(low, e, unit, raw_zero, count, (-1, 1, 1), largest, spread, reach_of(operand, flat))
     operator = Conv2d(
         weight.astype(np.int16, copy=False),
@@ -281,7 +281,7 @@ def conv2d_transpose(low: Lowering, e: Epilogue, call: Apply) -> None:
     raw_zero, spread = _raw_zero(low, operand, by_output.sum(1, dtype=np.int64))
     # Every phase adds up taps of its own, so no two of them have the same part of zero points.
     spread = spread + np.abs(_raw_zero(low, operand, np.abs(by_output).sum(1, dtype=np.int64))[0])
-    largest = largest_sum(by_output, _value_max(low, operand))
+    largest = _largest(low, operand, by_output)
     reach = reach_of(operand, by_output)
     r = rescale(low, e, unit, raw_zero, groups * per, (-1, 1, 1), largest, spread, reach)
     operator = ConvTranspose2d(
@@ -310,7 +310,7 @@ def dense(low: Lowering, e: Epilogue, call: Apply) -> None:
     weight = weight.T
     unit = operand.quant.scale * w_scale
     raw_zero, spread = _raw_zero(low, operand, weight.sum(1, dtype=np.int64))
-    largest = largest_sum(weight, _value_max(low, operand))
+    largest = _largest(low, operand, weight)
     reach = reach_of(operand, weight)
     r = rescale(low, e, unit, raw_zero, weight.shape[0], (-1,), largest, spread, reach)
     low.add(
@@ -376,7 +376,9 @@ def average_pool(low: Lowering, e: Epilogue, call: Apply) -> None:
     same = bool(np.all(divisor == divisor[0, 0]))
     shape = (1, 1, 1) if same else (1, *out)
     taps = np.full((1 if same else unit.size, 1), kernel[0] * kernel[1])
-    r = rescale(low, e, unit[:1] if same else unit, 0, len(taps), shape, reach=reach_of(operand, taps))
+    reach = reach_of(operand, taps)
+    largest = np.maximum(-reach[0], reach[1])
+    r = rescale(low, e, unit[:1] if same else unit, 0, len(taps), shape, largest, reach=reach)
     pads = (padding[0], padding[1], ends[0], ends[1])
     pool = SumPool2d(kernel, operand.quant.zero_point, r, strides, pads)
     ref = low.add(pool, [operand.ref], (1, operand.shape[1], *out), r.dtype)

@@ -10,6 +10,8 @@ from tilewright.benchmark.levels import compare_package
 from tilewright.frontend import canonicalise, load_onnx
 from tilewright.integer_level import layerwise_compare
 from tilewright.pipeline import compile
+from tilewright.relay_passes.supported import supported_rows
+from tilewright.targets.config import overlay
 
 
 def convnet(dtype: str, bits: int, seed: int = 0) -> tuple[QdqGraph, str]:
@@ -58,3 +60,75 @@ def test_layers_of_few_bits_are_onnx_runtimes(dtype: str, bits: int, seed: int) 
     assert len(rows) > 5
     assert [row for row in rows[:4] if row.largest] == []
     assert [row for row in rows if row.largest > 1] == []
+
+
+def test_sixteen_bits_between_layers() -> None:
+    """Activations of 16 bits are two planes of an 8-bit overlay and four of a 4-bit one."""
+    g = QdqGraph((1, 3, 12, 12), "int8")
+    x = g.q(g.op("Conv", g.x, g.weights((24, 3, 3, 3), bits=4), pads=[1, 1, 1, 1]), 0.0002, -7, "int16")
+    x = g.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    x = g.q(
+        g.op("Conv", x, g.weights((24, 1, 3, 3), bits=4), pads=[1, 1, 1, 1], group=24), 0.0003, 5, "int16"
+    )
+    y = g.q(g.op("Conv", x, g.weights((30, 24, 1, 1), bits=4)), 0.01, 3, "uint8")
+    model = built(g, y)
+    for target in ("ultra96-w8", "ultra96-w4"):
+        package = compile(model, target)
+        assert [len(package.regions), *(c.equal for c in compare_package(package, model, g.input()))] == [
+            1,
+            True,
+        ]
+    rows = layerwise_compare(model.proto, g.input(), engine="numpy")
+    assert [row for row in rows if row.largest > 1] == []
+
+
+def signs(g: QdqGraph) -> str:
+    """Weights and activations of -1 and +1; the sign of a BatchNorm, whose factors have both signs, over sums."""
+
+    def norm(x: str, channels: int) -> str:
+        shape = (1, channels, 1, 1)
+        gain = g.const(g.rng.uniform(-1, 1, shape))
+        return g.op("Add", g.op("Mul", x, gain), g.const(g.rng.uniform(-2, 2, shape)))
+
+    x = g.sign("input")
+    x = g.sign(norm(g.op("Conv", x, g.weights((40, 4, 3, 3), None, bits=1), pads=[1, 1, 1, 1]), 40), 0.5)
+    x = g.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    x = g.sign(norm(g.op("Conv", x, g.weights((130, 40, 1, 1), None, bits=1)), 130))
+    x = g.op("Flatten", x)
+    return g.q(g.op("MatMul", x, g.weights((130 * 9, 10), None, bits=1)), 0.05, 0, "int8")
+
+
+@pytest.mark.parametrize("target", ["ultra96-w1", "ultra96-w4", "ultra96-w8"])
+def test_signs(target: str) -> None:
+    """One region on every overlay; all levels agree, and with ONNX Runtime too: no sum of integers is near a half."""
+    g = QdqGraph((1, 4, 6, 6), "int8")
+    g.nodes.clear()
+    model = built(g, signs(g))
+    package = compile(model, target)
+    assert [layout.bits for layout in package.regions[0].inputs] == [
+        {"ultra96-w1": 1, "ultra96-w4": 4}.get(target, 8)
+    ]
+    (found,) = compare_package(package, model, g.input())
+    assert found.equal
+    rows = layerwise_compare(model.proto, g.input(), engine="numpy")
+    assert [row for row in rows if row.largest > 0] == []
+
+
+OVERFLOWS = {
+    "ultra96-w4": ("sums must fit 27 bits (at most 67108863), found ", "255"),
+    "ultra96-w1": ("sums must fit 16 bits (at most 32767), found 40000", "1"),
+}
+
+
+@pytest.mark.parametrize("target", OVERFLOWS)
+def test_a_sum_that_could_overflow(target: str) -> None:
+    """It stays on the host, with what it comes to, the layer, and what to do."""
+    g = QdqGraph((1, 40000), "uint8")
+    one = target == "ultra96-w1"
+    x = g.sign("input") if one else g.x
+    y = g.op("MatMul", x, g.weights((40000, 4), None, bits=1 if one else 8))
+    rows = supported_rows(built(g, g.q(y, 0.5, 0)).proto, overlay(target))
+    (row,) = [row for row in rows if row.op == "MatMul"]
+    assert row.place == "host"
+    assert row.reason.startswith(OVERFLOWS[target][0])
+    assert row.remedy
