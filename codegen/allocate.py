@@ -18,7 +18,7 @@ from tilewright.targets.isa.spec import Base
 
 @dataclass(frozen=True)
 class Need:
-    """So many units during groups `first` to `last`, both included; `high`: rather at the memory's end."""
+    """So many units during runs `first` to `last`, both included; `high`: rather at the memory's end."""
 
     size: int
     first: int
@@ -58,7 +58,7 @@ def _highest(need: Need, beside: Sequence[tuple[int, int, Need]], capacity: int)
 
 
 def peak(needs: Sequence[Need]) -> tuple[int, int]:
-    """The most that is needed at a time, and the group in which it is."""
+    """The most that is needed at a time, and the run in which it is."""
     most, at = 0, 0
     for g in sorted({n.first for n in needs}):
         size = sum(n.size for n in needs if n.first <= g <= n.last)
@@ -67,13 +67,13 @@ def peak(needs: Sequence[Need]) -> tuple[int, int]:
     return most, at
 
 
-def place_buffers(buffers: Sequence[Buffer], overlay: Overlay, group_names: Sequence[str]) -> int:
+def place_buffers(buffers: Sequence[Buffer], overlay: Overlay, run_names: Sequence[str]) -> int:
     """Give every buffer its address in ACT. Returns the half words used.
 
-    Two wishes are granted where there is room: that a buffer is free a group early, so that LOAD can run ahead; and
+    Two wishes are granted where there is room: that a buffer is free a run early, so that LOAD can run ahead; and
     that what only VECTOR reads lies at the end, in other banks than what MATRIX reads.
 
-    Raises ScheduleError naming the group that does not fit, and by how much.
+    Raises ScheduleError naming the run that does not fit (`run_names` by number), and by how much.
     """
     needs = [Need(b.half_words, b.first, b.last) for b in buffers]
     capacity = overlay.act_half_words
@@ -83,7 +83,7 @@ def place_buffers(buffers: Sequence[Buffer], overlay: Overlay, group_names: Sequ
         most, at = peak(needs)
         text = f"needs {max(most, used)} half words of ACT, {max(most, used) - capacity} more than {overlay.name} has"
         remedy = "cut it into more stripes, merge fewer layers or keep fewer maps"
-        raise ScheduleError(Fault(text, f"layer {group_names[at]}", remedy))
+        raise ScheduleError(Fault(text, f"layer {run_names[at]}", remedy))
     early, high = [True] * len(needs), [b.by_vector for b in buffers]
     while any(early) or any(high):
         wanted = [
@@ -110,18 +110,22 @@ def _give_up(wishes: list[bool], beside: Sequence[bool]) -> bool:
 
 
 def place_maps(
-    maps: Sequence[Map], through_dram: Mapping[Map, tuple[int, int]], overlay: Overlay
+    maps: Sequence[Map], through_dram: Mapping[Map, tuple[int, int]], overlay: Overlay, batch: int = 1
 ) -> dict[Base, int]:
-    """Give every map that DRAM holds its offset. Returns the bytes of the workspace, input and output segments."""
+    """Give every map that DRAM holds its offset, a batch's images one behind the other.
+
+    Returns the bytes of the workspace, input and output segments.
+    """
+    unit = overlay.half_word_bytes * batch
     sizes = {Base.WORKSPACE: 0, Base.INPUT: 0, Base.OUTPUT: 0}
     shared: list[Map] = []
     for m in maps:
         if m.segment is not Base.WORKSPACE:
             m.offset = sizes[m.segment]
-            sizes[m.segment] += m.half_words * overlay.half_word_bytes
+            sizes[m.segment] += m.half_words * unit
         elif m in through_dram:
             shared.append(m)
-    needs = [Need(m.half_words * overlay.half_word_bytes, *through_dram[m]) for m in shared]
+    needs = [Need(m.half_words * unit, *through_dram[m]) for m in shared]
     for m, need, offset in zip(shared, needs, place(needs), strict=True):
         m.offset = offset
         sizes[Base.WORKSPACE] = max(sizes[Base.WORKSPACE], offset + need.size)

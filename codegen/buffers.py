@@ -20,7 +20,7 @@ class Buffer:
         blocks: half words of a pixel that are held.
         staged: lines are rows of results, which STORE puts into their places in the map.
         by_vector: VECTOR reads it, and MATRIX does not.
-        first, last: groups during which it is needed.
+        first, last: runs of groups during which it is needed.
         address: half word of line 0, set by the allocator.
     """
 
@@ -74,18 +74,19 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class Fill:
-    """LOAD rows start .. stop-1 of a map into its buffer, `blocks` half words a pixel, for a layer."""
+    """LOAD rows start .. stop-1 of an image's map into its buffer, `blocks` half words a pixel, for a layer."""
 
     window: Window
     start: int
     stop: int
     blocks: int
     reader: int
+    image: int
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """Make rows start .. stop-1 and columns x .. x+columns-1 of a layer's results.
+    """Make rows start .. stop-1 and columns x .. x+columns-1 of a layer's results for an image.
 
     `blocks`: of the source's half words those that a VECTOR layer works on; `held`: where the maps that it reads are.
     """
@@ -98,6 +99,7 @@ class Step:
     blocks: range
     held: Mapping[Map, Window]
     result: Buffer
+    image: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +114,7 @@ class Drain:
     columns: int
     block: int
     blocks: int
+    image: int
 
 
 Action = Fill | Step | Drain
@@ -121,17 +124,20 @@ Action = Fill | Step | Drain
 class Schedule:
     """What happens, turn by turn; the buffers, without addresses yet.
 
-    In a turn every layer of a group makes a stripe at most. Fills come first, drains last.
+    In a turn every layer of a group makes a stripe of each of the group's images at most. Fills come first, drains
+    last. A group runs once for every so many images; those runs are numbered through.
 
     Attributes:
-        through_dram: maps that DRAM must hold, with the first and last group that touches them there.
+        groups: of each run the number of its group in the plan.
+        through_dram: maps that DRAM must hold, with the first and last run that touches them there.
     """
 
     turns: list[list[Action]] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
+    groups: list[int] = field(default_factory=list)
     through_dram: dict[Map, tuple[int, int]] = field(default_factory=dict)
 
-    def touch(self, m: Map, group: int) -> None:
-        """Note that DRAM holds a map during a group."""
-        first, last = self.through_dram.get(m, (group, group))
-        self.through_dram[m] = (min(first, group), max(last, group))
+    def touch(self, m: Map, run: int) -> None:
+        """Note that DRAM holds a map during a run."""
+        first, last = self.through_dram.get(m, (run, run))
+        self.through_dram[m] = (min(first, run), max(last, run))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from tilewright.codegen.buffers import Buffer
+from tilewright.codegen.buffers import Schedule
 from tilewright.codegen.layers import VectorLayer
 from tilewright.codegen.merging import check
 from tilewright.codegen.plan import Plan, RegionPlan
@@ -24,11 +24,17 @@ def stop(faults: Sequence[Fault]) -> None:
         raise ScheduleError(*faults)
 
 
-def plan_faults(plan: Plan, regions: Sequence[str], overlay: Overlay) -> list[Fault]:
-    """Another overlay, and regions that the network lacks, or the plan."""
+def plan_faults(plan: Plan, regions: Sequence[str], overlay: Overlay, batch: int) -> list[Fault]:
+    """Another overlay or batch, and regions that the network lacks, or the plan."""
     faults = FaultList()
     if plan.overlay_hash != overlay.hash:
         faults.faults.append(plan.of_another(overlay))
+    if plan.batch != batch:
+        faults.add(
+            f"the plan was made for a batch of {plan.batch}, not of {batch}",
+            where="plan",
+            remedy="plan for this batch anew",
+        )
     found = Counter(region.region for region in plan.regions)
     for name in regions:
         if name not in found:
@@ -57,7 +63,10 @@ def region_faults(prepared: Prepared, plan: RegionPlan) -> list[Fault]:
     for g, group in enumerate(plan.groups):
         layers = [flow.layers[number[name]] for name in group.layers]
         last = layers[-1]
-        parts = [("stripes", group.stripes, max(layer.geometry.count[0] for layer in layers), "rows")]
+        parts = [
+            ("stripes", group.stripes, max(layer.geometry.count[0] for layer in layers), "rows"),
+            ("images", group.images, prepared.batch, "images"),
+        ]
         if len(group.layers) == 1:
             parts.append(("strips", group.strips, last.geometry.count[1], "columns"))
             if isinstance(last, VectorLayer):
@@ -67,7 +76,7 @@ def region_faults(prepared: Prepared, plan: RegionPlan) -> list[Fault]:
                 faults.add(
                     f"expected {name} from 1 to {most}, found {wanted}",
                     where=f"plan of {plan.region}, group {g + 1} ({group.layers[0]})",
-                    remedy=f"there are no more {what} to cut",
+                    remedy=f"there are no more {what}",
                 )
     return list(faults)
 
@@ -94,16 +103,19 @@ def _name_faults(names: Sequence[str], plan: RegionPlan) -> list[Fault]:
     return list(faults)
 
 
-def act_faults(buffers: Sequence[Buffer], plan: RegionPlan, overlay: Overlay) -> list[Fault]:
+def act_faults(schedule: Schedule, plan: RegionPlan, overlay: Overlay) -> list[Fault]:
     """Groups whose buffers are larger than ACT, wherever they are placed."""
     faults = FaultList()
-    for g, group in enumerate(plan.groups):
-        size = sum(b.half_words for b in buffers if b.first <= g <= b.last)
+    sizes = [0] * len(plan.groups)
+    for run, g in enumerate(schedule.groups):
+        used = sum(b.half_words for b in schedule.buffers if b.first <= run <= b.last)
+        sizes[g] = max(sizes[g], used)
+    for group, size in zip(plan.groups, sizes, strict=True):
         if size > overlay.act_half_words:
             over = size - overlay.act_half_words
             faults.add(
                 f"needs {size} half words of ACT, {over} more than {overlay.name} has",
                 where=f"layer {group.layers[0]}",
-                remedy="cut it into more stripes, merge fewer layers or keep fewer maps",
+                remedy="cut it into more stripes, merge fewer layers, keep fewer maps or take fewer images",
             )
     return list(faults)

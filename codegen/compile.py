@@ -35,10 +35,10 @@ def compile_prepared(prepared: Prepared, plan: RegionPlan) -> CompiledRegion:
     """Compile a prepared region by a plan. Raises ScheduleError with all that the plan gets wrong."""
     overlay, lowered = prepared.overlay, prepared.lowered
     stop(region_faults(prepared, plan))
-    schedule = make_schedule(prepared.flow, plan)
-    stop(act_faults(schedule.buffers, plan, overlay))
-    place_buffers(schedule.buffers, overlay, [group.layers[0] for group in plan.groups])
-    sizes = place_maps(lowered.maps, schedule.through_dram, overlay)
+    schedule = make_schedule(prepared.flow, plan, prepared.batch)
+    stop(act_faults(schedule, plan, overlay))
+    place_buffers(schedule.buffers, overlay, [plan.groups[g].layers[0] for g in schedule.groups])
+    sizes = place_maps(lowered.maps, schedule.through_dram, overlay, prepared.batch)
     program = load_constants(emit(prepared, schedule), overlay)
     rows = {
         Space.ACT: overlay.act_half_words,
@@ -64,6 +64,7 @@ def compile_prepared(prepared: Prepared, plan: RegionPlan) -> CompiledRegion:
         output_bytes=sizes[Base.OUTPUT],
         inputs=_layouts(lowered.inputs),
         outputs=_layouts(lowered.outputs),
+        batch=prepared.batch,
         products=prepared.pool.products,
     )
 

@@ -191,7 +191,7 @@ class Coster:
                 read += (stripes - 1) * t.records
         board = self.overlay.board
         dram = max(
-            read / board.dram_read_bytes_per_cycle,
+            read / board.dram_most_read_bytes_per_cycle,
             write_bytes / board.dram_write_bytes_per_cycle,
             (read + write_bytes) / board.dram_bytes_per_cycle,
         )

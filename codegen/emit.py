@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from tilewright.codegen.buffers import Drain, Fill, Schedule, Step
 from tilewright.codegen.flow import Flow, sources
@@ -29,13 +30,13 @@ def emit(prepared: Prepared, schedule: Schedule) -> TileProgram:
             if isinstance(action, Fill):
                 transfer.fill(action)
         merged = _Turn(prepared.flow)
-        for action in turn:
-            if isinstance(action, Step):
-                layer, i = prepared.flow.layers[action.layer], action.layer
-                if isinstance(layer, MatrixLayer):
-                    merged.matrix += [_Entry(i, p) for p in matrix.emit(layer, prepared.matrix[i], action)]
-                else:
-                    merged.vector += [_Entry(i, p) for p in vector.emit(layer, prepared.vector[i], action)]
+        steps = (action for action in turn if isinstance(action, Step))
+        for i, beside in groupby(steps, key=lambda step: step.layer):
+            layer = prepared.flow.layers[i]
+            if isinstance(layer, MatrixLayer):
+                merged.matrix += matrix.emit(layer, prepared.matrix[i], list(beside))
+            else:
+                merged.vector += vector.emit(layer, prepared.vector[i], list(beside))
         for portion in merged.run():
             program.operations += portion.operations
         for action in turn:
@@ -44,19 +45,13 @@ def emit(prepared: Prepared, schedule: Schedule) -> TileProgram:
     return program
 
 
-@dataclass(frozen=True, eq=False)
-class _Entry:
-    layer: int
-    portion: Portion
-
-
 @dataclass(eq=False)
 class _Turn:
     """The portions of one turn, those of each unit in order."""
 
     flow: Flow
-    matrix: list[_Entry] = field(default_factory=list)
-    vector: list[_Entry] = field(default_factory=list)
+    matrix: list[Portion] = field(default_factory=list)
+    vector: list[Portion] = field(default_factory=list)
 
     def run(self) -> list[Portion]:
         """The portions merged, VECTOR's as soon as they are ready.
@@ -64,30 +59,31 @@ class _Turn:
         A portion of MATRIX comes when all of VECTOR's that are ready have been; those of layers before it are, for what
         they wait for comes before it. So what it reads is there.
         """
-        made: dict[int, int] = {e.layer: 0 for e in (*self.matrix, *self.vector)}
-        left = Counter(e.layer for e in (*self.matrix, *self.vector))
+        made: Counter[tuple[int, int]] = Counter()
+        left = Counter((p.layer, p.image) for p in (*self.matrix, *self.vector))
         matrix, vector = self.matrix[::-1], self.vector[::-1]
         merged: list[Portion] = []
         while matrix or vector:
             queue = vector if vector and self.ready(vector[-1], made, left) else matrix
-            entry = queue.pop()
-            merged.append(entry.portion)
-            made[entry.layer] = entry.portion.made
-            left[entry.layer] -= 1
+            portion = queue.pop()
+            merged.append(portion)
+            made[portion.layer, portion.image] = portion.made
+            left[portion.layer, portion.image] -= 1
         return merged
 
-    def ready(self, entry: _Entry, made: dict[int, int], left: Counter[int]) -> bool:
+    def ready(self, portion: Portion, made: Counter[tuple[int, int]], left: Counter[tuple[int, int]]) -> bool:
         """Whether MATRIX has made what a portion of VECTOR's reads, if the turn makes it."""
-        for m in self.flow.read_by(entry.layer):
+        for m in self.flow.read_by(portion.layer):
             for w in self.flow.writers.get(m, ()):
-                if w > entry.layer or not left[w] or isinstance(self.flow.layers[w], VectorLayer):
+                writer = w, portion.image
+                if w > portion.layer or not left[writer] or isinstance(self.flow.layers[w], VectorLayer):
                     continue
                 wanted = [
                     source.blocks[i][1]
-                    for source in sources(self.flow.layers[entry.layer])
-                    for i in entry.portion.reads
+                    for source in sources(self.flow.layers[portion.layer])
+                    for i in portion.reads
                     if source.blocks[i][0] is m
                 ]
-                if max(wanted, default=-1) >= made[w]:
+                if max(wanted, default=-1) >= made[writer]:
                     return False
         return True

@@ -6,7 +6,7 @@ turns, so that VECTOR requantises one piece while MATRIX sums the next.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tilewright.codegen.buffers import Step
@@ -36,6 +36,11 @@ class Piece:
         """Results of one output vector."""
         return self.rows * self.columns
 
+    @property
+    def size(self) -> int:
+        """Sums, in vectors of ACC."""
+        return self.vectors * self.area
+
 
 @dataclass(eq=False)
 class MatrixEmitter:
@@ -44,21 +49,32 @@ class MatrixEmitter:
     overlay: Overlay
     half: int = 0
 
-    def emit(self, layer: MatrixLayer, chunks: tuple[MatrixChunk, ...], step: Step) -> Iterator[Portion]:
-        """The instructions of one step, a piece a portion."""
-        made = 0
+    def emit(
+        self, layer: MatrixLayer, chunks: tuple[MatrixChunk, ...], steps: Sequence[Step]
+    ) -> Iterator[Portion]:
+        """The instructions of one step of several images, a piece a portion.
+
+        The sums of as many images as fit lie in a half side by side, so that a load of weights serves all of them.
+        """
+        ratio = self.overlay.halves_per_vector
         for chunk in chunks:
-            pieces = self.pieces(chunk, step)
+            pieces = self.pieces(chunk, steps[0])
             for piece in pieces:
-                self.half ^= 1
-                program = TileProgram()
-                passes = [(load.tiles, p) for load in chunk.loads for p in load.passes]
-                for i, (tiles, p) in enumerate(passes):
-                    self.matrix(program, layer, step, piece, tiles, p, i == 0)
-                self.vector(program, layer, step, chunk, piece)
-                if piece is pieces[-1]:
-                    made = chunk.first * self.overlay.halves_per_vector + chunk.half_words
-                yield Portion(tuple(program.operations), range(0), made)
+                beside = max(1, self.overlay.acc_half_vectors // piece.size)
+                for first in range(0, len(steps), beside):
+                    self.half ^= 1
+                    base = self.half * self.overlay.acc_half_vectors
+                    placed = [(step, base + i * piece.size) for i, step in enumerate(steps[first:][:beside])]
+                    program = TileProgram()
+                    passes = [(load.tiles, p) for load in chunk.loads for p in load.passes]
+                    for i, (tiles, p) in enumerate(passes):
+                        for step, acc in placed:
+                            self.matrix(program, layer, step, piece, acc, tiles, p, i == 0)
+                    made = chunk.first * ratio + (chunk.half_words if piece is pieces[-1] else 0)
+                    for step, acc in placed:
+                        self.vector(program, layer, step, chunk, piece, acc)
+                        yield Portion(step.layer, step.image, tuple(program.operations), range(0), made)
+                        program = TileProgram()
 
     def pieces(self, chunk: MatrixChunk, step: Step) -> list[Piece]:
         """Cut a chunk of a step: as many columns, rows, vectors as fit, in parts of about one size."""
@@ -85,6 +101,7 @@ class MatrixEmitter:
         layer: MatrixLayer,
         step: Step,
         piece: Piece,
+        acc: int,
         tiles: Constants,
         p: Pass,
         fresh: bool,
@@ -110,7 +127,7 @@ class MatrixEmitter:
             wgt_ic=p.count_ky * kw,
             wgt_ky=kw,
             wgt_kx=1,
-            acc_base=self.half * self.overlay.acc_half_vectors,
+            acc_base=acc,
             acc_oc=piece.area if piece.vectors > 1 else 0,
             acc_y=piece.columns if piece.rows > 1 else 0,
             acc_x=1 if piece.columns > 1 else 0,
@@ -143,7 +160,7 @@ class MatrixEmitter:
         )
 
     def vector(
-        self, program: TileProgram, layer: MatrixLayer, step: Step, chunk: MatrixChunk, piece: Piece
+        self, program: TileProgram, layer: MatrixLayer, step: Step, chunk: MatrixChunk, piece: Piece, acc: int
     ) -> None:
         """Requantise a piece into the layer's result."""
         parameters = layer.parameters
@@ -163,7 +180,7 @@ class MatrixEmitter:
             n_x=piece.columns,
             height=piece.rows,
             width=piece.columns,
-            src_base=self.half * self.overlay.acc_half_vectors,
+            src_base=acc,
             src_row=piece.columns if piece.rows > 1 else 0,
             src_x=1 if piece.columns > 1 else 0,
             src_c=piece.area if piece.vectors > 1 else 0,

@@ -15,21 +15,21 @@ from tilewright.targets.config import Overlay
 from tilewright.targets.region import CompiledRegion
 
 
-def plan_regions(graphs: Sequence[Graph], overlay: Overlay) -> Plan:
+def plan_regions(graphs: Sequence[Graph], overlay: Overlay, batch: int = 1) -> Plan:
     """The default plan of a network's regions. Raises ScheduleError with the layers that fit in no way."""
     faults = FaultList()
     found: list[RegionPlan] = []
     for graph in graphs:
         try:
-            found.append(default_plan(prepare(graph, overlay)))
+            found.append(default_plan(prepare(graph, overlay, batch)))
         except ScheduleError as error:
             faults.faults += error.faults
     faults.raise_if_any(ScheduleError)
-    return Plan.of(found, overlay)
+    return Plan.of(found, overlay, batch)
 
 
 def compile_regions(
-    graphs: Sequence[Graph], overlay: Overlay, plan: Plan | None = None
+    graphs: Sequence[Graph], overlay: Overlay, plan: Plan | None = None, batch: int = 1
 ) -> tuple[tuple[CompiledRegion, ...], Plan]:
     """Compile a network's regions, by the default plan where none is given. Returns the plan that was used as well.
 
@@ -38,7 +38,7 @@ def compile_regions(
     faults = FaultList()
     given: dict[str, RegionPlan] = {}
     if plan is not None:
-        faults.faults += plan_faults(plan, [graph.name for graph in graphs], overlay)
+        faults.faults += plan_faults(plan, [graph.name for graph in graphs], overlay, batch)
         given = {region.region: region for region in plan.regions}
     compiled: list[CompiledRegion] = []
     used: list[RegionPlan] = []
@@ -46,11 +46,11 @@ def compile_regions(
         if plan is not None and graph.name not in given:
             continue
         try:
-            prepared = prepare(graph, overlay)
+            prepared = prepare(graph, overlay, batch)
             chosen = default_plan(prepared) if plan is None else given[graph.name]
             compiled.append(compile_prepared(prepared, chosen))
             used.append(chosen)
         except ScheduleError as error:
             faults.faults += error.faults
     faults.raise_if_any(ScheduleError)
-    return tuple(compiled), Plan.of(used, overlay)
+    return tuple(compiled), Plan.of(used, overlay, batch)

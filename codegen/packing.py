@@ -54,7 +54,7 @@ class Convolution:
         """What the rule compares: the larger of steps and of DRAM cycles to read map and weights, and their sum."""
         half_words = self.source.height * self.source.width * len(self.source.blocks)
         read = half_words * overlay.half_word_bytes + self.tiles(overlay) * overlay.tile_bytes
-        steps, cycles = self.steps(overlay), -(-read // overlay.board.dram_read_bytes_per_cycle)
+        steps, cycles = self.steps(overlay), -(-read // overlay.board.dram_most_read_bytes_per_cycle)
         return max(steps, cycles), steps + cycles
 
 

@@ -3,12 +3,16 @@
 A plan is data that a person can read, edit and give back:
 
 ```json
-{"schema": 1, "overlay": "ultra96-w8", "overlay_hash": "...", "regions": [{"region": "tilewright_0", "groups": [
+{"schema": 1, "overlay": "ultra96-w8", "overlay_hash": "...", "batch": 1, "regions": [
+  {"region": "tilewright_0", "groups": [
    {"layers": ["conv1", "pool1"], "stripes": 14, "strips": 1, "lag": 1, "keep": ["pool1"]}, ...]}]}
 ```
 
 Layers are run in their order, group by group. A group's results are made stripe by stripe from its first layer to its
 last: what its layers hand to each other stays in ACT, in buffers of as many rows as are still needed.
+
+Of a batch, neighbouring groups that take equally many images at a time run one after the other for those images, then
+for the next ones; only then come the groups that take more or fewer.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from pydantic_core import ErrorDetails
 
 from tilewright.errors import Fault, ScheduleError
 from tilewright.targets.config import Overlay
+from tilewright.targets.region import MOST_IMAGES
 
 
 class Group(BaseModel):
@@ -38,6 +43,7 @@ class Group(BaseModel):
             all; 1 a stripe, where MATRIX reads what a VECTOR layer makes; 2 a stripe wherever one reads another.
         keep: maps, by the name of the layer (or region input) that they come from, that stay in ACT, whole, for the
             next group. All others that are needed later go through DRAM.
+        images: of a batch that run side by side, each piece of weights serving all of them before the next is loaded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +54,7 @@ class Group(BaseModel):
     slices: int = Field(default=1, ge=1, strict=True)
     lag: int = Field(default=0, ge=0, le=2, strict=True)
     keep: tuple[str, ...] = ()
+    images: int = Field(default=1, ge=1, strict=True)
 
 
 class RegionPlan(BaseModel):
@@ -60,19 +67,20 @@ class RegionPlan(BaseModel):
 
 
 class Plan(BaseModel):
-    """The plan of a network on an overlay."""
+    """The plan of a network on an overlay, for a batch of images."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_: Literal[1] = Field(default=1, alias="schema")
     overlay: str
     overlay_hash: str
+    batch: int = Field(default=1, ge=1, le=MOST_IMAGES, strict=True)
     regions: tuple[RegionPlan, ...]
 
     @staticmethod
-    def of(regions: Sequence[RegionPlan], overlay: Overlay) -> Plan:
+    def of(regions: Sequence[RegionPlan], overlay: Overlay, batch: int = 1) -> Plan:
         """The plan of these regions on an overlay."""
-        return Plan(overlay=overlay.name, overlay_hash=overlay.hash, regions=tuple(regions))
+        return Plan(overlay=overlay.name, overlay_hash=overlay.hash, batch=batch, regions=tuple(regions))
 
     @staticmethod
     def read(path: str | Path, overlay: Overlay) -> Plan:
@@ -112,7 +120,8 @@ class Plan(BaseModel):
 
     def text(self) -> str:
         """As JSON, a group a line."""
-        head = json.dumps({"schema": 1, "overlay": self.overlay, "overlay_hash": self.overlay_hash})[:-1]
+        about = {"schema": 1, "overlay": self.overlay, "overlay_hash": self.overlay_hash, "batch": self.batch}
+        head = json.dumps(about)[:-1]
         regions = []
         for region in self.regions:
             groups = ",\n    ".join(json.dumps(g.model_dump(mode="json")) for g in region.groups)

@@ -18,6 +18,7 @@ class Prepared:
     """A region before it is planned.
 
     Attributes:
+        batch: images that a launch works on.
         matrix, vector: by layer number the chunks in which its constants come on chip; the bytes are in `pool`.
     """
 
@@ -26,14 +27,16 @@ class Prepared:
     lowered: Lowered
     flow: Flow
     pool: Pool
+    batch: int = 1
     matrix: dict[int, tuple[MatrixChunk, ...]] = field(default_factory=dict)
     vector: dict[int, tuple[VectorChunk, ...]] = field(default_factory=dict)
 
 
-def prepare(graph: Graph, overlay: Overlay) -> Prepared:
+def prepare(graph: Graph, overlay: Overlay, batch: int = 1) -> Prepared:
     """Lower a region and arrange its constants. Raises ScheduleError for a layer that cannot be on the overlay."""
     lowered = lower(graph, overlay)
-    prepared = Prepared(graph.name, overlay, lowered, Flow(lowered.layers), Pool(overlay.half_word_bytes))
+    flow, pool = Flow(lowered.layers), Pool(overlay.half_word_bytes)
+    prepared = Prepared(graph.name, overlay, lowered, flow, pool, batch)
     for i, layer in enumerate(lowered.layers):
         if isinstance(layer, MatrixLayer):
             prepared.matrix[i] = matrix_chunks(layer, overlay, prepared.pool)

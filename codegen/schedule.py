@@ -8,9 +8,9 @@ the map lying in line y modulo that number.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import accumulate, groupby, pairwise, product
 
 from tilewright.codegen.buffers import Action, Buffer, Drain, Fill, Schedule, Step, Window
 from tilewright.codegen.flow import Flow, sources
@@ -38,44 +38,72 @@ def passing(flow: Flow, plan: RegionPlan) -> set[Map]:
     return found
 
 
-def make_schedule(flow: Flow, plan: RegionPlan) -> Schedule:
+def runs(plan: RegionPlan, batch: int) -> Iterator[tuple[int, range]]:
+    """Groups by number and the images that they take, in the order in which they run."""
+    for images, section in groupby(range(len(plan.groups)), key=lambda g: plan.groups[g].images):
+        groups = list(section)
+        for first in range(0, batch, images):
+            for g in groups:
+                yield g, range(first, min(first + images, batch))
+
+
+def make_schedule(flow: Flow, plan: RegionPlan, batch: int = 1) -> Schedule:
     """Carry a plan out. Raises ScheduleError with everything that :func:`check` finds."""
     found = check(flow, plan)
     if found:
         raise ScheduleError(*found)
-    maker = _Maker(flow, passing(flow, plan))
-    for g, group in enumerate(plan.groups):
-        maker.group(g, group)
+    maker = _Maker(flow, plan, passing(flow, plan))
+    for g, images in runs(plan, batch):
+        maker.run(g, images)
     return maker.schedule
+
+
+def _order(action: Action) -> int:
+    """Steps of a layer stand side by side, whatever their image; the order of the rest is kept."""
+    return action.layer if isinstance(action, Step) else -1
 
 
 @dataclass(eq=False)
 class _Maker:
     flow: Flow
+    plan: RegionPlan
     passing: set[Map]
     schedule: Schedule = field(default_factory=Schedule)
-    resident: dict[Map, Buffer] = field(default_factory=dict)
-    next_layer: int = 0
+    resident: dict[int, dict[Map, Buffer]] = field(default_factory=dict)
+    """By image."""
 
-    def group(self, g: int, group: Group) -> None:
-        layers = range(self.next_layer, self.next_layer + len(group.layers))
-        self.next_layer = layers.stop
+    def __post_init__(self) -> None:
+        ends = list(accumulate((len(group.layers) for group in self.plan.groups), initial=0))
+        self.layers = [range(first, end) for first, end in pairwise(ends)]
+
+    def run(self, g: int, images: range) -> None:
+        """A group for some images, turn by turn side by side."""
+        group, layers, number = self.plan.groups[g], self.layers[g], len(self.schedule.groups)
+        self.schedule.groups.append(g)
         keep = {self.flow.maps[name] for name in group.keep}
-        run = GroupSchedule(self.flow, self.passing, self.schedule, g, group, layers, keep, self.resident)
-        run.emit()
-        self.resident = {m: b for m, b in run.buffers.items() if m in keep}
-        self.resident |= {m: b for m, b in run.resident.items() if m in keep}
-        for buffer in self.resident.values():
-            buffer.last = g + 1
+        turns: list[list[list[Action]]] = []
+        for image in images:
+            resident = self.resident.pop(image, {})
+            for buffer in resident.values():
+                buffer.last = number
+            one = GroupSchedule(
+                self.flow, self.passing, self.schedule, number, group, layers, keep, resident, image
+            )
+            turns.append(one.emit())
+            stay = resident | one.buffers
+            self.resident[image] = {m: b for m, b in stay.items() if m in keep}
+        for together in zip(*turns, strict=True):
+            actions = [action for turn in together for action in turn]
+            self.schedule.turns.append(sorted(actions, key=_order))
 
 
 @dataclass(eq=False)
 class GroupSchedule:
-    """One group's part of a schedule.
+    """One group's part of a schedule, for one image.
 
     Attributes:
         passing: maps that must be stored in DRAM.
-        number: of the group.
+        number: of the run.
         layers: numbers of its layers.
         keep: maps that stay after it; `resident`: buffers of those that were there before.
         buffers, staged: those that it makes, by map, and by layer where they only pass results to DRAM.
@@ -89,6 +117,8 @@ class GroupSchedule:
     layers: range
     keep: set[Map]
     resident: dict[Map, Buffer]
+    image: int = 0
+    turns: list[list[Action]] = field(default_factory=list)
     buffers: dict[Map, Buffer] = field(default_factory=dict)
     staged: dict[int, Buffer] = field(default_factory=dict)
 
@@ -238,7 +268,8 @@ class GroupSchedule:
 
     # Actions.
 
-    def emit(self) -> None:
+    def emit(self) -> list[list[Action]]:
+        """The actions of each turn."""
         width = self.flow.layers[self.layers[-1]].geometry.count[1]
         cuts = strips(width, self.group.strips)
         self.make_buffers()
@@ -246,7 +277,7 @@ class GroupSchedule:
         steps = self.group.stripes + max(self.lag.values())
         for cut, (x, columns) in product(self.slices(), cuts):
             for u in range(-1, steps):
-                self.schedule.turns.append([])
+                self.turns.append([])
                 for m in self.loaded:
                     t = u - self.fill_lag(m)
                     if 0 <= t < self.group.stripes:
@@ -255,6 +286,7 @@ class GroupSchedule:
                     t = u - self.lag[i]
                     if 0 <= t < self.group.stripes:
                         self.step(i, t, x, columns, cut)
+        return self.turns
 
     def dram(self) -> None:
         for m in self.loaded:
@@ -265,7 +297,7 @@ class GroupSchedule:
                 self.schedule.touch(m, self.number)
 
     def act(self, action: Action) -> None:
-        self.schedule.turns[-1].append(action)
+        self.turns[-1].append(action)
 
     def fill(self, m: Map, t: int, x: int, columns: int, cut: range) -> None:
         start, stop = (self.filled(m, t - 1) if t else self.first_needed(m)), self.filled(m, t)
@@ -275,7 +307,7 @@ class GroupSchedule:
         if start < stop and blocks:
             reader = next(i for i in self.flow.readers[m] if i in self.layers)
             window = Window(self.buffers[m], *self.window(m, x, columns), first)
-            self.act(Fill(window, start, stop, blocks, reader))
+            self.act(Fill(window, start, stop, blocks, reader, self.image))
 
     def first_needed(self, m: Map) -> int:
         readers = [i for i in self.flow.readers[m] if i in self.layers]
@@ -296,16 +328,17 @@ class GroupSchedule:
         if self.group.strips == 1:
             x, columns = 0, layer.geometry.count[1]
         blocks = cut if self.group.slices > 1 else range(len(layer.source.blocks))
-        self.act(Step(i, start, stop, x, columns, blocks, held, result))
+        self.act(Step(i, start, stop, x, columns, blocks, held, result, self.image))
         if layer.output not in self.passing:
             return
         first, count = (
             (cut.start, len(cut)) if self.group.slices > 1 else (0, result.blocks // result.map.planes)
         )
         if result.staged or self.flow.plain(layer.output):
-            self.act(Drain(i, result, start, stop, x, columns, first, count))
+            self.act(Drain(i, result, start, stop, x, columns, first, count, self.image))
         elif i == self.flow.writers[layer.output][-1] and stop == self.ends[i][-1]:
-            self.act(Drain(i, result, 0, layer.output.height, 0, layer.output.width, first, count))
+            m = layer.output
+            self.act(Drain(i, result, 0, m.height, 0, m.width, first, count, self.image))
 
 
 def strips(width: int, number: int) -> list[tuple[int, int]]:

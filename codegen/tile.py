@@ -74,10 +74,13 @@ class Portion:
     """Operations of a step that stay together.
 
     Attributes:
+        layer, image: of the step.
         reads: half words of the source that a portion of a VECTOR layer reads.
         made: half words of the layer's result that are there afterwards, of those that the step makes.
     """
 
+    layer: int
+    image: int
     operations: tuple[TileOperation, ...]
     reads: range
     made: int

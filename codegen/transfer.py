@@ -61,7 +61,7 @@ class Transfer:
         """LOAD rows of a map, in as many pieces as its lines wrap."""
         w, b, m = action.window, action.window.buffer, action.window.buffer.map
         for start, stop in b.pieces(action.start, action.stop):
-            first = (start * m.width + w.x) * m.blocks + w.block
+            first = action.image * m.half_words + (start * m.width + w.x) * m.blocks + w.block
             pitch = (m.width * m.blocks, m.blocks)
             block = Block(stop - start, w.columns, action.blocks, pitch, (b.row, b.blocks))
             load = Load(
@@ -82,11 +82,11 @@ class Transfer:
         b, m = action.buffer, action.buffer.map
         g = self.flow.layers[action.layer].geometry
         row, pixel = m.width * m.blocks, m.blocks
-        down, across, start_at = row, pixel, 0
+        down, across, start_at = row, pixel, action.image * m.half_words
         if b.staged:
             turned = (pixel * g.step[1], row * g.step[0])
             down, across = turned if g.swapped else (row * g.step[0], pixel * g.step[1])
-            start_at = g.first[0] * row + g.first[1] * pixel
+            start_at += g.first[0] * row + g.first[1] * pixel
         whole = action.blocks * m.planes == b.blocks == m.blocks
         planes, blocks = (1, m.blocks) if whole else (m.planes, action.blocks)
         pieces = list(b.pieces(action.start, action.stop))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from tilewright.codegen.buffers import Buffer, Step, Window
 from tilewright.codegen.chunks import Area, VectorChunk, parameter_areas
@@ -55,11 +56,13 @@ class VectorEmitter:
 
     overlay: Overlay
 
-    def emit(self, layer: VectorLayer, chunks: tuple[VectorChunk, ...], step: Step) -> Iterator[Portion]:
-        """The instructions of one step, one a portion."""
-        whole = Area(step.start, step.x, step.stop - step.start, step.columns)
+    def emit(
+        self, layer: VectorLayer, chunks: tuple[VectorChunk, ...], steps: Sequence[Step]
+    ) -> Iterator[Portion]:
+        """The instructions of one step of several images, one a portion."""
         areas = [area for area, _ in parameter_areas(layer.parameters, layer.geometry.count)]
-        for chunk in chunks:
+        for chunk, step in product(chunks, steps):
+            whole = Area(step.start, step.x, step.stop - step.start, step.columns)
             first = max(chunk.first, step.blocks.start)
             blocks = range(first, min(chunk.first + chunk.count, step.blocks.stop))
             if not blocks:
@@ -69,7 +72,7 @@ class VectorEmitter:
                 for piece in self.pieces(layer, blocks, step, part) if part is not None else ():
                     program = TileProgram()
                     self.vector(program, layer, chunk, blocks, step, piece, i)
-                    yield Portion(tuple(program.operations), blocks, 0)
+                    yield Portion(step.layer, step.image, tuple(program.operations), blocks, 0)
 
     def row_cost(self, layer: VectorLayer, blocks: range) -> int:
         """About the cycles of a row of results."""

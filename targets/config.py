@@ -33,6 +33,8 @@ ACC_HALVES = 2
 ACC_HALF_VECTORS = 512
 BANK_KIB_PER_LANE = 2
 """A lane of an ACT bank is one BRAM18 column: 2048 x 8, 4096 x 4 .. 16384 x 1 bits."""
+DRAM_READ_PORTS = 4
+"""Most read ports: what a Zynq has of high-performance AXI ports."""
 
 T = TypeVar("T", "Board", "Overlay")
 
@@ -50,7 +52,8 @@ class Board:
     ff: int
     bram36: int
     dsp: int
-    dram_read_bytes_per_cycle: int
+    dram_read_ports: int
+    dram_read_bytes_per_cycle: int  # of a port
     dram_write_bytes_per_cycle: int
     dram_bytes_per_cycle: int  # both ways together
     dram_burst_bytes: int
@@ -60,6 +63,11 @@ class Board:
 
     def __post_init__(self) -> None:
         _check(self, _board_faults)
+
+    @property
+    def dram_most_read_bytes_per_cycle(self) -> int:
+        """What all read ports bring together in a cycle, in the long run."""
+        return min(self.dram_read_ports * self.dram_read_bytes_per_cycle, self.dram_bytes_per_cycle)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, as `from_dict` takes them."""
@@ -329,6 +337,7 @@ def _board_faults(b: Board, faults: _Faults) -> None:
             faults.need(
                 False, field, f"at most dram_bytes_per_cycle = {b.dram_bytes_per_cycle} (both ways together)"
             )
+    faults.need(b.dram_read_ports <= DRAM_READ_PORTS, "dram_read_ports", f"at most {DRAM_READ_PORTS}")
     faults.need(_is_power_of_two(b.dram_burst_bytes), "dram_burst_bytes", "a power of two")
 
 

@@ -33,7 +33,7 @@ import json
 import os
 import struct
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ from tilewright.targets.program import (
 from tilewright.targets.region import CompiledRegion
 
 MAGIC = b"\x89TWP\r\n\x1a\n"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 NAME_BYTES = 32
 _HEAD = struct.Struct("<8sIIQ")
 _ENTRY = struct.Struct(f"<{NAME_BYTES}sQQ32s")
@@ -95,13 +95,24 @@ class Package:
 
     @property
     def inputs(self) -> tuple[HostTensor, ...]:
-        """The network's inputs."""
-        return tuple(self.program.tensors[n] for n in self.program.inputs)
+        """The network's inputs, the batch being their first dimension."""
+        return self._tensors(self.program.inputs)
 
     @property
     def outputs(self) -> tuple[HostTensor, ...]:
-        """The network's outputs."""
-        return tuple(self.program.tensors[n] for n in self.program.outputs)
+        """The network's outputs, the batch being their first dimension."""
+        return self._tensors(self.program.outputs)
+
+    @property
+    def batch(self) -> int:
+        """Images of a run."""
+        return self.program.batch
+
+    def _tensors(self, numbers: Iterable[int]) -> tuple[HostTensor, ...]:
+        found = (self.program.tensors[n] for n in numbers)
+        if self.batch == 1:
+            return tuple(found)
+        return tuple(replace(tensor, shape=(self.batch, *tensor.shape[1:])) for tensor in found)
 
     def strip(self) -> Package:
         """The same without the float and quantised models."""

@@ -5,7 +5,8 @@ HOST_DTYPES + 1. The C++ reader is `board/native/src/program.cc`.
 
 | program | |
 |---|---|
-| magic | `TWHP` and u16 1 |
+| magic | `TWHP` and u16 2 |
+| batch | u32: images of a run (1 to 16); regions take all at once, every other step runs for each |
 | tensors | list of: text name, u8 type, u8 rank (<= 8), i64 dims; -1: known at run time only |
 | constants | list of: u32 tensor, u64 size, bytes (row-major) |
 | inputs, outputs | list of u32 tensor, each |
@@ -14,10 +15,11 @@ HOST_DTYPES + 1. The C++ reader is `board/native/src/program.cc`.
 
 | region | |
 |---|---|
-| magic | `TWRG` and u16 2 |
+| magic | `TWRG` and u16 3 |
 | name | text |
 | machine | i32 for each of MACHINE_FIELDS |
 | sizes | u64 workspace, input, output bytes |
+| batch | u32: images that a launch works on |
 | layers | list of text |
 | layer_of | list of u32 |
 | products | list of u64 offsets, list of u32 counts; only compilers read them |
@@ -42,10 +44,10 @@ from tilewright.errors import FaultList, PackageError
 from tilewright.targets.binary import Reader, Writer
 from tilewright.targets.config import Overlay
 from tilewright.targets.host_ops import ATTRIBUTE_TYPES, BY_NAME, HOST_DTYPES, HostDType
-from tilewright.targets.region import REGION_DTYPES, CompiledRegion, MapLayout, Packing
+from tilewright.targets.region import MOST_IMAGES, REGION_DTYPES, CompiledRegion, MapLayout, Packing
 
-PROGRAM_MAGIC = b"TWHP\x01\x00"
-REGION_MAGIC = b"TWRG\x02\x00"
+PROGRAM_MAGIC = b"TWHP\x02\x00"
+REGION_MAGIC = b"TWRG\x03\x00"
 MAX_RANK = 8
 MACHINE_FIELDS = (
     "block_in",
@@ -94,13 +96,17 @@ class HostStep:
 
 @dataclass(frozen=True)
 class HostProgram:
-    """The host part: tensors, constants by tensor number, graph inputs and outputs, steps in order."""
+    """The host part: tensors, constants by tensor number, graph inputs and outputs, steps in order.
+
+    `batch`: images of a run. Tensors are those of one image; inputs and outputs get the batch as first dimension.
+    """
 
     tensors: tuple[HostTensor, ...]
     constants: Mapping[int, NDArray[np.generic]]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     steps: tuple[HostStep, ...]
+    batch: int = 1
 
     def check(self, regions: int) -> None:
         """Compare with the operator table.
@@ -108,6 +114,8 @@ class HostProgram:
         Raises PackageError with every unknown operator, wrong attribute, tensor number or order, and region number.
         """
         faults = FaultList()
+        if not 1 <= self.batch <= MOST_IMAGES:
+            faults.add(f"expected a batch from 1 to {MOST_IMAGES}, found {self.batch}", where="program")
         defined = set(self.inputs) | set(self.constants)
         for number in sorted(defined):
             if number >= len(self.tensors):
@@ -165,6 +173,7 @@ def encode_program(program: HostProgram) -> bytes:
     """The bytes of a program, see the module's table. Raises PackageError where :meth:`HostProgram.check` does."""
     w = Writer()
     w.raw(PROGRAM_MAGIC)
+    w.u32(program.batch)
     w.u32(len(program.tensors))
     for tensor in program.tensors:
         w.text(tensor.name)
@@ -217,6 +226,7 @@ def decode_program(data: bytes) -> HostProgram:
     """Read the bytes of a program. Raises PackageError for anything that is not one."""
     r = Reader(data, "program")
     r.expect(PROGRAM_MAGIC)
+    batch = r.u32()
     tensors: list[HostTensor] = []
     for _ in range(r.u32()):
         name = r.text()
@@ -248,7 +258,7 @@ def decode_program(data: bytes) -> HostProgram:
             attributes[name] = r.array("q") if kind == "ints" else r.f64() if kind == "float" else r.i64()
         steps.append(HostStep(op, operands, results, attributes))
     r.end()
-    return HostProgram(tuple(tensors), constants, inputs, outputs, tuple(steps))
+    return HostProgram(tuple(tensors), constants, inputs, outputs, tuple(steps), batch)
 
 
 def machine_of(overlay: Overlay) -> tuple[int, ...]:
@@ -263,6 +273,7 @@ def encode_region(region: CompiledRegion, overlay: Overlay) -> bytes:
     w.text(region.name)
     w.pack(f"{len(MACHINE_FIELDS)}i", *machine_of(overlay))
     w.pack("3Q", region.workspace_bytes, region.input_bytes, region.output_bytes)
+    w.u32(region.batch)
     w.u32(len(region.layers))
     for layer in region.layers:
         w.text(layer)
@@ -304,6 +315,7 @@ def decode_region(data: bytes, stream: bytes, constants: bytes, overlay: Overlay
                 f"region {name}: made for {field_name} {found}, overlay {overlay.name} has {value}"
             )
     workspace, input_bytes, output_bytes = r.u64(), r.u64(), r.u64()
+    batch = r.u32()
     layers = tuple(r.text() for _ in range(r.u32()))
     layer_of = r.array("I")
     offsets, counts = r.array("Q"), r.array("I")
@@ -336,5 +348,6 @@ def decode_region(data: bytes, stream: bytes, constants: bytes, overlay: Overlay
         output_bytes,
         maps[0],
         maps[1],
+        batch,
         products,
     )

@@ -9,6 +9,9 @@ from typing import Literal
 RegionDType = Literal["int8", "uint8", "int16", "uint16"]
 REGION_DTYPES: tuple[RegionDType, ...] = ("int8", "uint8", "int16", "uint16")
 
+MOST_IMAGES = 16
+"""Images of a batch at most."""
+
 
 @dataclass(frozen=True)
 class Packing:
@@ -43,6 +46,7 @@ class MapLayout:
     the value + 128 for int8, the value for uint8. Lanes with -1 hold nothing (an input's may have any content).
     Results of 16 bits (stored + 32768 for int16) have two planes of 8: a pixel's low bytes, then its high bytes.
     An input with a `packing` has its columns instead of W, and lanes that name a column and a channel.
+    The images of a batch lie one behind the other.
 
     Attributes:
         name: tensor name.
@@ -74,6 +78,7 @@ class CompiledRegion:
         workspace_bytes: size of the segment behind base register 1.
         input_bytes, output_bytes: sizes of the segments behind base registers 2 and 3.
         inputs, outputs: the memory map, in the order of the region's parameters and results.
+        batch: images that a launch works on.
     """
 
     name: str
@@ -86,6 +91,7 @@ class CompiledRegion:
     output_bytes: int
     inputs: tuple[MapLayout, ...]
     outputs: tuple[MapLayout, ...]
+    batch: int = 1
     products: Mapping[int, int] = field(default_factory=dict)
     """For each weight tile and depthwise tap row, by its byte offset in `constants`, how many of its weights belong to
     the network (the rest fills blocks); for counting MACs from the stream."""

@@ -80,8 +80,10 @@ def package_preprocess(package: Package) -> Preprocess:
 
 
 def input_shapes(package: Package) -> dict[str, tuple[int, ...]]:
-    """Shapes of a package's inputs by name."""
-    return {tensor.name: tensor.shape for tensor in package.inputs}
+    """Shapes of a package's inputs by name, for one image."""
+    if package.batch == 1:
+        return {tensor.name: tensor.shape for tensor in package.inputs}
+    return {tensor.name: (1, *tensor.shape[1:]) for tensor in package.inputs}
 
 
 def package_feeds(package: Package, feeds: Mapping[str, NDArray[np.float32]]) -> dict[str, Array]:
@@ -131,19 +133,21 @@ def evaluate(
         classes=classes,
     )
     session = Session(package)
-    levels: dict[str, Callable[[Mapping[str, NDArray[np.float32]]], Array]] = {
-        "quantised": _onnx_level(quantised_bytes, output, exact=True),
-        "simulated": lambda feeds: session.run(package_feeds(package, feeds)).outputs[output],
-    }
+    levels = {"quantised": _onnx_level(quantised_bytes, output, exact=True)}
     if float_bytes is not None:
         levels["float"] = _onnx_level(float_bytes, output, exact=False)
-    scores: dict[str, list[Array]] = {level: [] for level in levels}
+    scores: dict[str, list[Array]] = {level: [] for level in (*levels, "simulated")}
     labels: list[int] = []
+    waiting: list[dict[str, Array]] = []
     for feeds, label in dataset:
         assert label is not None  # labels_required
         labels.append(label)
         for level, run in levels.items():
             scores[level].append(run(feeds).reshape(-1))
+        waiting.append(package_feeds(package, feeds))
+        if len(waiting) == package.batch or len(labels) == len(dataset):
+            scores["simulated"] += [found[output].reshape(-1) for found in session.run_images(waiting)]
+            waiting.clear()
         if progress is not None:
             progress(len(labels), len(dataset))
     wanted = np.array(labels, np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tilewright.errors import ConfigError, DataError, Fault, UnsupportedModel
+from tilewright.errors import ConfigError, DataError, Fault
 from tilewright.evaluation import LABEL_OFFSET
 from tilewright.frontend.dataset import Dataset, open_dataset
-from tilewright.frontend.model import Model, fit_inputs, require_float
+from tilewright.frontend.model import Model, fit_inputs, require_float, require_quantised
 from tilewright.quantize.options import Method, QuantizeOptions
 from tilewright.runtime import Package
 from tilewright.stages import stage
@@ -24,12 +24,9 @@ from tilewright.targets import config
 from tilewright.targets.config import Overlay
 
 if TYPE_CHECKING:
-    from tvm.ir import IRModule
-
-    from tilewright.codegen.graph import Graph
     from tilewright.codegen.plan import Plan
+    from tilewright.codegen.regions import Regions
     from tilewright.placement import Support
-    from tilewright.relay_passes.supported import Stages
 
 Array = NDArray[np.generic]
 Progress = Callable[[int, int], None]
@@ -187,7 +184,7 @@ def plan(model: Model, target: str | Overlay = "ultra96-w8") -> Plan:
     graphs = _regions(model, overlay).graphs
     from tilewright.codegen.network import plan_regions
 
-    return plan_regions(graphs, overlay)
+    return plan_regions(graphs, overlay, model.batch)
 
 
 def compile(
@@ -200,7 +197,7 @@ def compile(
     """Compile a quantised model to a package, which keeps the plan that was used as `Package.plan`.
 
     Args:
-        model: from :func:`quantize`, or one that came quantised.
+        model: from :func:`quantize`, or one that came quantised; its `batch` is the package's.
         target: an overlay or its name.
         plan: what to merge, cut and keep on chip, made for that overlay; by default that of :func:`plan`. Results
             are the same bits under every plan.
@@ -220,13 +217,16 @@ def compile(
         from tilewright.placement import find_support
 
         names = [graph.name for graph in found.graphs]
-        program = host_program(found.module, names, [value.name for value in model.proto.graph.output])
+        program = replace(
+            host_program(found.module, names, [value.name for value in model.proto.graph.output]),
+            batch=model.batch,
+        )
         support = find_support(model, overlay, found.stages)
     with stage("emit"):
-        regions, used = compile_regions(found.graphs, overlay, plan)
+        regions, used = compile_regions(found.graphs, overlay, plan, model.batch)
     report = {
         "layers": support.to_dict()["layers"],
-        "accelerator_macs": sum(count_macs(region, overlay) for region in regions),
+        "accelerator_macs": sum(count_macs(region, overlay) for region in regions) // model.batch,
         "host_macs": support.host_macs,
         "regions": len(regions),
         "instructions": sum(len(region.layer_of) for region in regions),
@@ -251,39 +251,16 @@ def compile(
     return package.strip() if strip else package
 
 
-@dataclass(frozen=True)
-class _Regions:
-    """A network's integer level and its regions, in the order in which they are called."""
-
-    stages: Stages
-    module: IRModule
-    graphs: list[Graph]
-
-
-def _regions(model: Model, overlay: Overlay) -> _Regions:
+def _regions(model: Model, overlay: Overlay) -> Regions:
     """Part a model; raises UnsupportedModel for a float one."""
-    if not model.is_quantised:
-        raise UnsupportedModel(
-            Fault(
-                "expected a quantised model, found a float one",
-                f"model {model.name}",
-                "quantise it first: tilewright.quantize(model, calibration=...)",
-            )
-        )
+    require_quantised(model)
     # TVM starts here and not when this module is imported.
     with stage("relax"):
-        from tilewright.codegen.lift import lift
-        from tilewright.relay_passes.partition import Partition, is_region
-        from tilewright.relay_passes.supported import lowered
+        from tilewright.codegen.regions import find_regions
 
         imported = model.relax()
     with stage("lower"):
-        stages = lowered(imported, overlay)
-        module = Partition(overlay)(stages.integer, stages.evicted)
-        # Named tilewright_0, tilewright_1, .. in the order in which they are called.
-        found = {symbol.name_hint: f for symbol, f in module.functions.items() if is_region(f)}
-        names = sorted(found, key=lambda n: int(n.rpartition("_")[2]))
-        return _Regions(stages, module, [lift(found[name], name) for name in names])
+        return find_regions(imported, overlay)
 
 
 def _overlay(target: str | Overlay) -> Overlay:

@@ -27,7 +27,7 @@ class Rules:
         param_records: records of PARAM read in a cycle.
         table_cycles: for the 16 records of a table.
         load_instructions: LOADs that are on their way at once.
-        load_buffer_bytes: between DRAM and the scratchpads.
+        load_buffer_bytes: between a read port of DRAM and the scratchpads.
         store_instructions: STOREs whose answers are awaited at once.
         store_buffer_bytes: between ACT and DRAM.
     """
@@ -87,7 +87,7 @@ OVERLAY_FIELDS = (
     "displacement_min", "displacement_max",
 )  # fmt: skip
 BOARD_FIELDS = (
-    "dram_read_bytes_per_cycle", "dram_write_bytes_per_cycle", "dram_bytes_per_cycle",
+    "dram_read_ports", "dram_read_bytes_per_cycle", "dram_write_bytes_per_cycle", "dram_bytes_per_cycle",
     "dram_burst_bytes", "dram_outstanding", "dram_latency_cycles",
 )  # fmt: skip
 BANK_ROWS_BITS = 2048 * 8

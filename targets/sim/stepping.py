@@ -148,45 +148,56 @@ class _Transfer:
     ready: int
 
 
+@dataclass(frozen=True)
+class _Beat:
+    owner: str
+    port: int
+    bytes: int
+
+
 class _Dram:
     def __init__(self, o: Overlay) -> None:
         self.b = o.board
-        self.reading: deque[_Transfer] = deque()
+        self.reading: list[deque[_Transfer]] = [deque() for _ in range(self.b.dram_read_ports)]
         self.writing: deque[_Transfer] = deque()
         self.answers: deque[int] = deque()
-        self.credit = 0
-        self.write_next = False
+        self.credit = self.turn = 0
 
-    def can_read(self) -> bool:
-        return len(self.reading) < self.b.dram_outstanding
+    def can_read(self, port: int) -> bool:
+        return len(self.reading[port]) < self.b.dram_outstanding
+
+    def freest(self) -> int | None:
+        """The read port with the fewest beats to come, of those that take a burst."""
+        ports = [p for p in range(self.b.dram_read_ports) if self.can_read(p)]
+        return min(ports, key=lambda p: sum(t.beats for t in self.reading[p]), default=None)
 
     def can_write(self) -> bool:
         return len(self.writing) + len(self.answers) < self.b.dram_outstanding
 
-    def read(self, owner: str, burst: Burst, now: int) -> None:
-        self.reading.append(_Transfer(owner, burst.bytes, burst.beats, now + self.b.dram_latency_cycles))
+    def read(self, owner: str, port: int, burst: Burst, now: int) -> None:
+        ready = now + self.b.dram_latency_cycles
+        self.reading[port].append(_Transfer(owner, burst.bytes, burst.beats, ready))
 
     def write(self, burst: Burst, now: int) -> None:
         self.writing.append(_Transfer("STORE", burst.bytes, burst.beats, now + 1))
 
-    def cycle(self, now: int, room: int) -> tuple[dict[str, int], int]:
-        """Bytes moved by owner, and bursts answered."""
+    def cycle(self, now: int, rooms: list[int]) -> tuple[list[_Beat], int]:
+        """The beats that move, and bursts answered; `rooms`: of LOAD's buffer behind each port."""
         r, w = self.b.dram_read_bytes_per_cycle, self.b.dram_write_bytes_per_cycle
-        self.credit = min(self.credit + self.b.dram_bytes_per_cycle, r + w)
-        read = bool(self.reading) and self.reading[0].ready <= now
-        read = read and (self.reading[0].owner == "FETCH" or room >= r)
-        write = bool(self.writing) and self.writing[0].ready <= now
-        if read and write and self.credit < r + w:
-            read, write = not self.write_next, self.write_next
-            self.write_next = not self.write_next
-        moved: dict[str, int] = {}
-        for go, queue, beat in ((read, self.reading, r), (write, self.writing, w)):
-            if not go:
+        ways = [*((queue, r) for queue in self.reading), (self.writing, w)]
+        self.credit = min(self.credit + self.b.dram_bytes_per_cycle, sum(beat for _, beat in ways))
+        moved = []
+        for way in (*range(self.turn, len(ways)), *range(self.turn)):
+            queue, beat = ways[way]
+            if not queue or queue[0].ready > now or (queue[0].owner == "LOAD" and rooms[way] < beat):
                 continue
-            t = queue[0]
-            moved[t.owner] = t.bytes if t.beats == 1 else min(t.bytes, beat)
+            if self.credit < beat:
+                self.turn = way
+                break
             self.credit -= beat
-            t.bytes -= moved[t.owner]
+            t = queue[0]
+            moved.append(_Beat(t.owner, way, t.bytes if t.beats == 1 else min(t.bytes, beat)))
+            t.bytes -= moved[-1].bytes
             t.beats -= 1
             if not t.beats:
                 queue.popleft()
@@ -212,7 +223,9 @@ class _LoadUnit:
         self.o, self.r, self.act = o, r, Act(o)
         self.bursts: deque[Burst] = deque()
         self.flight: deque[_LoadFlight] = deque()
-        self.formed = self.buffered = 0
+        self.formed = 0
+        self.buffered = [0] * o.board.dram_read_ports
+        self.requested: deque[list[int]] = deque()  # port and bytes not yet drained of each burst
         self.sizes = {
             Memory.ACT: o.half_word_bytes,
             Memory.WGT: o.tile_bytes,
@@ -228,28 +241,37 @@ class _LoadUnit:
         places = places_of(i)
         self.flight.append(_LoadFlight(index, i.memory, deque(places), len(places) * element))
 
-    def request(self, now: int) -> Burst:
+    def request(self, port: int, now: int) -> Burst:
         burst = self.bursts.popleft()
+        self.requested.append([port, burst.bytes])
         if self.bursts:
             self.formed = now + self.bursts[0].cycles
         return burst
 
+    def rooms(self) -> list[int]:
+        return [self.r.load_buffer_bytes - buffered for buffered in self.buffered]
+
     def drain(self, taken: Banks) -> tuple[bool, int | None]:
         """Whether a port held it up, and the instruction that this ends."""
-        if not self.flight:
+        if not self.requested:
             return False, None
-        f = self.flight[0]
+        f, burst = self.flight[0], self.requested[0]
+        port, left = burst
         if f.memory == Memory.ACT:
-            if self.buffered < self.o.half_word_bytes:
+            if self.buffered[port] < self.o.half_word_bytes:
                 return False, None
             if self.act.bank(f.places[0]) & taken:
                 return True, None
             f.places.popleft()
             size = self.o.half_word_bytes
         else:
-            size = min(f.left, self.buffered)
+            board = self.o.board
+            size = min(left, self.buffered[port], board.dram_read_ports * board.dram_read_bytes_per_cycle)
         f.left -= size
-        self.buffered -= size
+        burst[1] -= size
+        if not burst[1]:
+            self.requested.popleft()
+        self.buffered[port] -= size
         if f.left:
             return False, None
         self.flight.popleft()
@@ -395,17 +417,18 @@ class _Machine:
 
     def request(self, now: int) -> None:
         board = self.o.board
-        if self.dram.can_read():
-            count = min(board.dram_burst_bytes // INSTRUCTION_BYTES, len(self.stream) - self.requested)
-            if count and self.requested - self.dispatched + count <= self.r.fetch_instructions:
-                size = count * INSTRUCTION_BYTES
-                self.requested += count
-                self.bytes["FETCH"] += size
-                self.dram.read("FETCH", Burst(size, -(-size // board.dram_read_bytes_per_cycle), 1), now)
-            elif self.load.bursts and now >= self.load.formed:
-                burst = self.load.request(now)
-                self.bytes["LOAD"] += burst.bytes
-                self.dram.read("LOAD", burst, now)
+        count = min(board.dram_burst_bytes // INSTRUCTION_BYTES, len(self.stream) - self.requested)
+        fetches = count and self.requested - self.dispatched + count <= self.r.fetch_instructions
+        port = self.dram.freest()
+        if fetches and self.dram.can_read(0):
+            size = count * INSTRUCTION_BYTES
+            self.requested += count
+            self.bytes["FETCH"] += size
+            self.dram.read("FETCH", 0, Burst(size, -(-size // board.dram_read_bytes_per_cycle), 1), now)
+        elif port is not None and self.load.bursts and now >= self.load.formed:
+            burst = self.load.request(port, now)
+            self.bytes["LOAD"] += burst.bytes
+            self.dram.read("LOAD", port, burst, now)
         if self.store.whole and self.dram.can_write():
             burst = self.store.whole.popleft()
             self.bytes["STORE"] += burst.bytes
@@ -431,10 +454,15 @@ class _Machine:
         stored, store_held = self.store.cycle(now, taken)
         load_held, loaded = self.load.drain(self.vector.written.pop(now, NONE))
         self.dispatch(now)
-        moved, answered = self.dram.cycle(now, self.r.load_buffer_bytes - self.load.buffered)
-        self.received += moved.get("FETCH", 0)
-        self.load.buffered += moved.get("LOAD", 0)
-        self.store.buffered -= moved.get("STORE", 0)
+        beats, answered = self.dram.cycle(now, self.load.rooms())
+        for beat in beats:
+            if beat.owner == "FETCH":
+                self.received += beat.bytes
+            elif beat.owner == "LOAD":
+                self.load.buffered[beat.port] += beat.bytes
+            else:
+                self.store.buffered -= beat.bytes
+        moved = {beat.owner for beat in beats}
         ended = [self.store.answer() for _ in range(answered)]
         self.request(now)
         if load_held:

@@ -26,7 +26,7 @@ from tilewright.targets.sim.fast import FaultKind, library_path
 from tilewright.targets.sim.program import Program
 from tilewright.targets.sim.rules import BOARD_FIELDS, OVERLAY_FIELDS, Activity, Rules
 
-ABI = 1
+ABI = 2
 CYCLE_LIMIT = 1 << 40
 """More than an hour at any clock: a stream that takes longer is damaged."""
 _VALUES = len(OVERLAY_FIELDS) + len(BOARD_FIELDS) + len(dataclasses.fields(Rules))

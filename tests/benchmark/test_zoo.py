@@ -15,6 +15,7 @@ from tilewright.benchmark.machine import machine
 from tilewright.benchmark.networks import DEMO, NETWORKS
 from tilewright.benchmark.quantised import Quantised
 from tilewright.codegen.compile import compile_region
+from tilewright.codegen.regions import find_regions
 from tilewright.errors import ConfigError
 from tilewright.report import baseline, bound
 from tilewright.targets.config import overlay
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.mark.parametrize("name", ["pynq-z1-w8", "ultra96-w8"])
 def test_the_simulators_count_alike(name: str) -> None:
     o = overlay(name)
-    (graph,) = zoo.region_graphs(zoo.network("demo"), o)
+    (graph,) = find_regions(zoo.network("demo").relax(), o).graphs
     region = compile_region(graph, o)
     program = zoo.program_of(region, o)
     time = timing.run(program)
@@ -64,7 +65,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
         assert sum(kinds.values()) == row["cycles"]
     trace = json.loads((tmp_path / "demo_ultra96-w8_0.trace.json").read_text())
     names = {e["name"] for e in trace["traceEvents"] if e["ph"] == "X"}
-    (graph,) = zoo.region_graphs(zoo.network("demo"), overlay("ultra96-w8"))
+    (graph,) = find_regions(zoo.network("demo").relax(), overlay("ultra96-w8")).graphs
     assert names == set(compile_region(graph, overlay("ultra96-w8")).layers)
 
 

@@ -160,9 +160,18 @@ def test_input_shape_of_an_unknown_input(tmp_path: Path) -> None:
     assert "'y'" in supported(small_model(tmp_path / "net.onnx"), "--input-shape", "y=1,3,8,8")
 
 
-def test_a_batch_is_refused(tmp_path: Path) -> None:
-    assert supported(small_model(tmp_path / "net.onnx"), "--batch", "4") == (
-        "batch: expected a batch of 1, found 4; run images one by one"
+@pytest.mark.parametrize("batch", ["0", "17"])
+def test_a_batch_that_is_none(tmp_path: Path, batch: str) -> None:
+    assert supported(small_model(tmp_path / "net.onnx"), "--batch", batch) == (
+        f"batch: expected a batch of 1 to 16, found {batch}"
+    )
+
+
+def test_a_batch_of_what_has_no_first_dimension(tmp_path: Path) -> None:
+    nodes = [node("Relu", ["x"], ["y"]), node("Transpose", ["y"], ["z"], perm=[1, 0])]
+    path = write_model(tmp_path / "net.onnx", nodes, {}, {"x": (1, 8)}, ["y", "z"])
+    assert supported(path, "--batch", "4") == (
+        "output z: expected a fixed shape (1, ...) for a batch of 4, found (8, 1); compile for a batch of 1"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,6 +170,14 @@ def unpack(layout: MapLayout, segment: NDArray[np.uint8]) -> Array:
     return (x - ops.storage_offset(layout.dtype)).astype(layout.dtype).reshape(layout.shape)
 
 
+def of_image(layout: MapLayout, image: int) -> MapLayout:
+    """Where a tensor of an image lies, of a batch whose images lie one behind the other."""
+    _, _, h, w = (*layout.shape, 1, 1)[:4]
+    columns = w if layout.packing is None else layout.packing.columns
+    size = h * columns * ops.planes(layout.dtype) * len(layout.lanes)
+    return replace(layout, offset=layout.offset + image * size)
+
+
 def run_region(
     region: CompiledRegion,
     overlay: Overlay,
@@ -176,12 +185,27 @@ def run_region(
     simulator: Callable[[Program, DramImage], RunResult],
 ) -> dict[str, Array]:
     """Run a compiled region on a simulator."""
+    (outputs,) = run_images(region, overlay, [feeds], simulator)
+    return outputs
+
+
+def run_images(
+    region: CompiledRegion,
+    overlay: Overlay,
+    images: Sequence[Mapping[str, Array]],
+    simulator: Callable[[Program, DramImage], RunResult],
+) -> list[dict[str, Array]]:
+    """Run a compiled region on its batch of images."""
     inputs = np.zeros(region.input_bytes, np.uint8)
-    for layout in region.inputs:
-        pack(layout, feeds[layout.name], inputs)
+    for image, feeds in enumerate(images):
+        for layout in region.inputs:
+            pack(of_image(layout, image), feeds[layout.name], inputs)
     dram = DramImage(
         np.frombuffer(region.constants, np.uint8), inputs, region.workspace_bytes, region.output_bytes
     )
     layers = [region.layers[i] for i in region.layer_of]
     result = simulator(Program(region.stream, overlay, layers), dram)
-    return {layout.name: unpack(layout, result.outputs) for layout in region.outputs}
+    return [
+        {layout.name: unpack(of_image(layout, image), result.outputs) for layout in region.outputs}
+        for image in range(len(images))
+    ]

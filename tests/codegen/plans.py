@@ -32,6 +32,7 @@ def random_plan(prepared: Prepared, rng: np.random.Generator) -> RegionPlan | No
                 strips=int(rng.integers(1, columns + 1)) if alone else 1,
                 slices=int(rng.integers(1, blocks + 1)) if alone_vector else 1,
                 lag=int(rng.integers(2)),
+                images=int(rng.integers(1, prepared.batch + 1)),
             )
         )
         first += count
@@ -49,8 +50,9 @@ def random_plan(prepared: Prepared, rng: np.random.Generator) -> RegionPlan | No
         groups[g] = group.model_copy(update={"keep": tuple(best)})
     plan = RegionPlan(region=prepared.name, groups=tuple(groups))
     try:
-        schedule = make_schedule(flow, plan)
-        place_buffers(schedule.buffers, prepared.overlay, [g.layers[0] for g in groups])
+        schedule = make_schedule(flow, plan, prepared.batch)
+        names = [groups[g].layers[0] for g in schedule.groups]
+        place_buffers(schedule.buffers, prepared.overlay, names)
     except ScheduleError:
         return None
     return plan

@@ -66,7 +66,8 @@ def test_text_is_a_group_a_line() -> None:
     lines = plan.text().splitlines()
     assert len(lines) == 2 + len(NAMES)
     assert lines[2] == (
-        f'    {{"layers": ["{NAMES[0]}"], "stripes": 1, "strips": 1, "slices": 1, "lag": 0, "keep": []}},'
+        f'    {{"layers": ["{NAMES[0]}"], "stripes": 1, "strips": 1, "slices": 1, "lag": 0, "keep": [], '
+        '"images": 1},'
     )
     assert Plan.parse(plan.text(), MACHINE) == plan
 
@@ -224,9 +225,9 @@ def test_all_faults_of_all_regions_at_once() -> None:
         f"{where[4]}: 2 slices with 1 layers and 1 kept maps; "
         "slices are for a single layer of VECTOR whose maps go through DRAM",
         f"{where[4]}: {last} is kept, but no later layer reads it; drop it from keep",
-        f"{where[0]}: expected stripes from 1 to 12, found 13; there are no more rows to cut",
-        f"{where[0]}: expected strips from 1 to 10, found 11; there are no more columns to cut",
-        f"{where[3]}: expected slices from 1 to 2, found 9; there are no more half words to cut",
+        f"{where[0]}: expected stripes from 1 to 12, found 13; there are no more rows",
+        f"{where[0]}: expected strips from 1 to 10, found 11; there are no more columns",
+        f"{where[3]}: expected slices from 1 to 2, found 9; there are no more half words",
     ]
     plan = alone(**changes)
     assert faults(plan) == expected
@@ -280,7 +281,7 @@ def test_what_does_not_fit_names_every_such_layer_and_by_how_much() -> None:
     assert over > 0
     assert faults(Plan.of([whole], MACHINE), graph) == [
         f"layer {name}: needs {need} half words of ACT, {over} more than ultra96-w8 has; "
-        "cut it into more stripes, merge fewer layers or keep fewer maps"
+        "cut it into more stripes, merge fewer layers, keep fewer maps or take fewer images"
         for name in names
     ]
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.codegen.build import CONCAT, Builder
-from tests.codegen.evaluate import evaluate_graph, run_region
+from tests.codegen.evaluate import evaluate_graph, run_images, run_region
 from tests.codegen.plans import random_plan
 from tests.networks.random_graphs import NetworkPlan, plans
 from tests.networks.test_random_regions import Region
@@ -82,6 +82,26 @@ def test_any_legal_plan_gives_the_same_bits(network: Callable[[Builder], Graph],
         for tensor in graph.outputs:
             np.testing.assert_array_equal(found[tensor.name], expected[tensor.name], err_msg=str(plan))
     assert len(distinct) > 15
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_any_legal_plan_of_a_batch_gives_each_image_its_bits(network: Callable[[Builder], Graph]) -> None:
+    machine = overlay("pynq-z1-w8")
+    b = Builder(8)
+    graph = network(b)
+    images = [b.feeds() for _ in range(5)]
+    expected = [evaluate_graph(graph, feeds) for feeds in images]
+    prepared = prepare(graph, machine, len(images))
+    rng = np.random.default_rng(4)
+    found = {plan for plan in (random_plan(prepared, rng) for _ in range(60)) if plan is not None}
+    for plan in found:
+        outputs = run_images(compile_prepared(prepared, plan), machine, images, fast.run)
+        for image, values in enumerate(expected):
+            for tensor in graph.outputs:
+                np.testing.assert_array_equal(
+                    outputs[image][tensor.name], values[tensor.name], err_msg=f"image {image}, {plan}"
+                )
+    assert len(found) > 8, len(found)
 
 
 def check(network: NetworkPlan, target: str, seed: int, number: int) -> None:

@@ -6,7 +6,8 @@ import pytest
 from tests.networks.choose import networks, networks_on_overlays
 from tests.networks.store import Store
 
-from tilewright.benchmark.levels import compare_layer, compare_package, distinct_layers, region_graphs
+from tilewright.benchmark.levels import compare_layer, compare_package, distinct_layers
+from tilewright.codegen.regions import find_regions
 from tilewright.evaluation import package_feeds
 from tilewright.targets.config import overlay
 
@@ -23,7 +24,7 @@ def test_whole(network: str, target: str, store: Store) -> None:
 @networks(lambda row: row.big)
 def test_every_layer_of_a_shape_of_its_own(network: str, store: Store) -> None:
     machine = overlay(store.case(network).row.overlays[0])
-    nodes = list(distinct_layers(region_graphs(store.quantised(network), machine)))
+    nodes = list(distinct_layers(find_regions(store.quantised(network).relax(), machine).graphs))
     assert nodes
     found = [compare_layer(node, machine) for node in nodes]
     assert [c for c in found if not c.equal] == []

@@ -83,7 +83,7 @@ def test_the_picture_of_the_demo(demo: tw.Package) -> None:
     }
     assert painted <= allowed
     # A line of the picture shows one of its 128 rows, so what lives beside it is not seen.
-    assert len(painted) >= 0.75 * len({place[:2] for place in allowed})
+    assert len(painted) >= 0.7 * len({place[:2] for place in allowed})
 
 
 def copy_there_and_back() -> Residency:

@@ -118,12 +118,14 @@ def test_every_fault_is_named(change: dict[str, Any], messages: list[str]) -> No
 
 def test_faults_of_boards() -> None:
     values = board("ultra96").to_dict() | {"dsp": 0, "dram_read_bytes_per_cycle": 30, "dram_burst_bytes": 100}
+    values |= {"dram_read_ports": 5}
     with pytest.raises(ConfigError) as error:
         Board.from_dict(values, "boards/x.toml")
     assert str(error.value) == (
         "dsp=0: must be positive in boards/x.toml\n"
         "dram_read_bytes_per_cycle=30: must be at most dram_bytes_per_cycle = 24 (both ways together) "
         "in boards/x.toml\n"
+        "dram_read_ports=5: must be at most 4 in boards/x.toml\n"
         "dram_burst_bytes=100: must be a power of two in boards/x.toml"
     )
 

@@ -42,6 +42,7 @@ def _region() -> CompiledRegion:
         80,
         (inputs,),
         (outputs,),
+        1,
         {0: 3, 64: 1 << 31},
     )
 
@@ -176,8 +177,8 @@ def test_damage_names_the_sections() -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (1, "format version 3: this Tilewright reads 2; update Tilewright, or compile again$"),
-        (-1, "format version 1: this Tilewright reads 2; compile again$"),
+        (1, "format version 4: this Tilewright reads 3; update Tilewright, or compile again$"),
+        (-1, "format version 2: this Tilewright reads 3; compile again$"),
     ],
 )
 def test_another_format_is_named(change: int, text: str) -> None:
@@ -370,7 +371,7 @@ def test_mutated_sections_are_refused_or_load(section: str, data: st.DataObject)
 def test_the_header_is_as_documented() -> None:
     data = _package().to_bytes()
     magic, version, count, size = struct.unpack_from("<8sIIQ", data)
-    assert (magic, version, size) == (b"\x89TWP\r\n\x1a\n", 2, len(data))
+    assert (magic, version, size) == (b"\x89TWP\r\n\x1a\n", 3, len(data))
     table = data[56 : 56 + 80 * count]
     assert data[24:56] == hashlib.sha256(data[:24] + table).digest()
     name, offset, length, digest = struct.unpack_from("<32sQQ32s", table, 80)

@@ -15,10 +15,10 @@ from tilewright.benchmark.levels import (
     compare_layer,
     compare_package,
     distinct_layers,
-    region_graphs,
 )
 from tilewright.benchmark.networks import NETWORKS, QUICK, Case
 from tilewright.benchmark.report import Report, open_cases, parser
+from tilewright.codegen.regions import find_regions
 from tilewright.evaluation import package_feeds
 from tilewright.frontend.model import Model
 from tilewright.pipeline import compile
@@ -38,7 +38,9 @@ def compare_whole(case: Case, model: Model, target: str) -> list[Comparison]:
 def compare_layers(model: Model, target: str) -> list[Comparison]:
     """Every layer of a shape of its own."""
     machine = overlay(target)
-    return [compare_layer(node, machine) for node in distinct_layers(region_graphs(model, machine))]
+    return [
+        compare_layer(node, machine) for node in distinct_layers(find_regions(model.relax(), machine).graphs)
+    ]
 
 
 def main(arguments: list[str]) -> int:

@@ -18,7 +18,6 @@ from tvm.ir import GlobalVar, IRModule
 
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph, Node
-from tilewright.codegen.lift import lift
 from tilewright.frontend.model import Model
 from tilewright.relay_passes.integer.emit import emit
 from tilewright.relay_passes.integer.parse import kind_of
@@ -194,12 +193,6 @@ def compare_package(package: Package, model: Model, feeds: Mapping[str, Array]) 
     native.set_accelerator(accelerator)
     native.run([np.asarray(feeds[t.name], t.dtype) for t in package.inputs])
     return found
-
-
-def region_graphs(model: Model, overlay: Overlay) -> list[Graph]:
-    """The accelerator regions of a quantised model."""
-    module = partitioned(model.relax(), overlay)
-    return [lift(f, s.name_hint) for s, f in module.functions.items() if is_region(f)]
 
 
 def _shape_of(value: object) -> object:

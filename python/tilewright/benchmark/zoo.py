@@ -34,8 +34,6 @@ from tilewright.targets.sim.timing import Timing, run
 from tilewright.targets.sim.trace import write_chrome_trace
 
 if TYPE_CHECKING:
-    from tilewright.codegen.graph import Graph
-    from tilewright.relay_passes.supported import Stages
     from tilewright.report import NetworkBound
     from tilewright.targets.region import CompiledRegion
 
@@ -117,24 +115,6 @@ def network(name: str) -> Model:
     return Networks(Quantised(find_data(), None)).model(name)
 
 
-def region_graphs(model: Model, target: Overlay) -> list[Graph]:
-    """The accelerator's regions of a quantised network, in the order in which they run."""
-    return _lowered(model, target)[1]
-
-
-def _lowered(model: Model, target: Overlay) -> tuple[Stages, list[Graph]]:
-    """What a network becomes before it is partitioned, and its regions in the order in which they run."""
-    from tilewright.codegen.lift import lift
-    from tilewright.relay_passes.partition import Partition, is_region
-    from tilewright.relay_passes.supported import lowered
-
-    stages = lowered(model.relax(), target)
-    module = Partition(target)(stages.integer, stages.evicted)
-    found = {symbol.name_hint: f for symbol, f in module.functions.items() if is_region(f)}
-    names = sorted(found, key=lambda n: int(n.rpartition("_")[2]))
-    return stages, [lift(found[name], name) for name in names]
-
-
 def program_of(region: CompiledRegion, target: Overlay) -> Program:
     """A region's stream with its layers' names."""
     return Program(region.stream, target, [region.layers[i] for i in region.layer_of])
@@ -163,11 +143,13 @@ def _conv_ratio(timings: Sequence[Timing], bounds: Sequence[NetworkBound]) -> fl
 def measure(name: str, model: Model, target: Overlay) -> tuple[Row, list[Timing], list[NetworkBound]]:
     """Compile and time a network. Raises ScheduleError where a layer does not fit."""
     from tilewright.codegen.compile import compile_region
+    from tilewright.codegen.regions import find_regions
     from tilewright.relay_passes.supported import supported_rows
     from tilewright.report import Limits, baseline, bound
 
     start = time.perf_counter()
-    stages, graphs = _lowered(model, target)
+    parts = find_regions(model.relax(), target)
+    graphs = parts.graphs
     if not graphs:
         raise ConfigError(Fault("no layer runs on the accelerator", name))
     regions = [compile_region(graph, target) for graph in graphs]
@@ -207,7 +189,7 @@ def measure(name: str, model: Model, target: Overlay) -> tuple[Row, list[Timing]
         dram_bytes_unmerged=unmerged,
         dram_ratio=moved / unmerged,
         macs=macs,
-        host_macs=sum(r.macs for r in supported_rows(model.proto, target, stages) if r.place == "host"),
+        host_macs=sum(r.macs for r in supported_rows(model.proto, target, parts.stages) if r.place == "host"),
         compile_seconds=compiled - start,
         timing_seconds=timed - compiled,
         simulate_seconds=simulated - timed,

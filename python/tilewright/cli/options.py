@@ -57,7 +57,9 @@ InputShape = Annotated[
 Batch = Annotated[
     int,
     typer.Option(
-        "--batch", help="In place of the batch in the file; only 1 is supported.", rich_help_panel=_NETWORK
+        "--batch",
+        help="Images that a launch works on, 1 to 16; in place of the batch in the file.",
+        rich_help_panel=_NETWORK,
     ),
 ]
 LabelOffset = Annotated[

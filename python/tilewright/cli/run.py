@@ -13,6 +13,7 @@ import typer
 from tilewright.cli.console import clean_stdout, plain_table, say, write_json, write_table
 from tilewright.cli.options import Json, PackagePath
 from tilewright.cli.output import check_output, write_file
+from tilewright.errors import DataError, FaultList
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,13 +28,14 @@ TOP = 5
 
 def run(
     package: PackagePath,
-    source: Annotated[
-        str,
+    sources: Annotated[
+        list[str],
         typer.Option(
             "--input",
             metavar="IMG|NPY|NPZ",
             help="An image or uint8 array, which is preprocessed; a float32 array of the input's shape, which goes "
-            "in as it is; an NPZ with an array for each input; or random:SEED.",
+            "in as it is; an NPZ with an array for each input; or random:SEED. Can be repeated: a package compiled "
+            "with --batch takes so many at a time.",
         ),
     ],
     backend: Annotated[
@@ -62,28 +64,37 @@ def run(
         loaded = Package.load(package)
         chosen: Backend = backend  # type: ignore[assignment]  # Session checks it
         session = Session(loaded, chosen)
-        feeds = load_input(source, input_shapes=input_shapes(loaded), preprocess=package_preprocess(loaded))
-        result = session.run(package_feeds(loaded, feeds))
+        shapes, preprocess = input_shapes(loaded), package_preprocess(loaded)
+        images = [load_input(source, input_shapes=shapes, preprocess=preprocess) for source in sources]
+        results = session.run_images([package_feeds(loaded, feeds) for feeds in images])
+        outputs = _stacked(results)
     warn_random(loaded)
     if output is not None:
-        write_file(output, _npz(result.outputs))
+        write_file(output, _npz(outputs))
     instructions = sum(
         len(loaded.regions[index].layer_of)
         for index in (step.attributes["index"] for step in loaded.program.steps if step.op == "region")
         if isinstance(index, int)
     )
-    top = top_classes(result.outputs, loaded.labels)
+    several = len(results) > 1
+    top = [
+        ({"image": number} if several else {}) | row
+        for number, result in enumerate(results)
+        for row in top_classes(result, loaded.labels)
+    ]
     if as_json:
-        outputs = [_describe(name, array) for name, array in result.outputs.items()]
-        write_json({"backend": backend, "outputs": outputs, "top": top, "instructions": instructions})
+        described = [_describe(name, array) for name, array in outputs.items()]
+        write_json({"backend": backend, "outputs": described, "top": top, "instructions": instructions})
     elif top:
-        table = plain_table("class", "score", "label", right=("class", "score"))
+        columns = (*(["image"] if several else []), "class", "score")
+        table = plain_table(*columns, "label", right=columns)
         for row in top:
-            table.add_row(str(row["index"]), f"{row['score']:.4g}", row["label"] or "")
+            image = [sources[row["image"]]] if several else []
+            table.add_row(*image, str(row["index"]), f"{row['score']:.4g}", row["label"] or "")
         write_table(table)
     else:
         table = plain_table("output", "shape", "type", "least", "greatest", right=("least", "greatest"))
-        for name, array in result.outputs.items():
+        for name, array in outputs.items():
             ends = [f"{v:.6g}" for v in (array.min(), array.max())] if array.size else ["", ""]
             table.add_row(name, "x".join(map(str, array.shape)), array.dtype.name, *ends)
         write_table(table)
@@ -119,6 +130,29 @@ def top_classes(outputs: dict[str, Array], labels: tuple[str, ...] | None) -> li
         }
         for i in order
     ]
+
+
+def _stacked(results: list[dict[str, Array]]) -> dict[str, Array]:
+    """The outputs of several images along their first dimension; those of one as they are.
+
+    Raises DataError where images gave different shapes.
+    """
+    import numpy as np
+
+    if len(results) == 1:
+        return results[0]
+    faults = FaultList()
+    for name in results[0]:
+        shapes = sorted({result[name].shape for result in results})
+        if len(shapes) > 1:
+            found = ", ".join("x".join(map(str, shape)) for shape in shapes)
+            faults.add(
+                f"expected one shape for all images, found {found}",
+                where=f"output {name}",
+                remedy="run the images one by one",
+            )
+    faults.raise_if_any(DataError)
+    return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
 
 
 def _describe(name: str, array: Array) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from tilewright.frontend.onnx_file import read_model
 from tilewright.frontend.onnx_loader import load_onnx
 from tilewright.frontend.preprocess import Preprocess
 from tilewright.quantize.graph import is_quantised
+from tilewright.targets.region import MOST_IMAGES
 
 if TYPE_CHECKING:
     from tvm.ir import IRModule
@@ -61,6 +62,7 @@ class Model:
         preprocess: what is done to an image before it goes in.
         labels: names of the classes by index; "" where one is not known.
         label_offset: what is added to the labels of data sets (1 for networks of 1001 classes).
+        batch: images that a compiled network takes at a time; `proto` is that of one.
         nodes: of the graph as imported; `folded_nodes(proto)` tells what became of those that are gone.
         float_proto: what a quantised model was made from; None where it came quantised.
         random_weights, random_calibration: made for studies of speed, the answers mean nothing.
@@ -71,6 +73,7 @@ class Model:
     preprocess: Preprocess = field(default_factory=Preprocess)
     labels: tuple[str, ...] | None = field(default=None, repr=False)
     label_offset: int = 0
+    batch: int = 1
     nodes: tuple[SourceNode, ...] = field(default=(), repr=False)
     float_proto: onnx.ModelProto | None = field(default=None, repr=False)
     random_weights: bool = False
@@ -179,7 +182,8 @@ def load(
             replace the weights that the file makes by ConstantOfShape.
         preprocess: what is done to an image; default: it is resized to the input's size.
         input_shapes: shapes of inputs by name, in place of those of the file.
-        batch: in place of the first dimension of the inputs.
+        batch: images that the compiled network takes at a time, 1 to 16; in place of the first dimension of the
+            inputs.
         labels: names of the classes, or a file of them, one a line.
         label_offset: added to the labels of data sets.
         name: default: the file's.
@@ -192,24 +196,27 @@ def load(
     """
     path = Path(path)
     seed = _seed(weights)
-    if batch != 1:
-        raise ConfigError(Fault(f"expected a batch of 1, found {batch}", "batch", "run images one by one"))
+    if not 1 <= batch <= MOST_IMAGES:
+        raise ConfigError(Fault(f"expected a batch of 1 to {MOST_IMAGES}, found {batch}", "batch"))
     if _is_caffe(path):
         source = seed if seed is not None else weights
-        proto = load_caffe(path, source, batch=batch, input_shapes=input_shapes)
+        proto = load_caffe(path, source, input_shapes=input_shapes)
     else:
-        proto = _load_onnx(path, weights, seed, input_shapes, batch)
+        proto = _load_onnx(path, weights, seed, input_shapes)
     settings = preprocess or Preprocess()
     graph = proto.graph
     if not settings.is_default:
         for value in graph.input:
             settings.check(shape_of(value))
+    if batch > 1:
+        _check_batch(graph, batch)
     return Model(
         proto=canonicalise(proto),
         name=name or path.stem or "network",
         preprocess=settings,
         labels=_labels(labels),
         label_offset=label_offset,
+        batch=batch,
         nodes=tuple(SourceNode(node.name or node.output[0], node.op_type) for node in graph.node),
         random_weights=seed is not None,
     )
@@ -220,10 +227,9 @@ def _load_onnx(
     weights: str | Path | int | None,
     seed: int | None,
     input_shapes: Mapping[str, Sequence[int]] | None,
-    batch: int,
 ) -> onnx.ModelProto:
     if weights is None:
-        return load_onnx(path, input_shapes, batch)
+        return load_onnx(path, input_shapes)
     if seed is None:
         raise ConfigError(
             Fault(
@@ -235,7 +241,22 @@ def _load_onnx(
     from tilewright.zoo import seed_weights  # its imports come back to this folder
 
     seeded = seed_weights(read_model(path), seed)
-    return load_onnx(seeded, input_shapes, batch) if input_shapes else seeded
+    return load_onnx(seeded, input_shapes) if input_shapes else seeded
+
+
+def _check_batch(graph: onnx.GraphProto, batch: int) -> None:
+    """Raise ConfigError where inputs or outputs have no dimension that could count images."""
+    faults = FaultList()
+    for kind, values in (("input", graph.input), ("output", graph.output)):
+        for value in values:
+            shape = shape_of(value)
+            if not shape or shape[0] != 1 or -1 in shape:
+                faults.add(
+                    f"expected a fixed shape (1, ...) for a batch of {batch}, found {shape}",
+                    where=f"{kind} {value.name}",
+                    remedy="compile for a batch of 1",
+                )
+    faults.raise_if_any(ConfigError)
 
 
 def _seed(weights: str | Path | int | None) -> int | None:
@@ -285,5 +306,17 @@ def require_float(model: Model) -> None:
                 "the model is quantised already and keeps its own scales",
                 f"model {model.name}",
                 "leave the calibration out",
+            )
+        )
+
+
+def require_quantised(model: Model) -> None:
+    """Raise UnsupportedModel for a float model."""
+    if not model.is_quantised:
+        raise UnsupportedModel(
+            Fault(
+                "expected a quantised model, found a float one",
+                f"model {model.name}",
+                "quantise it first: tilewright.quantize(model, calibration=...)",
             )
         )

@@ -18,7 +18,7 @@ from tilewright.report.attribution import I64, attribute
 from tilewright.report.bound import LayerBound, Limits, NetworkBound, baseline, bound
 from tilewright.report.footprint import matrix_steps, transfer_bytes
 from tilewright.report.host import HOST_MHZ, HostShare, host_share
-from tilewright.report.regions import layer_rows, model_of, region_graphs
+from tilewright.report.regions import layer_rows, model_of
 from tilewright.report.residency import Residency, residency
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.codec import decode_stream
@@ -152,6 +152,7 @@ class Report:
         bounds, bounds_now: of the regions, by the baseline's limits and by the overlay's.
         host: the host's time.
         assumptions: what no package says.
+        batch: images of a run; cycles, products, bytes and energy are those of the whole batch.
     """
 
     name: str
@@ -164,6 +165,7 @@ class Report:
     bounds_now: tuple[NetworkBound, ...]
     host: HostShare
     assumptions: Assumptions
+    batch: int = 1
 
     @property
     def peak_macs(self) -> int:
@@ -217,14 +219,14 @@ class Report:
 
     @property
     def fps(self) -> float | None:
-        """Runs a second without the host; None where nothing runs on the accelerator."""
-        return 1e3 / self.accelerator_ms if self.cycles else None
+        """Images a second without the host; None where nothing runs on the accelerator."""
+        return self.batch * 1e3 / self.accelerator_ms if self.cycles else None
 
     @property
     def fps_with_host(self) -> float | None:
-        """Runs a second, host and accelerator one after the other; None where neither takes time."""
+        """Images a second, host and accelerator one after the other; None where neither takes time."""
         ms = self.accelerator_ms + self.host.ms
-        return 1e3 / ms if ms else None
+        return self.batch * 1e3 / ms if ms else None
 
     @property
     def host_time_share(self) -> float:
@@ -273,14 +275,16 @@ def analyse(package: Package, assumptions: Assumptions | None = None) -> Report:
         ConfigError: assumptions that cannot be.
         SimError, EncodingError: a stream that the machine cannot run.
     """
+    from tilewright.codegen.regions import find_regions  # starts TVM
+
     chosen = assumptions or Assumptions()
     chosen.check()
     overlay, model = package.overlay, model_of(package)
-    graphs = region_graphs(model, overlay) if package.regions else []
+    graphs = find_regions(model.relax(), overlay).graphs if package.regions else []
     now = Limits.of(overlay)
     first = _baseline(overlay, now)
-    bounds = tuple(bound(graph, first) for graph in graphs)
-    bounds_now = bounds if first == now else tuple(bound(graph, now) for graph in graphs)
+    bounds = tuple(bound(graph, first, package.batch) for graph in graphs)
+    bounds_now = bounds if first == now else tuple(bound(graph, now, package.batch) for graph in graphs)
     kinds = {node.name: node.operator.kind for graph in graphs for node in graph.nodes}
     table = _Table(package, chosen, kinds, bounds, bounds_now)
     runs: list[RegionRun] = []
@@ -304,6 +308,7 @@ def analyse(package: Package, assumptions: Assumptions | None = None) -> Report:
         bounds_now,
         host_share(package, chosen.host_ms, chosen.host_mhz),
         chosen,
+        package.batch,
     )
 
 
@@ -326,7 +331,7 @@ class _Table:
         bounds: Sequence[NetworkBound],
         bounds_now: Sequence[NetworkBound],
     ) -> None:
-        self.assumptions = assumptions
+        self.assumptions, self.batch = assumptions, package.batch
         self.peak = package.overlay.block_in * package.overlay.block_out
         self.bounds = _by_name(bounds)
         self.now = _by_name(bounds_now)
@@ -359,8 +364,7 @@ class _Table:
         op, place, reason, macs = self.rows[name]
         by_unit = self.cycles.get(name)
         found, now = self.bounds.get(name, ()), self.now.get(name, ())
-        if place != "host":
-            macs = sum(b.macs for b in found)
+        macs = macs * self.batch if place == "host" else sum(b.macs for b in found)
         cycles = 0 if by_unit is None else int(by_unit.sum())
         read, written = self.dram.get(name, (0, 0))
         least = sum(b.cycles for b in found)

@@ -43,7 +43,7 @@ LimitedBy = Literal["MATRIX", "VECTOR", "DRAM"]
 
 @dataclass(frozen=True)
 class Limits:
-    """The widths that bound a machine, in the words of `targets/config.py`."""
+    """The widths that bound a machine, in the words of `targets/config.py`; DRAM's of all ports together."""
 
     block_in: int
     block_out: int
@@ -60,8 +60,14 @@ class Limits:
     def of(overlay: Overlay, rules: Rules | None = None) -> Limits:
         """Those of an overlay as it is now."""
         own = {f.name: getattr(overlay, f.name) for f in fields(Limits) if hasattr(overlay, f.name)}
-        board = {f.name: getattr(overlay.board, f.name) for f in fields(Limits) if f.name.startswith("dram_")}
-        return Limits(**own, **board, window_reuse=(rules or Rules()).window_reuse)
+        board = overlay.board
+        return Limits(
+            **own,
+            window_reuse=(rules or Rules()).window_reuse,
+            dram_read_bytes_per_cycle=board.dram_most_read_bytes_per_cycle,
+            dram_write_bytes_per_cycle=board.dram_write_bytes_per_cycle,
+            dram_bytes_per_cycle=board.dram_bytes_per_cycle,
+        )
 
     def dram_cycles(self, read_bytes: int, write_bytes: int) -> int:
         """Least cycles to move so many bytes."""
@@ -96,7 +102,7 @@ class LayerBound:
 
     Attributes:
         name, kind: source layer, and operator of the integer level.
-        macs: products of the network, padding of blocks left out.
+        macs: products of the network, padding of blocks left out; these and all others of the whole batch.
         matrix_cycles, vector_cycles: least cycles of the units.
         read_bytes: compulsory: weights, parameters, and operands that are inputs of the region, at their first use.
         write_bytes: compulsory: a result that is an output of the region.
@@ -181,12 +187,15 @@ class NetworkBound:
         return self.limits.mhz * 1e6 / self.cycles
 
 
-def bound(graph: Graph, limits: Limits) -> NetworkBound:
-    """The bound of a region, layer by layer in the order of its nodes."""
-    return NetworkBound(graph.name, limits, tuple(_layers(graph, limits)))
+def bound(graph: Graph, limits: Limits, batch: int = 1) -> NetworkBound:
+    """The bound of a region for a batch of images, layer by layer in the order of its nodes.
+
+    Constants are read once for all images.
+    """
+    return NetworkBound(graph.name, limits, tuple(_layers(graph, limits, batch)))
 
 
-def _layers(graph: Graph, limits: Limits) -> Iterator[LayerBound]:
+def _layers(graph: Graph, limits: Limits, batch: int) -> Iterator[LayerBound]:
     inputs = {t.name for t in graph.inputs}
     behind = _behind_layouts(graph)
     outputs = {name for t in graph.outputs for name in behind.get(t.name, {t.name})}
@@ -203,20 +212,20 @@ def _layers(graph: Graph, limits: Limits) -> Iterator[LayerBound]:
         new = {name for name in sources if name in inputs} - fetched
         fetched |= new
         constants = _constant_bytes(node, limits)
-        read = constants + sum(_bytes(shapes[name], limits) for name in new)
-        write = _bytes(node.output, limits) if node.output.name in outputs else 0
+        read = constants + batch * sum(_bytes(shapes[name], limits) for name in new)
+        write = batch * _bytes(node.output, limits) if node.output.name in outputs else 0
         rides = _rides(node, makers, uses)
-        moved = 0 if rides else sum(_bytes(t, limits) for t in node.inputs)
+        moved = 0 if rides else batch * sum(_bytes(t, limits) for t in node.inputs)
         yield LayerBound(
             name=node.name,
             kind=node.operator.kind,
-            macs=_macs(node),
-            matrix_cycles=matrix_cycles(node, limits, packed),
-            vector_cycles=0 if rides else vector_cycles(node, limits),
+            macs=batch * _macs(node),
+            matrix_cycles=batch * matrix_cycles(node, limits, packed),
+            vector_cycles=0 if rides else batch * vector_cycles(node, limits),
             read_bytes=read,
             write_bytes=write,
             unmerged_read_bytes=constants + moved,
-            unmerged_write_bytes=0 if rides else _bytes(node.output, limits),
+            unmerged_write_bytes=0 if rides else batch * _bytes(node.output, limits),
             dram_cycles=limits.dram_cycles(read, write),
         )
 

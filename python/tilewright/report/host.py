@@ -84,5 +84,5 @@ def _work(step: HostStep, program: HostProgram, mhz: int) -> HostWork:
         return sum(math.prod(d for d in shape if d > 0) for shape in shapes)
 
     before, after = elements(step.inputs), elements(step.outputs)
-    count = before + after if step.op == "region" else max(before, after)
+    count = program.batch * (before + after if step.op == "region" else max(before, after))
     return HostWork(step.op, count, count * _CYCLES.get(step.op, ARITHMETIC) / (mhz * 1e3))

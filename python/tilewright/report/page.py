@@ -76,7 +76,8 @@ def _head(report: Report) -> str:
     o = report.overlay
     text = (
         f"{o.board.name} ({o.board.part}), {o.block_in} x {o.block_out} MACs a cycle at {o.mhz} MHz, ACT {o.act_kib} "
-        f"KiB, WGT {o.wgt_kib} KiB; batch 1; compiled by Tilewright {report.tool_version}, timed by its simulator"
+        f"KiB, WGT {o.wgt_kib} KiB; batch {report.batch}; compiled by Tilewright {report.tool_version}, timed by its "
+        "simulator"
     )
     found = f"<h1>{html.escape(report.name)} on {html.escape(o.name)}</h1><p class='about'>{html.escape(text)}</p>"
     if report.random:

@@ -1,19 +1,15 @@
-"""What a package holds, made ready for a report: the network again, and its regions' graphs."""
+"""What a package holds, made ready for a report: the network again, and its layers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
 
 from tilewright.errors import Fault, PackageError
 from tilewright.frontend.model import Model, SourceNode
-from tilewright.targets.config import Overlay
 from tilewright.targets.package import Package
-
-if TYPE_CHECKING:
-    from tilewright.codegen.graph import Graph
 
 _ROW = {"name": str, "op": str, "place": str, "reason": str, "macs": int}
 
@@ -47,19 +43,7 @@ def model_of(package: Package) -> Model:
         name=package.name,
         nodes=tuple(SourceNode(row["name"], row["op"]) for row in layer_rows(package)),
         float_proto=float_proto,
+        batch=package.batch,
         random_weights=package.random_weights,
         random_calibration=package.random_calibration,
     )
-
-
-def region_graphs(model: Model, overlay: Overlay) -> list[Graph]:
-    """The accelerator's regions of a quantised network, in the order in which they are called."""
-    # TVM starts here and not when this module is imported.
-    from tilewright.codegen.lift import lift
-    from tilewright.relay_passes.partition import Partition, is_region
-    from tilewright.relay_passes.supported import lowered
-
-    stages = lowered(model.relax(), overlay)
-    module = Partition(overlay)(stages.integer, stages.evicted)
-    found = {symbol.name_hint: f for symbol, f in module.functions.items() if is_region(f)}
-    return [lift(found[name], name) for name in sorted(found, key=lambda n: int(n.rpartition("_")[2]))]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tilewright.errors import ConfigError, Fault, TilewrightError
 from tilewright.frontend.model import Model
 from tilewright.report.bound import Limits, bound
-from tilewright.report.regions import layer_rows, model_of, region_graphs
+from tilewright.report.regions import layer_rows, model_of
 from tilewright.targets.config import BANK_KIB_PER_LANE, Overlay
 from tilewright.targets.package import Package
 from tilewright.targets.sim import timing
@@ -89,9 +89,12 @@ def run_sweep(package: Package, sweep: Sweep, progress: Progress | None = None) 
 
     Raises PackageError where the package was stripped of its network.
     """
+    from tilewright.codegen.regions import find_regions  # starts TVM
+
     model, overlay = model_of(package), package.overlay
     limits = Limits.of(overlay)  # unmerged bytes depend on no width that is swept
-    unmerged = sum(bound(graph, limits).dram_bytes_unmerged for graph in region_graphs(model, overlay))
+    graphs = find_regions(model.relax(), overlay).graphs
+    unmerged = sum(bound(graph, limits, model.batch).dram_bytes_unmerged for graph in graphs)
     step = 2 * BANK_KIB_PER_LANE * overlay.block_in  # a pair of banks
     rows: list[SweepRow] = []
     for number, asked in enumerate(sweep.sizes):
@@ -119,7 +122,7 @@ def _measured(row: SweepRow, model: Model, overlay: Overlay, kib: int) -> SweepR
     return dataclasses.replace(
         row,
         cycles=cycles,
-        fps=overlay.mhz * 1e6 / cycles,
+        fps=model.batch * overlay.mhz * 1e6 / cycles,
         dram_bytes=sum(run.dram_bytes for run in runs),
         host_layers=sum(layer["place"] == "host" for layer in layer_rows(package)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -68,7 +68,7 @@ class Session:
         return self._package
 
     def run(self, feeds: Mapping[str, Array]) -> RunResult:
-        """Run once on one array for each input.
+        """Run once on one array for each input; of a batch the first dimension counts the images.
 
         Raises DataError, with every fault, where names, shapes or types of the feeds are not the network's;
         SimError where the simulated machine finds a fault.
@@ -77,6 +77,26 @@ class Session:
         outputs, stats = self._native.run(arrays)
         names = (tensor.name for tensor in self._package.outputs)
         return RunResult(dict(zip(names, outputs, strict=True)), stats.to_dict())
+
+    def run_images(self, images: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+        """Run on any number of images, the package's batch at a time; a batch that is not full repeats the last.
+
+        Args:
+            images: of each its inputs, with a first dimension of 1.
+
+        Returns each image's outputs, with a first dimension of 1. Raises as :meth:`run` does.
+        """
+        found: list[dict[str, Array]] = []
+        batch = self._package.batch
+        if batch == 1:
+            return [self.run(image).outputs for image in images]
+        for first in range(0, len(images), batch):
+            some = images[first : first + batch]
+            full = [*some, *[some[-1]] * (batch - len(some))]
+            feeds = {name: np.concatenate([image[name] for image in full]) for name in some[0]}
+            outputs = self.run(feeds).outputs
+            found += [{name: y[i : i + 1] for name, y in outputs.items()} for i in range(len(some))]
+        return found
 
     def _checked(self, feeds: Mapping[str, Array]) -> list[Array]:
         inputs = self._package.inputs
@@ -125,9 +145,8 @@ class Session:
                 )
             ) from error
         for layout in region.outputs:
-            missing = int(
-                np.count_nonzero(~result.outputs_written[_bytes_of(layout, self._package.overlay.inp_bits)])
-            )
+            held = _bytes_of(layout, self._package.overlay.inp_bits, region.batch)
+            missing = int(np.count_nonzero(~result.outputs_written[held]))
             if missing:
                 raise SimError(
                     f"region {region.name}: {missing} bytes of output {layout.name} were never written"
@@ -135,9 +154,9 @@ class Session:
         return result.outputs.tobytes()
 
 
-def _bytes_of(layout: MapLayout, inp_bits: int) -> NDArray[np.int64]:
+def _bytes_of(layout: MapLayout, inp_bits: int, batch: int) -> NDArray[np.int64]:
     """Bytes of the segment that hold elements of a tensor."""
-    pixels = math.prod(layout.shape[2:])
+    pixels = batch * math.prod(layout.shape[2:])
     lanes = np.flatnonzero(np.asarray(layout.lanes) >= 0)
     values = np.arange(pixels)[:, np.newaxis] * len(layout.lanes) + lanes
     return np.unique(layout.offset + values * inp_bits // 8)

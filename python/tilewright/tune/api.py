@@ -11,8 +11,8 @@ from pathlib import Path
 import onnx
 
 from tilewright.codegen.plan import Plan
-from tilewright.errors import ConfigError, Fault, FaultList, UnsupportedModel
-from tilewright.frontend.model import Model
+from tilewright.errors import ConfigError, Fault, FaultList
+from tilewright.frontend.model import Model, require_quantised
 from tilewright.targets import config
 from tilewright.targets.config import Overlay
 from tilewright.targets.package import Package
@@ -144,16 +144,15 @@ def _checked(
 def _network(model: Model | Package, target: str | Overlay | None) -> tuple[onnx.ModelProto, Overlay, str]:
     if isinstance(model, Package):
         _, quantised = model.require_models("tune")
+        if model.batch != 1:
+            text = f"expected a package for a batch of 1, found {model.batch}"
+            raise ConfigError(Fault(text, f"package {model.name}", "compile it with --batch 1"))
         proto, chosen = onnx.ModelProto.FromString(quantised), target or model.overlay
     else:
-        if not model.is_quantised:
-            raise UnsupportedModel(
-                Fault(
-                    "expected a quantised model, found a float one",
-                    f"model {model.name}",
-                    "quantise it first: tilewright.quantize(model, calibration=...)",
-                )
-            )
+        require_quantised(model)
+        if model.batch != 1:
+            text = f"expected a batch of 1, found {model.batch}"
+            raise ConfigError(Fault(text, "--batch", "tune without a batch; its plan is made by the planner"))
         if target is None:
             raise ConfigError(
                 Fault("a network needs a target", "--target", "`tilewright targets` lists them")

@@ -18,14 +18,12 @@ from google.protobuf.message import DecodeError
 
 from tilewright.codegen.graph import Graph
 from tilewright.codegen.layers import VectorLayer
-from tilewright.codegen.lift import lift
 from tilewright.codegen.plan import RegionPlan
 from tilewright.codegen.planner import default_plan
 from tilewright.codegen.prepared import Prepared, prepare
+from tilewright.codegen.regions import find_regions
 from tilewright.errors import DataError, Fault, UnsupportedModel
 from tilewright.frontend.relax_import import to_relax
-from tilewright.relay_passes.partition import Partition, is_region
-from tilewright.relay_passes.supported import lowered
 from tilewright.report.bound import Limits, bound
 from tilewright.targets.config import Overlay
 from tilewright.tune.backends import BACKENDS
@@ -87,17 +85,6 @@ class TunedRegion:
         return self._judge.estimate(plan)
 
 
-def graphs(model: onnx.ModelProto, overlay: Overlay) -> list[Graph]:
-    """The regions of a quantised network, in the order in which they run.
-
-    Raises UnsupportedModel where it holds operators that nobody runs.
-    """
-    stages = lowered(to_relax(model), overlay)
-    module = Partition(overlay)(stages.integer, stages.evicted)
-    found = {symbol.name_hint: f for symbol, f in module.functions.items() if is_region(f)}
-    return [lift(found[name], name) for name in sorted(found, key=lambda n: int(n.rpartition("_")[2]))]
-
-
 def tuned_regions(model: onnx.ModelProto, overlay: Overlay) -> list[TunedRegion]:
     """The regions of a quantised network, ready to be measured.
 
@@ -106,7 +93,7 @@ def tuned_regions(model: onnx.ModelProto, overlay: Overlay) -> list[TunedRegion]
     limits = Limits.of(overlay)
     found = [
         TunedRegion(prepare(graph, overlay), fingerprint(graph), bound(graph, limits).macs)
-        for graph in graphs(model, overlay)
+        for graph in find_regions(to_relax(model), overlay).graphs
     ]
     if not found:
         raise UnsupportedModel(

@@ -10,7 +10,7 @@ import pytest
 
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.codec import encode_stream
-from tilewright.targets.isa.spec import Base, Finish, Instruction, Load, Memory, Store, Unit, Vector
+from tilewright.targets.isa.spec import Base, Finish, Instruction, Load, Matrix, Memory, Store, Unit, Vector
 from tilewright.targets.sim.program import Program
 from tilewright.targets.sim.stepping import Stepped, step_through
 from tilewright.targets.sim.testing import random_matrix, random_vector
@@ -80,6 +80,19 @@ def random_copy(o: Overlay, rng: np.random.Generator, store: bool) -> Instructio
     return Store(base=Base.OUTPUT, **fields) if store else Load(memory=memory, **fields)
 
 
+def with_long_runs(i: Matrix, rng: np.random.Generator) -> Matrix:
+    """Many vectors for each tile, y and x innermost as the compiler has it; oc blocks may share some."""
+    outer = rng.permutation(4)
+    n_y, n_x = int(rng.integers(1, 9)), int(rng.integers(3, 30))
+    acc_y = n_x + int(rng.integers(0, 2))
+    last = (n_y - 1) * acc_y + n_x - 1
+    return replace(
+        i, n_y=n_y, n_x=n_x, **{f"order_{k}": int(v) for k, v in enumerate(outer)}, order_4=4, order_5=5,
+        n_oc=2, acc_y=acc_y, acc_x=1, acc_oc=int(rng.choice([0, last - 2, last - 1, last + 1])),
+        act_x=int(rng.choice([1, 2, 64])), height=9, width=30,
+    )  # fmt: skip
+
+
 def random_stream(o: Overlay, rng: np.random.Generator, length: int) -> bytes:
     """Instructions of all units, ordered here and there."""
     body: list[Instruction] = []
@@ -88,7 +101,9 @@ def random_stream(o: Overlay, rng: np.random.Generator, length: int) -> bytes:
             case 0:
                 body.append(random_copy(o, rng, store=False))
             case 1:
-                body.append(random_matrix(o, rng, most=int(rng.choice([2, 4]))))
+                matrix = random_matrix(o, rng, most=int(rng.choice([2, 4])))
+                long = rng.random() < 0.4
+                body.append(with_long_runs(random_matrix(o, rng, most=2), rng) if long else matrix)
             case 2:
                 v = random_vector(o, rng, o.act_half_words // 2)
                 if windows_have_taps(v):
@@ -117,6 +132,7 @@ def assert_equal(timing: Timing, stepped: Stepped) -> None:
 def test_the_two_agree_on_random_streams(machines: dict[str, Overlay], name: str, seed: int) -> None:
     """Units side by side, ports shared, every cause of a stall: no cycle differs."""
     o, rng = machines[name], np.random.default_rng([seed, len(name)])
+    o = replace(o, board=replace(o.board, dram_read_ports=1 + seed % 3))
     program = Program(random_stream(o, rng, 24), o)
     timing = run(program)
     assert_equal(timing, step_through(program))
@@ -130,7 +146,10 @@ def test_leaps_change_nothing(machines: dict[str, Overlay], seed: int) -> None:
     for number, machine in enumerate(machines.values()):
         rng = np.random.default_rng([seed, number, 3])
         latency, outstanding = int(rng.choice([1, 20, 100])), int(rng.choice([1, 2, 8]))
-        board = replace(machine.board, dram_latency_cycles=latency, dram_outstanding=outstanding)
+        ports = int(rng.integers(1, 4))
+        board = replace(
+            machine.board, dram_latency_cycles=latency, dram_outstanding=outstanding, dram_read_ports=ports
+        )
         program = Program(random_stream(machine, rng, 60), replace(machine, board=board))
         leapt, stepped = run(program), run(program, leap=False)
         assert leapt.cycles == stepped.cycles

@@ -64,12 +64,20 @@ Tensor RunOperator(const std::string& name, const std::vector<Tensor>& inputs,
 }
 
 Interpreter::Interpreter(Program program, std::vector<Region> regions)
-    : program_(std::move(program)), device_(MakeSimulatorDevice()), values_(program_.tensors.size()) {
+    : program_(std::move(program)),
+      device_(MakeSimulatorDevice()),
+      constant_(program_.tensors.size(), 0),
+      values_(program_.batch, std::vector<Tensor>(program_.tensors.size())) {
   for (Region& region : regions) {
+    Require(region.batch == program_.batch, "region ", region.name, ": expected a batch of ", program_.batch, ", found ",
+            region.batch);
     const auto index = static_cast<std::uint32_t>(regions_.size());
     regions_.push_back(std::make_unique<RegionRunner>(std::move(region), index));
   }
-  for (Constant& c : program_.constants) values_[c.tensor] = std::move(c.value);
+  for (Constant& c : program_.constants) {
+    constant_[c.tensor] = 1;
+    value(0, c.tensor) = std::move(c.value);
+  }
   program_.constants.clear();
 }
 
@@ -81,14 +89,19 @@ void Interpreter::Run(const tw_rt_tensor* inputs, std::uint32_t n_inputs, tw_rt_
   for (std::uint32_t i = 0; i < n_inputs; ++i) {
     const TensorSpec& spec = program_.tensors[program_.inputs[i]];
     const tw_rt_tensor& given = inputs[i];
-    Tensor value(spec.type, spec.shape);
-    const bool rank_fits = given.rank >= 0 && static_cast<std::size_t>(given.rank) == spec.shape.size();
+    Shape expected = spec.shape;
+    if (program_.batch > 1) expected[0] = program_.batch;
+    const auto bytes = static_cast<std::uint64_t>(Elements(spec.shape, DTypeBytes(spec.type))) * DTypeBytes(spec.type);
+    const bool rank_fits = given.rank >= 0 && static_cast<std::size_t>(given.rank) == expected.size();
     if (given.dtype != static_cast<int>(spec.type) || !rank_fits ||
-        !std::equal(spec.shape.begin(), spec.shape.end(), given.shape) || given.size != value.bytes()) {
-      Fail(TW_RT_DATA, "input ", spec.name, ": expected ", DTypeName(spec.type), " ", ShapeText(spec.shape));
+        !std::equal(expected.begin(), expected.end(), given.shape) || given.size != bytes * program_.batch) {
+      Fail(TW_RT_DATA, "input ", spec.name, ": expected ", DTypeName(spec.type), " ", ShapeText(expected));
     }
-    if (given.size > 0) std::memcpy(value.raw(), given.data, given.size);
-    values_[program_.inputs[i]] = std::move(value);
+    for (std::uint32_t image = 0; image < program_.batch; ++image) {
+      Tensor one(spec.type, spec.shape);
+      if (bytes > 0) std::memcpy(one.raw(), static_cast<const std::uint8_t*>(given.data) + image * bytes, bytes);
+      value(image, program_.inputs[i]) = std::move(one);
+    }
   }
   for (std::size_t i = 0; i < program_.steps.size(); ++i) {
     const Step& step = program_.steps[i];
@@ -101,56 +114,91 @@ void Interpreter::Run(const tw_rt_tensor* inputs, std::uint32_t n_inputs, tw_rt_
            program_.tensors[step.outputs[0]].name, "): ", error.what());
     }
   }
+  if (program_.batch > 1) Stack();
   done_ = true;
 }
 
-void Interpreter::RunStep(const Step& step, tw_rt_stats* stats) {
+Call Interpreter::MakeCall(const Step& step, std::uint32_t image) {
   std::vector<const Tensor*> in;
-  for (std::uint32_t n : step.inputs) in.push_back(&values_[n]);
+  for (std::uint32_t n : step.inputs) in.push_back(&value(image, n));
   std::vector<const TensorSpec*> declared;
   for (std::uint32_t n : step.outputs) declared.push_back(&program_.tensors[n]);
-  Call call(step, std::move(in), std::move(declared));
-  if (step.op->kernel == ops::op_region) {
-    RunRegion(step, &call, stats);
-  } else {
-    step.op->kernel(call);
-  }
-  for (std::size_t i = 0; i < call.out.size(); ++i) {
-    const TensorSpec& spec = *call.declared[i];
-    const Tensor& found = call.out[i];
+  return Call(step, std::move(in), std::move(declared));
+}
+
+void Interpreter::Keep(const Step& step, Call* call, std::uint32_t image) {
+  for (std::size_t i = 0; i < call->out.size(); ++i) {
+    const TensorSpec& spec = *call->declared[i];
+    const Tensor& found = call->out[i];
     Require(found.type() == spec.type && Fits(found.shape(), spec.shape), "result ", spec.name, ": declared ",
             DTypeName(spec.type), " ", ShapeText(spec.shape), ", found ", DTypeName(found.type()), " ",
             ShapeText(found.shape()));
-    values_[step.outputs[i]] = std::move(call.out[i]);
+    value(image, step.outputs[i]) = std::move(call->out[i]);
   }
 }
 
-void Interpreter::RunRegion(const Step& step, Call* call, tw_rt_stats* stats) {
+void Interpreter::RunStep(const Step& step, tw_rt_stats* stats) {
+  std::vector<Call> calls;
+  for (std::uint32_t image = 0; image < program_.batch; ++image) calls.push_back(MakeCall(step, image));
+  if (step.op->kernel == ops::op_region) {
+    RunRegion(step, &calls, stats);
+  } else {
+    for (Call& call : calls) step.op->kernel(call);
+  }
+  for (std::uint32_t image = 0; image < program_.batch; ++image) Keep(step, &calls[image], image);
+}
+
+void Interpreter::RunRegion(const Step& step, std::vector<Call>* calls, tw_rt_stats* stats) {
   RegionRunner& runner = *regions_[static_cast<std::size_t>(step.attributes[0].integer)];
   const Region& region = runner.region();
-  Require(call->in.size() == region.inputs.size() && call->out.size() == region.outputs.size(), "region ", region.name,
-          ": expected ", region.inputs.size(), " operands and ", region.outputs.size(), " results");
   std::vector<const std::uint8_t*> inputs;
-  for (std::size_t i = 0; i < call->in.size(); ++i) {
-    const MapLayout& map = region.inputs[i];
-    const Tensor& value = *call->in[i];
-    Require(value.type() == map.type && value.shape() == map.shape, "region ", region.name, ", operand ", map.name,
-            ": expected ", DTypeName(map.type), " ", ShapeText(map.shape), ", found ", DTypeName(value.type()), " ",
-            ShapeText(value.shape()));
-    inputs.push_back(value.raw());
-  }
   std::vector<std::uint8_t*> outputs;
-  for (std::size_t i = 0; i < call->out.size(); ++i) {
-    call->out[i] = Tensor(region.outputs[i].type, region.outputs[i].shape);
-    outputs.push_back(call->out[i].raw());
+  for (Call& call : *calls) {
+    Require(call.in.size() == region.inputs.size() && call.out.size() == region.outputs.size(), "region ", region.name,
+            ": expected ", region.inputs.size(), " operands and ", region.outputs.size(), " results");
+    for (std::size_t i = 0; i < call.in.size(); ++i) {
+      const MapLayout& map = region.inputs[i];
+      const Tensor& operand = *call.in[i];
+      Require(operand.type() == map.type && operand.shape() == map.shape, "region ", region.name, ", operand ", map.name,
+              ": expected ", DTypeName(map.type), " ", ShapeText(map.shape), ", found ", DTypeName(operand.type()), " ",
+              ShapeText(operand.shape()));
+      inputs.push_back(operand.raw());
+    }
+    for (std::size_t i = 0; i < call.out.size(); ++i) {
+      call.out[i] = Tensor(region.outputs[i].type, region.outputs[i].shape);
+      outputs.push_back(call.out[i].raw());
+    }
   }
   runner.Run(device_.get(), inputs, outputs, stats);
   ++stats->regions;
 }
 
+void Interpreter::Stack() {
+  outputs_.clear();
+  for (std::uint32_t n : program_.outputs) {
+    Shape shape = value(0, n).shape();
+    for (std::uint32_t image = 1; image < program_.batch; ++image) {
+      if (value(image, n).shape() != shape) {
+        Fail(TW_RT_DATA, "output ", program_.tensors[n].name, ": images of a batch gave shapes ", ShapeText(shape), " and ",
+             ShapeText(value(image, n).shape()));
+      }
+    }
+    shape[0] = program_.batch;
+    Tensor all(value(0, n).type(), shape);
+    std::uint8_t* to = all.raw();
+    for (std::uint32_t image = 0; image < program_.batch; ++image) {
+      const Tensor& one = value(image, n);
+      if (one.bytes() > 0) std::memcpy(to, one.raw(), one.bytes());
+      to += one.bytes();
+    }
+    outputs_.push_back(std::move(all));
+  }
+}
+
 const Tensor* Interpreter::output(std::uint32_t index) const {
   if (!done_ || index >= program_.outputs.size()) return nullptr;
-  return &values_[program_.outputs[index]];
+  const std::uint32_t tensor = program_.outputs[index];
+  return program_.batch > 1 ? &outputs_[index] : &values_[0][tensor];
 }
 
 }  // namespace tilewright::runtime

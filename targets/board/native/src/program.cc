@@ -9,7 +9,7 @@
 namespace tilewright::runtime {
 namespace {
 
-constexpr char kMagic[] = {'T', 'W', 'H', 'P', 1, 0};
+constexpr char kMagic[] = {'T', 'W', 'H', 'P', 2, 0};
 
 DType ParseType(Reader* r, const std::string& tensor) {
   const int type = r->Number<std::uint8_t>();
@@ -108,6 +108,8 @@ Program Program::Parse(const std::uint8_t* data, std::uint64_t size, std::uint32
   Reader r(data, size, "program");
   r.Expect(kMagic, sizeof kMagic);
   Program p;
+  p.batch = r.Number<std::uint32_t>();
+  Require(p.batch >= 1 && p.batch <= kMaxImages, "expected a batch of 1 to ", kMaxImages, ", found ", p.batch);
   p.tensors.resize(r.Count(4));
   for (TensorSpec& spec : p.tensors) spec = ParseTensor(&r);
   for (std::uint32_t n = r.Count(12); n > 0; --n) p.constants.push_back(ParseConstant(&r, p.tensors));
@@ -135,6 +137,13 @@ Program Program::Parse(const std::uint8_t* data, std::uint64_t size, std::uint32
     std::for_each(step.outputs.begin(), step.outputs.end(), define);
   }
   std::for_each(p.outputs.begin(), p.outputs.end(), use);
+  for (const auto* edge : {&p.inputs, &p.outputs}) {
+    for (std::uint32_t n : *edge) {
+      const TensorSpec& spec = p.tensors[n];
+      Require(p.batch == 1 || (!spec.shape.empty() && spec.shape[0] == 1), "tensor ", spec.name, ": expected 1, ... of a batch of ",
+              p.batch, ", found ", ShapeText(spec.shape));
+    }
+  }
   return p;
 }
 

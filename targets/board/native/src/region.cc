@@ -8,7 +8,7 @@
 namespace tilewright::runtime {
 namespace {
 
-constexpr char kMagic[] = {'T', 'W', 'R', 'G', 2, 0};
+constexpr char kMagic[] = {'T', 'W', 'R', 'G', 3, 0};
 
 // The packing behind a map's lanes, or that of a map without one.
 Packing ParsePacking(Reader* r, const MapLayout& map, const std::string& where, int inp_bits, bool output) {
@@ -62,8 +62,9 @@ std::vector<MapLayout> ParseMaps(Reader* r, const Region& region, std::uint64_t 
     Require(!output || std::count(present.begin(), present.end(), 0) == 0, where, ": a channel lies in no lane");
     // Pixels <= 2^30 and lanes <= 2^30, so the product fits 64 bits.
     const std::uint64_t bytes = map.bytes(region.machine.inp_bits);
-    Require(map.offset <= segment && bytes <= segment - map.offset, where, ": ", bytes, " bytes at ", map.offset,
-            " pass the segment of ", segment);
+    const std::string images = region.batch > 1 ? std::to_string(region.batch) + " times " : "";
+    Require(map.offset <= segment && bytes <= (segment - map.offset) / region.batch, where, ": ", images, bytes,
+            " bytes at ", map.offset, " pass the segment of ", segment);
     Require(map.offset % static_cast<unsigned>(region.machine.half_word_bytes()) == 0, where, ": offset ", map.offset,
             " is no multiple of the half word's ", region.machine.half_word_bytes(), " bytes");
   }
@@ -93,6 +94,9 @@ Region Region::Parse(const std::uint8_t* record, std::uint64_t size, std::vector
     Require(*field <= kMaxBytes, "region ", region.name, ": a segment of ", *field, " bytes is above the limit of ",
             kMaxBytes);
   }
+  region.batch = r.Number<std::uint32_t>();
+  Require(region.batch >= 1 && region.batch <= kMaxImages, "region ", region.name, ": expected a batch of 1 to ",
+          kMaxImages, ", found ", region.batch);
   region.layers.resize(r.Count(2));
   for (std::string& layer : region.layers) layer = r.Text();
   region.layer_of = r.Array<std::uint32_t>();
@@ -204,15 +208,22 @@ RegionRunner::RegionRunner(Region region, std::uint32_t index)
 
 void RegionRunner::Run(Device* device, const std::vector<const std::uint8_t*>& inputs,
                        const std::vector<std::uint8_t*>& outputs, tw_rt_stats* stats) {
-  Require(inputs.size() == region_.inputs.size() && outputs.size() == region_.outputs.size(), "region ", region_.name,
-          ": expected ", region_.inputs.size(), " operands and ", region_.outputs.size(), " results, found ",
-          inputs.size(), " and ", outputs.size());
+  const std::size_t operands = region_.inputs.size(), results = region_.outputs.size();
+  Require(inputs.size() == operands * region_.batch && outputs.size() == results * region_.batch, "region ",
+          region_.name, ": expected ", operands, " operands and ", results, " results for each of ", region_.batch,
+          " images, found ", inputs.size(), " and ", outputs.size());
   const int bits = region_.machine.inp_bits;
-  for (std::size_t i = 0; i < inputs.size(); ++i) Pack(region_.inputs[i], bits, inputs[i], input_segment_.data());
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const MapLayout& map = region_.inputs[i % operands];
+    Pack(map, bits, inputs[i], input_segment_.data() + i / operands * map.bytes(bits));
+  }
   // Bytes that a faulty stream leaves alone must not show an earlier run's results.
   std::fill(output_segment_.begin(), output_segment_.end(), std::uint8_t{0});
   device->Run(region_, index_, input_segment_, &output_segment_, stats);
-  for (std::size_t i = 0; i < outputs.size(); ++i) Unpack(region_.outputs[i], bits, output_segment_.data(), outputs[i]);
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    const MapLayout& map = region_.outputs[i % results];
+    Unpack(map, bits, output_segment_.data() + i / results * map.bytes(bits), outputs[i]);
+  }
 }
 
 }  // namespace tilewright::runtime

@@ -6,8 +6,7 @@
 #include "isa.h"
 #include "timing_check.h"
 #include "timing_dma.h"
-#include "timing_matrix.h"
-#include "timing_vector.h"
+#include "timing_readers.h"
 
 namespace tilewright {
 namespace {
@@ -25,14 +24,15 @@ struct Retiring {
 
 class TimingMachine {
  public:
-  TimingMachine(const TimingConfig& config, const std::uint8_t* stream, std::size_t size, Timing* timing)
+  TimingMachine(const TimingConfig& config, const std::uint8_t* stream, std::size_t size, bool leap,
+                Timing* timing)
       : c_(config),
         stream_(stream),
         count_(static_cast<std::int64_t>(size / isa::kInstructionBytes)),
         out_(*timing),
+        leaps_(leap),
         banks_(config),
-        matrix_(config, banks_),
-        vector_(config, banks_),
+        readers_(config, banks_, leap),
         load_(config, banks_),
         store_(config, banks_),
         dram_(config),
@@ -43,8 +43,7 @@ class TimingMachine {
   }
 
   // Returns false where `limit` cycles pass before FINISH.
-  bool Run(std::int64_t limit, bool leap) {
-    leaps_ = leap;
+  bool Run(std::int64_t limit) {
     std::int64_t now = 0;
     while (!finished_) {
       if (now >= limit) return false;
@@ -86,8 +85,8 @@ class TimingMachine {
   bool Accepts(int unit, std::int64_t now) const {
     switch (unit) {
       case kLoad: return load_.Accepts();
-      case kMatrix: return !matrix_.active();
-      case kVector: return vector_.Starts(next_vector_, now);
+      case kMatrix: return !readers_.matrix().active();
+      case kVector: return readers_.vector().Starts(next_vector_, now);
       default: return store_.Accepts();
     }
   }
@@ -116,14 +115,9 @@ class TimingMachine {
       const std::uint8_t* bytes = At(next.index);
       switch (unit) {
         case kLoad: load_.Start(isa::DecodeLoad(bytes), next.index, now); break;
-        case kMatrix:
-          SyncVector(now);  // which may have to wait for banks from now on
-          matrix_.Start(isa::DecodeMatrix(bytes), now);
-          matrix_at_ = matrix_until_ = now;
-          break;
+        case kMatrix: readers_.StartMatrix(isa::DecodeMatrix(bytes), now); break;
         case kVector:
-          vector_.Start(next_vector_, now);
-          vector_at_ = vector_until_ = now;
+          readers_.StartVector(next_vector_, now);
           if (!queue.empty()) next_vector_ = isa::DecodeVector(At(queue.front().index));
           break;
         default: store_.Start(isa::DecodeStore(bytes), next.index, now);
@@ -131,8 +125,8 @@ class TimingMachine {
       running_[unit] = next.index;
     }
     for (int unit = 0; unit < kUnits; ++unit) idle_[unit] = Idle(unit);
-    const bool table = !queues_[kVector].empty() && !vector_.active() && next_vector_.table;
-    table_at_ = table && now <= vector_.written() ? vector_.written() + 1 : kNever;
+    const bool table = !queues_[kVector].empty() && !readers_.vector().active() && next_vector_.table;
+    table_at_ = table && now <= readers_.vector().written() ? readers_.vector().written() + 1 : kNever;
   }
 
   void Retire(int unit, std::int64_t index, std::int64_t now) {
@@ -145,7 +139,7 @@ class TimingMachine {
   bool Idle() const {
     for (const auto& queue : queues_)
       if (!queue.empty()) return false;
-    return !load_.active() && !matrix_.active() && !vector_.active() && !store_.active() &&
+    return !load_.active() && !readers_.matrix().active() && !readers_.vector().active() && !store_.active() &&
            retiring_[kMatrix].empty() && retiring_[kVector].empty();
   }
   bool CanDispatch() const {
@@ -176,21 +170,20 @@ class TimingMachine {
   bool FetchWants() const {
     return requested_ < count_ && requested_ - dispatched_ + FetchCount() <= c_.fetch_instructions;
   }
+  bool FetchRequests() const { return FetchWants() && dram_.CanRead(0); }
   void Request(std::int64_t now) {
-    if (dram_.CanRead()) {
-      if (FetchWants()) {
-        Burst burst;
-        burst.bytes = FetchCount() * isa::kInstructionBytes;
-        burst.beats = (burst.bytes + c_.dram_read_bytes_per_cycle - 1) / c_.dram_read_bytes_per_cycle;
-        requested_ += FetchCount();
-        out_.fetch_bytes += burst.bytes;
-        dram_.Read(Reader::kFetch, burst, now);
-      } else if (load_.Wants(now)) {
-        const Burst burst = load_.Request(now);
-        changed_ = changed_ || !load_.forming();
-        out_.dram_read_bytes += burst.bytes;
-        dram_.Read(Reader::kLoad, burst, now);
-      }
+    if (FetchRequests()) {
+      Burst burst;
+      burst.bytes = FetchCount() * isa::kInstructionBytes;
+      burst.beats = (burst.bytes + c_.dram_read_bytes_per_cycle - 1) / c_.dram_read_bytes_per_cycle;
+      requested_ += FetchCount();
+      out_.fetch_bytes += burst.bytes;
+      dram_.Read(Reader::kFetch, 0, burst, now);
+    } else if (const int port = load_.Wants(now) ? dram_.Freest() : -1; port >= 0) {
+      const Burst burst = load_.Request(port, now);
+      changed_ = changed_ || !load_.forming();
+      out_.dram_read_bytes += burst.bytes;
+      dram_.Read(Reader::kLoad, port, burst, now);
     }
     RequestWrite(now);
   }
@@ -207,101 +200,25 @@ class TimingMachine {
 
   // DRAM's cycle; returns what moved.
   Dram::Moved Move(std::int64_t now) {
-    const Dram::Moved moved = dram_.Step(now, load_.room());
-    received_ += moved.read[static_cast<int>(Reader::kFetch)];
-    load_.Receive(moved.read[static_cast<int>(Reader::kLoad)]);
+    const Dram::Moved moved = dram_.Step(now, load_.rooms());
+    received_ += moved.fetched;
+    load_.Receive(moved.loaded);
     store_.Sent(moved.written);
     for (int k = 0; k < moved.answered; ++k) store_.Answered();
     return moved;
   }
 
-  // MATRIX and VECTOR wait for nobody but each other, so while one goes on as its Look said it is left alone until
-  // `until`; Bring makes up for the cycles before `now` where another unit wants to know its banks, and Sync has it
-  // looked at anew.
-  void BringMatrix(std::int64_t now) {
-    if (matrix_at_ < now) matrix_.Skip(matrix_at_, matrix_look_, now - matrix_at_);
-    matrix_at_ = now;
-  }
-  void SyncMatrix(std::int64_t now) {
-    BringMatrix(now);
-    matrix_until_ = now;
-  }
-  void BringVector(std::int64_t now) {
-    // LOAD asks for results that are yet to be written, so the last reads are made one by one.
-    const std::int64_t noted = std::int64_t{c_.vector_depth} + 2;
-    if (now - vector_at_ > noted) {
-      vector_.Skip(vector_at_, now - noted - vector_at_);
-      vector_at_ = now - noted;
-    }
-    for (; vector_at_ < now; ++vector_at_) {
-      BankMask read;
-      bool last;
-      vector_.Step(vector_at_, 0, &read, &last);
-    }
-  }
-  void SyncVector(std::int64_t now) {
-    if (vector_.active()) BringVector(now);
-    vector_at_ = vector_until_ = now;
-  }
-
-  // A cycle of MATRIX; `watched` are the banks that others want to read in it, and the result those that it took.
-  BankMask StepMatrix(std::int64_t now, BankMask watched, Activity* activity) {
-    const bool seen = (matrix_.reach() & watched) != 0;
-    if (now < matrix_until_ && !seen) {
-      *activity = matrix_look_.activity;
-      return 0;
-    }
-    SyncMatrix(now);
-    bool stepped, last;
-    *activity = matrix_.Step(now, &stepped, &last);
-    matrix_at_ = matrix_until_ = now + 1;
-    if (last) {
-      retiring_[kMatrix].push_back({now + c_.matrix_depth, running_[kMatrix]});
-      changed_ = true;
-    } else if (leaps_) {
-      matrix_look_ = matrix_.Look(now + 1);
-      matrix_banks_known_ = false;
-      matrix_until_ += matrix_look_.cycles;
-    }
-    return stepped && seen ? matrix_.StepBanks() : 0;
-  }
-
-  // A cycle of VECTOR, with the banks that MATRIX took; the result are those that it took.
-  BankMask StepVector(std::int64_t now, BankMask taken, Activity* activity) {
-    SyncVector(now);
-    bool last;
-    BankMask read;
-    *activity = vector_.Step(now, taken, &read, &last);
-    vector_at_ = vector_until_ = now + 1;
-    if (last) {
-      retiring_[kVector].push_back({vector_.written(), running_[kVector]});
-      changed_ = true;
-    } else if (leaps_) {
-      vector_look_ = vector_.Look(now + 1, (matrix_.reach() & vector_.reads()) != 0);
-      vector_until_ += vector_look_.cycles;
-    }
-    return read;
-  }
-
   void Step(std::int64_t now) {
     if (changed_ || now >= table_at_) Start(now);
     // A unit without work of its own is judged by what the cycle began with.
-    Activity matrix = idle_[kMatrix], vector = idle_[kVector];
+    Readers::Cycle matrix{idle_[kMatrix], false}, vector{idle_[kVector], false};
     const bool store_tries = store_.ReadsAt(now) <= now;
-    BankMask reads = 0;
-    if (matrix_.active() || vector_.active()) {
-      const BankMask wanted = store_tries ? store_.next() : 0;
-      const bool vector_steps =
-          vector_.active() && (now >= vector_until_ || (wanted & vector_.reads()) != 0);
-      if (matrix_.active())
-        reads = StepMatrix(now, wanted | (vector_steps ? vector_.reads() : 0), &matrix);
-      if (vector_steps)
-        reads |= StepVector(now, reads, &vector);
-      else if (vector_.active())
-        vector = vector_look_.activity;
-    }
-    Count(kMatrix, matrix, 1);
-    Count(kVector, vector, 1);
+    const BankMask reads = readers_.Step(now, store_tries ? store_.next() : 0, &matrix, &vector);
+    Count(kMatrix, matrix.activity, 1);
+    Count(kVector, vector.activity, 1);
+    if (matrix.last) retiring_[kMatrix].push_back({now + c_.matrix_depth, running_[kMatrix]});
+    if (vector.last) retiring_[kVector].push_back({readers_.vector().written(), running_[kVector]});
+    changed_ = changed_ || matrix.last || vector.last;
     FinishCycle(now, store_tries, reads, Written(now));
     for (int unit : {kMatrix, kVector}) {
       auto& queue = retiring_[unit];
@@ -334,9 +251,7 @@ class TimingMachine {
   // DRAM are looked at. Returns the first cycle that is not done.
   __attribute__((flatten)) std::int64_t Coast(std::int64_t now, std::int64_t limit) {
     if (changed_) return now;
-    std::int64_t until = std::min(table_at_, limit);
-    if (matrix_.active()) until = std::min(until, matrix_until_);
-    if (vector_.active()) until = std::min(until, vector_until_);
+    std::int64_t until = std::min({table_at_, limit, readers_.until()});
     for (int unit : {kMatrix, kVector})
       if (!retiring_[unit].empty()) until = std::min(until, retiring_[unit].front().time);
     const std::int64_t first = now;
@@ -349,73 +264,42 @@ class TimingMachine {
         ++now;
       }
     }
-    Count(kMatrix, matrix_.active() ? matrix_look_.activity : idle_[kMatrix], now - first);
-    Count(kVector, vector_.active() ? vector_look_.activity : idle_[kVector], now - first);
+    Count(kMatrix, readers_.matrix().active() ? readers_.MatrixDoing() : idle_[kMatrix], now - first);
+    Count(kVector, readers_.vector().active() ? readers_.VectorDoing() : idle_[kVector], now - first);
     return now;
   }
 
   // Banks that VECTOR writes in this cycle, as far as they are in LOAD's way.
   BankMask Written(std::int64_t now) {
-    if (!load_.Writable() || !LoadMeetsVector(now)) return 0;
-    if (vector_.active()) BringVector(now);
-    return vector_.Written(now);
+    return load_.Writable() && LoadMeetsVector(now) ? readers_.Written(now) : 0;
   }
   // Whether results of VECTOR may go to the banks that LOAD writes.
   bool LoadMeetsVector(std::int64_t now) {
-    return load_.writes_next() && (load_.writes() & (vector_.writes() | vector_.due(now))) != 0;
+    return load_.writes_next() && (load_.writes() & readers_.WritesFrom(now)) != 0;
   }
-  // Whether a STORE that wants `bank` gets it as long as MATRIX and VECTOR do as they said.
-  enum class Port { kFree, kTaken, kOpen };
-  Port PortOf(BankMask bank, std::int64_t now) {
-    if ((vector_.reads() & bank) != 0 && vector_look_.activity == Activity::kBusy) return Port::kOpen;
-    if ((matrix_.reach() & bank) == 0 || matrix_look_.activity != Activity::kBusy) return Port::kFree;
-    if (!matrix_banks_known_) {
-      BringMatrix(now);
-      matrix_banks_ = matrix_.RunBanks(&matrix_always_);
-      matrix_banks_known_ = true;
-    }
-    if ((matrix_banks_ & bank) == 0) return Port::kFree;
-    return matrix_always_ ? Port::kTaken : Port::kOpen;
-  }
-  // Banks that MATRIX and VECTOR read in this cycle of Coast, as far as STORE must know; all where they have its own.
-  BankMask Taken(std::int64_t now) {
-    const Port port = PortOf(store_.next(), now);
-    if (port != Port::kOpen) return port == Port::kTaken ? ~BankMask{0} : 0;
-    BankMask banks = 0;
-    if (vector_.active()) {
-      BringVector(now);
-      banks = vector_.NextBanks(now);
-    }
-    if (matrix_.active() && matrix_look_.activity == Activity::kBusy) {
-      BringMatrix(now);
-      banks |= matrix_.NextBanks();
-    }
-    return banks;
-  }
-
   // A cycle of LOAD, STORE and DRAM within Coast.
   void StepTransfers(std::int64_t now) {
     const bool store_tries = store_.ReadsAt(now) <= now;
-    FinishCycle(now, store_tries, store_tries ? Taken(now) : 0, Written(now));
+    FinishCycle(now, store_tries, store_tries ? readers_.Taken(store_.next(), now) : 0, Written(now));
   }
 
   // Cycles from `now` on in which LOAD, STORE and DRAM go on with what they do; 0 where they may not.
   std::int64_t Still(std::int64_t now) {
-    if (dram_.CanRead() && (FetchWants() || load_.Wants(now))) return 0;
+    if (FetchRequests() || (load_.Wants(now) && dram_.Freest() >= 0)) return 0;
     std::int64_t cycles = kNever;
     if (load_.forming() && load_.formed() > now) cycles = load_.formed() - now;
-    store_held_ = store_.ReadsAt(now) <= now && PortOf(store_.next(), now) == Port::kTaken;
+    store_held_ = store_.ReadsAt(now) <= now &&
+                  readers_.PortOf(store_.next(), now, &cycles) == Readers::Port::kTaken;
     // What STORE and DRAM's writes do on their own is done cycle by cycle, but without the rest of the machine.
     store_runs_ = StoreMoves(now, store_held_);
     if (store_.reading()) cycles = std::min(cycles, store_.Rest() - 1);
     if (!store_runs_ && !store_held_) cycles = std::min(cycles, store_.ReadsAt(now) - now);
     if (cycles <= 0) return 0;
-    cycles = std::min({cycles, dram_.Look(now, store_runs_, &dram_reads_, &dram_writes_), load_.Closing()});
-    if (dram_reads_) {
-      if (dram_.reader() == Reader::kFetch) return 0;
-      cycles = std::min(cycles, beat_.Quotient(load_.room()));
-    }
-    return cycles > 0 && !((dram_reads_ || load_.Writable()) && LoadMeetsVector(now)) ? cycles : 0;
+    ways_ = dram_.Look(now, store_runs_);
+    if (ways_.fetches) return 0;
+    cycles = std::min({cycles, ways_.cycles, load_.Closing()});
+    if (ways_.reads == 1) cycles = std::min(cycles, beat_.Quotient(load_.rooms()[ways_.port]));
+    return cycles > 0 && !((ways_.reads > 0 || load_.Writable()) && LoadMeetsVector(now)) ? cycles : 0;
   }
 
   // Does those cycles, or the first of them; returns how many.
@@ -425,10 +309,13 @@ class TimingMachine {
     const std::int64_t beat = c_.dram_read_bytes_per_cycle;
     std::int64_t read = 0, written = 0, held = 0;  // LOAD's beats; STORE's cycles of work, and without ACT's port
     if (store_runs_) {
-      const bool free = PortOf(store_.reads(), now) == Port::kFree;
+      const bool free = readers_.PortOf(store_.reads(), now, &cycles) == Readers::Port::kFree;
       for (std::int64_t k = 0; k < cycles; ++k) {
         bool no_port = false, reads = false;
-        if (store_.ReadsAt(now + k) <= now + k) reads = store_.Read(now + k, free ? 0 : Taken(now + k), &no_port);
+        if (store_.ReadsAt(now + k) <= now + k) {
+          const BankMask taken = free ? 0 : readers_.Taken(store_.next(), now + k);
+          reads = store_.Read(now + k, taken, &no_port);
+        }
         load_.Drain(0);
         const Dram::Moved moved = Move(now + k);
         RequestWrite(now + k);
@@ -442,11 +329,12 @@ class TimingMachine {
           cycles = k + 1;  // the rest is a leap
         }
       }
-    } else if (!dram_writes_ && !dram_reads_) {
+    } else if (!ways_.writes && ways_.reads == 0) {
       dram_.SkipIdle(cycles);
       for (std::int64_t k = 0; k < cycles && load_.Writable(); ++k) load_.Drain(0);
-    } else if (!dram_writes_ && dram_.WholeBeats(cycles) && load_.Steady(beat)) {
-      dram_.SkipReads(cycles);
+    } else if (!ways_.writes && ways_.reads == 1 && dram_.WholeBeats(ways_.port, cycles) &&
+               load_.Steady(ways_.port, beat, cycles)) {
+      dram_.SkipReads(ways_.port, cycles);
       load_.SkipSteady(beat, cycles);
       read = cycles;
     } else {
@@ -468,9 +356,9 @@ class TimingMachine {
   const std::uint8_t* stream_;
   const std::int64_t count_;
   Timing& out_;
+  const bool leaps_;
   Banks banks_;
-  MatrixTimer matrix_;
-  VectorTimer vector_;
+  Readers readers_;
   LoadTimer load_;
   StoreTimer store_;
   Dram dram_;
@@ -483,17 +371,13 @@ class TimingMachine {
   int tokens_[kUnits][kUnits] = {};
   std::int64_t running_[kUnits] = {};
   std::int64_t requested_ = 0, received_ = 0, dispatched_ = 0;  // of FETCH; received_ in bytes
-  bool finished_ = false, leaps_ = true;
+  bool finished_ = false;
   bool changed_ = true;  // something that Start goes by
   std::int64_t table_at_ = kNever;
   Activity idle_[kUnits] = {};
-  Quiet matrix_look_{}, vector_look_{};
-  std::int64_t matrix_at_ = 0, matrix_until_ = 0, vector_at_ = 0, vector_until_ = 0;
-  // Of MATRIX's run of steps, where known: banks that it may read, and whether that is one that each step reads.
-  bool matrix_banks_known_ = false, matrix_always_ = false;
-  BankMask matrix_banks_ = 0;
   // What Still found.
-  bool store_held_ = false, store_runs_ = false, dram_reads_ = false, dram_writes_ = false;
+  bool store_held_ = false, store_runs_ = false;
+  Dram::Ways ways_;
 };
 
 }  // namespace
@@ -510,7 +394,7 @@ bool RunTiming(const TimingConfig& config, const std::uint8_t* stream, std::size
   const std::int64_t count = static_cast<std::int64_t>(size / isa::kInstructionBytes);
   if (!CheckTimingTokens(stream, count, fault)) return false;
   timing->instructions.resize(static_cast<std::size_t>(count));
-  if (TimingMachine(config, stream, size, timing).Run(limit, leap)) return true;
+  if (TimingMachine(config, stream, size, leap, timing).Run(limit)) return true;
   *fault = {FaultKind::kArgument, -1, -1, "runs for more than " + std::to_string(limit) + " cycles"};
   return false;
 }

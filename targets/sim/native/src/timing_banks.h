@@ -13,6 +13,8 @@ namespace tilewright {
 using BankMask = std::uint64_t;
 inline constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max() / 4;
 
+inline constexpr int kReadPorts = 4;  // of DRAM, at most
+
 class Banks {
  public:
   explicit Banks(const TimingConfig& c) : half_words_(c.act_half_words) {

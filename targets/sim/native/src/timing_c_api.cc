@@ -5,7 +5,7 @@
 #include "tilewright/timing.h"
 #include "tilewright/timing_c.h"
 
-static_assert(sizeof(tilewright::TimingConfig) == sizeof(tw_timing_config), "28 figures");
+static_assert(sizeof(tilewright::TimingConfig) == sizeof(tw_timing_config), "29 figures");
 static_assert(tilewright::kActivities == TW_TIMING_ACTIVITIES, "activities");
 
 extern "C" {

@@ -5,6 +5,7 @@
 
 #include "access_log.h"
 #include "isa.h"
+#include "timing_banks.h"
 
 namespace tilewright {
 namespace {
@@ -50,6 +51,7 @@ const char* TimingConfigFault(const TimingConfig& c) {
                                    c.wgt_bits,
                                    c.act_half_words,
                                    c.vector_lanes,
+                                   c.dram_read_ports,
                                    c.dram_read_bytes_per_cycle,
                                    c.dram_write_bytes_per_cycle,
                                    c.dram_burst_bytes,
@@ -68,6 +70,7 @@ const char* TimingConfigFault(const TimingConfig& c) {
     if (v <= 0) return "figures of the machine must be positive";
   if (c.inp_bits > 8 || c.start_cycles < 0 || c.table_cycles < 0)
     return "figures of the machine are out of range";
+  if (c.dram_read_ports > kReadPorts) return "dram_read_ports must be at most 4";
   if (c.act_half_words > 65536 || c.block_in > 256) return "ACT must have at most 65536 half words";
   const std::int32_t half = c.block_in * c.inp_bits / 8;
   if (c.dram_bytes_per_cycle < std::max(c.dram_read_bytes_per_cycle, c.dram_write_bytes_per_cycle))

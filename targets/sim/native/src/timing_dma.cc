@@ -42,19 +42,18 @@ Burst BurstFormer::Next() {
 }
 
 void Dram::SkipIdle(std::int64_t cycles) {
-  const std::int64_t most = c_.dram_read_bytes_per_cycle + c_.dram_write_bytes_per_cycle;
-  const std::int64_t steps = std::min<std::int64_t>(cycles, most);  // the credit is full after that
-  credit_ = std::min<std::int64_t>(credit_ + steps * c_.dram_bytes_per_cycle, most);
+  const std::int64_t steps = std::min(cycles, Full());  // the credit is full after that
+  credit_ = std::min(credit_ + steps * c_.dram_bytes_per_cycle, Full());
 }
 
 // A beat more a cycle than the budget grows by is never taken: ConfigFault asks for dram_bytes_per_cycle to hold one.
-void Dram::SkipReads(std::int64_t cycles) {
+void Dram::SkipReads(int port, std::int64_t cycles) {
   const std::int64_t beat = c_.dram_read_bytes_per_cycle;
   const std::int64_t gain = c_.dram_bytes_per_cycle - beat;
-  const std::int64_t most = c_.dram_write_bytes_per_cycle;  // of a full budget, less the beat
-  credit_ = std::min(credit_ + std::min(gain, most) * std::min(cycles, most + beat), most);
-  reading_.front().bytes -= cycles * beat;
-  reading_.front().beats -= cycles;
+  credit_ = std::min(credit_ + gain * std::min(cycles, Full()), Full() - beat);
+  reading_[port].beats -= cycles;
+  reading_[port].queue.front().bytes -= cycles * beat;
+  reading_[port].queue.front().beats -= cycles;
 }
 
 BankMask LoadTimer::writes() const {
@@ -81,8 +80,9 @@ void LoadTimer::Start(const isa::Load& i, std::int64_t index, std::int64_t now) 
   act_ += act;
 }
 
-Burst LoadTimer::Request(std::int64_t now) {
+Burst LoadTimer::Request(int port, std::int64_t now) {
   const Burst burst = burst_;
+  requested_.push_back({port, burst.bytes});
   if (former_.done()) {
     forming_ = false;
   } else {

@@ -99,42 +99,61 @@ class BurstFormer {
 
 enum class Reader : int { kFetch = 0, kLoad = 1 };
 
-// The memory controller: reads in the order requested, writes likewise, the ways sharing a budget of bytes.
+// Bytes that LOAD's buffers behind the read ports have room for.
+using Rooms = std::array<std::int64_t, kReadPorts>;
+
+// The memory controller: each port's reads in the order requested, writes likewise, all sharing a budget of bytes.
 class Dram {
  public:
-  explicit Dram(const TimingConfig& c) : c_(c), credit_(0) {}
+  explicit Dram(const TimingConfig& c) : c_(c), ports_(c.dram_read_ports), credit_(0) {}
 
-  bool CanRead() const { return reading_.size() < static_cast<std::size_t>(c_.dram_outstanding); }
+  bool CanRead(int port) const {
+    return reading_[port].queue.size() < static_cast<std::size_t>(c_.dram_outstanding);
+  }
+  // The read port with the fewest beats to come, of those that take a burst; -1 where none does.
+  int Freest() const {
+    int found = -1;
+    for (int port = 0; port < ports_; ++port)
+      if (CanRead(port) && (found < 0 || reading_[port].beats < reading_[found].beats)) found = port;
+    return found;
+  }
   bool CanWrite() const {
     return writing_.size() + answers_.size() < static_cast<std::size_t>(c_.dram_outstanding);
   }
-  void Read(Reader who, const Burst& burst, std::int64_t now) {
-    reading_.push_back({who, burst.bytes, burst.beats, now + c_.dram_latency_cycles});
+  void Read(Reader who, int port, const Burst& burst, std::int64_t now) {
+    reading_[port].beats += burst.beats;
+    reading_[port].queue.push_back({who, burst.bytes, burst.beats, now + c_.dram_latency_cycles});
   }
   void Write(const Burst& burst, std::int64_t now) {
     writing_.push_back({Reader::kLoad, burst.bytes, burst.beats, now + 1});
   }
 
-  // One cycle of data. `room` is what LOAD's buffer has; the results are bytes delivered to each reader,
-  // bytes taken from STORE's buffer, whether LOAD got and STORE sent a beat, and bursts answered.
+  // One cycle of data. The results are bytes that FETCH gets and that LOAD gets from each port, bytes taken from
+  // STORE's buffer, whether LOAD got and STORE sent a beat, and bursts answered.
   struct Moved {
-    std::int64_t read[2] = {0, 0};
-    std::int64_t written = 0;
+    std::int64_t fetched = 0, written = 0;
+    Rooms loaded{};
     bool load_beat = false, write_beat = false;
     int answered = 0;
   };
-  Moved Step(std::int64_t now, std::int64_t room);
+  Moved Step(std::int64_t now, const Rooms& rooms);
 
-  // Cycles in which neither a burst ends nor an answer comes nor a way starts, if nothing is requested;
-  // `reads` and `writes` say which way moves. With `any_writes`, that of writes does not count.
-  std::int64_t Look(std::int64_t now, bool any_writes, bool* reads, bool* writes) const;
-  Reader reader() const { return reading_.front().who; }
+  // What moves for `cycles`, in which neither a burst ends nor an answer comes nor a way starts, if nothing is
+  // requested. With `any_writes`, that of writes does not count.
+  struct Ways {
+    std::int64_t cycles = kNever;
+    int reads = 0;           // ports with a burst that comes
+    int port = -1;           // the last of them
+    bool fetches = false;    // one is FETCH's
+    bool writes = false;
+  };
+  Ways Look(std::int64_t now, bool any_writes) const;
   bool Writes() const { return !writing_.empty(); }
-  // At most what Look said: without a beat, and with a whole beat read in each cycle and none written.
+  // At most what Look said: without a beat, and with a whole beat of `port` alone in each cycle.
   void SkipIdle(std::int64_t cycles);
-  void SkipReads(std::int64_t cycles);
-  bool WholeBeats(std::int64_t cycles) const {
-    return reading_.front().bytes >= cycles * c_.dram_read_bytes_per_cycle;
+  void SkipReads(int port, std::int64_t cycles);
+  bool WholeBeats(int port, std::int64_t cycles) const {
+    return reading_[port].queue.front().bytes >= cycles * c_.dram_read_bytes_per_cycle;
   }
 
  private:
@@ -142,17 +161,32 @@ class Dram {
     Reader who;
     std::int64_t bytes, beats, ready;
   };
+  struct Port {
+    Fifo<Transfer> queue;
+    std::int64_t beats = 0;  // to come
+  };
+  bool Due(const Fifo<Transfer>& queue, std::int64_t now) const {
+    return !queue.empty() && queue.front().ready <= now;
+  }
+  std::int64_t Full() const {
+    return std::int64_t{ports_} * c_.dram_read_bytes_per_cycle + c_.dram_write_bytes_per_cycle;
+  }
   const TimingConfig& c_;
-  Fifo<Transfer> reading_, writing_;
+  const int ports_;
+  Port reading_[kReadPorts];
+  Fifo<Transfer> writing_;
   Fifo<std::int64_t> answers_;  // times
   std::int64_t credit_;
-  bool write_next_ = false;  // whose turn it is where the budget serves one way only
+  int turn_ = 0;  // the way that comes first, the last one of which the budget did not serve
 };
 
 class LoadTimer {
  public:
   LoadTimer(const TimingConfig& config, const Banks& banks)
-      : c_(config), banks_(banks), former_(config.dram_read_bytes_per_cycle, config.dram_burst_bytes) {}
+      : c_(config),
+        banks_(banks),
+        most_(std::int64_t{config.dram_read_ports} * config.dram_read_bytes_per_cycle),
+        former_(config.dram_read_bytes_per_cycle, config.dram_burst_bytes) {}
 
   bool Accepts() const {
     return !forming_ && flight_.size() < static_cast<std::size_t>(c_.load_instructions);
@@ -161,16 +195,22 @@ class LoadTimer {
   bool writes_act() const { return act_ > 0; }
   BankMask writes() const;
   bool writes_next() const { return act_ > 0 && flight_.front().act; }  // whether ACT's port is asked for
-  std::int64_t room() const { return c_.load_buffer_bytes - buffered_; }
+  Rooms rooms() const {
+    Rooms rooms{};
+    for (int port = 0; port < c_.dram_read_ports; ++port) rooms[port] = c_.load_buffer_bytes - buffered_[port];
+    return rooms;
+  }
   void Start(const isa::Load& i, std::int64_t index, std::int64_t now);
 
   // Whether a burst is requested in this cycle, if DRAM takes one.
   bool Wants(std::int64_t now) const { return forming_ && now >= formed_; }
-  Burst Request(std::int64_t now);
+  Burst Request(int port, std::int64_t now);
   // A cycle of the scratchpad side; `taken` are banks that VECTOR writes. Returns whether it was held up by
   // them.
   bool Drain(BankMask taken);
-  void Receive(std::int64_t bytes) { buffered_ += bytes; }
+  void Receive(const Rooms& bytes) {
+    for (int port = 0; port < c_.dram_read_ports; ++port) buffered_[port] += bytes[port];
+  }
   // The instruction whose last element Drain wrote, or -1; asked for once a cycle.
   std::int64_t Retired();
 
@@ -179,18 +219,23 @@ class LoadTimer {
   bool Writable() const;  // whether the buffer holds something to write
   // Cycles before the one in which the oldest instruction may retire, as far as the buffer says.
   std::int64_t Closing() const {
-    if (flight_.empty() || flight_.front().bytes > buffered_) return kNever;
-    return flight_.front().act ? flight_.front().bytes / flight_.front().copy.element - 1 : 0;
+    std::int64_t buffered = 0;
+    for (int port = 0; port < c_.dram_read_ports; ++port) buffered += buffered_[port];
+    if (flight_.empty() || flight_.front().bytes > buffered) return kNever;
+    const std::int64_t most = flight_.front().act ? flight_.front().copy.element : most_;
+    return (flight_.front().bytes + most - 1) / most - 1;
   }
-  // Whether each cycle with a beat of `bytes` drains as much as it brings, so that the buffer stays as full.
-  bool Steady(std::int64_t bytes) const {
-    return !flight_.empty() && (flight_.front().act
-                                    ? flight_.front().copy.element == bytes && buffered_ >= bytes
-                                    : buffered_ == bytes);
+  // Whether each of `cycles` with a beat of `bytes` on `port` drains as much as it brings: the buffer stays as full.
+  bool Steady(int port, std::int64_t bytes, std::int64_t cycles) const {
+    if (requested_.empty() || requested_.front().port != port) return false;
+    if (requested_.front().bytes <= cycles * bytes) return false;
+    return flight_.front().act ? flight_.front().copy.element == bytes && buffered_[port] >= bytes
+                               : buffered_[port] == bytes;
   }
   void SkipSteady(std::int64_t bytes, std::int64_t cycles) {
     flight_.front().bytes -= cycles * bytes;
     flight_.front().written += cycles;
+    requested_.front().bytes -= cycles * bytes;
   }
 
  private:
@@ -203,11 +248,18 @@ class LoadTimer {
   };
   const TimingConfig& c_;
   const Banks& banks_;
+  struct Requested {
+    int port;
+    std::int64_t bytes;  // not yet written
+  };
+  const std::int64_t most_;  // bytes that memories other than ACT take in a cycle
   Fifo<Flight> flight_;
+  Fifo<Requested> requested_;  // bursts in the order in which they are written
   BurstFormer former_;
   Burst burst_;
   bool forming_ = false;
-  std::int64_t formed_ = 0, buffered_ = 0;
+  std::int64_t formed_ = 0;
+  Rooms buffered_{};
   int act_ = 0;
   std::int64_t retired_ = -1;
 };
@@ -266,37 +318,32 @@ class StoreTimer {
 
 // Asked for in every cycle that is not leapt over.
 
-inline Dram::Moved Dram::Step(std::int64_t now, std::int64_t room) {
+inline Dram::Moved Dram::Step(std::int64_t now, const Rooms& rooms) {
   Moved moved;
   const std::int64_t r = c_.dram_read_bytes_per_cycle, w = c_.dram_write_bytes_per_cycle;
-  credit_ = std::min(credit_ + c_.dram_bytes_per_cycle, r + w);
-  bool read = !reading_.empty() && reading_.front().ready <= now &&
-              (reading_.front().who == Reader::kFetch || room >= r);
-  bool write = !writing_.empty() && writing_.front().ready <= now;
-  if (read && write && credit_ < r + w) {
-    (write_next_ ? read : write) = false;
-    write_next_ = !write_next_;
-  }
-  if (read) {
-    Transfer& t = reading_.front();
-    const std::int64_t bytes = t.beats == 1 ? t.bytes : std::min(t.bytes, r);
-    moved.read[static_cast<int>(t.who)] = bytes;
-    moved.load_beat = t.who == Reader::kLoad;
-    credit_ -= r;
-    t.bytes -= bytes;
-    if (--t.beats == 0) reading_.pop_front();
-  }
-  if (write) {
-    Transfer& t = writing_.front();
-    const std::int64_t bytes = t.beats == 1 ? t.bytes : std::min(t.bytes, w);
-    moved.written = bytes;
-    moved.write_beat = true;
-    credit_ -= w;
-    t.bytes -= bytes;
-    if (--t.beats == 0) {
-      writing_.pop_front();
-      answers_.push_back(now + c_.dram_latency_cycles);
+  credit_ = std::min(credit_ + c_.dram_bytes_per_cycle, Full());
+  for (int k = 0, way = turn_; k <= ports_; ++k, way = way == ports_ ? 0 : way + 1) {
+    const bool writes = way == ports_;
+    Fifo<Transfer>& queue = writes ? writing_ : reading_[way].queue;
+    if (!Due(queue, now)) continue;
+    Transfer& t = queue.front();
+    const bool loads = !writes && t.who == Reader::kLoad;
+    if (loads && rooms[way] < r) continue;
+    const std::int64_t beat = writes ? w : r;
+    if (credit_ < beat) {
+      turn_ = way;
+      break;
     }
+    credit_ -= beat;
+    const std::int64_t bytes = t.beats == 1 ? t.bytes : std::min(t.bytes, beat);
+    (writes ? moved.written : loads ? moved.loaded[way] : moved.fetched) = bytes;
+    moved.load_beat |= loads;
+    moved.write_beat |= writes;
+    if (!writes) --reading_[way].beats;
+    t.bytes -= bytes;
+    if (--t.beats > 0) continue;
+    queue.pop_front();
+    if (writes) answers_.push_back(now + c_.dram_latency_cycles);
   }
   while (!answers_.empty() && answers_.front() <= now) {
     answers_.pop_front();
@@ -305,43 +352,54 @@ inline Dram::Moved Dram::Step(std::int64_t now, std::int64_t room) {
   return moved;
 }
 
-inline std::int64_t Dram::Look(std::int64_t now, bool any_writes, bool* reads, bool* writes) const {
-  *reads = *writes = false;
-  std::int64_t cycles = kNever;
-  if (!answers_.empty() && !any_writes) cycles = answers_.front() - now;
-  for (bool way : {false, true}) {
-    const auto& queue = way ? writing_ : reading_;
+inline Dram::Ways Dram::Look(std::int64_t now, bool any_writes) const {
+  Ways ways;
+  if (!answers_.empty() && !any_writes) ways.cycles = answers_.front() - now;
+  for (int port = 0; port < ports_; ++port) {
+    const auto& queue = reading_[port].queue;
     if (queue.empty()) continue;
-    if (way && any_writes) {
-      *writes = true;
-    } else if (queue.front().ready > now) {
-      cycles = std::min(cycles, queue.front().ready - now);
+    if (queue.front().ready > now) {
+      ways.cycles = std::min(ways.cycles, queue.front().ready - now);
     } else {
-      (way ? *writes : *reads) = true;
-      cycles = std::min(cycles, queue.front().beats - 1);
+      ++ways.reads;
+      ways.port = port;
+      ways.fetches |= queue.front().who == Reader::kFetch;
+      ways.cycles = std::min(ways.cycles, queue.front().beats - 1);
     }
   }
-  return cycles;
+  if (writing_.empty()) return ways;
+  if (any_writes) {
+    ways.writes = true;
+  } else if (writing_.front().ready > now) {
+    ways.cycles = std::min(ways.cycles, writing_.front().ready - now);
+  } else {
+    ways.writes = true;
+    ways.cycles = std::min(ways.cycles, writing_.front().beats - 1);
+  }
+  return ways;
 }
 
 inline bool LoadTimer::Writable() const {
-  return !flight_.empty() &&
-         (flight_.front().act ? buffered_ >= flight_.front().copy.element : buffered_ > 0);
+  if (requested_.empty()) return false;
+  const std::int64_t buffered = buffered_[requested_.front().port];
+  return flight_.front().act ? buffered >= flight_.front().copy.element : buffered > 0;
 }
 
 inline bool LoadTimer::Drain(BankMask taken) {
   if (!Writable()) return false;
   Flight& f = flight_.front();
+  Requested& burst = requested_.front();
+  std::int64_t bytes = f.copy.element;
   if (f.act) {
     if (taken != 0 && banks_.One(f.copy.AddressOf(f.written)) & taken) return true;
     ++f.written;
-    f.bytes -= f.copy.element;
-    buffered_ -= f.copy.element;
   } else {
-    const std::int64_t bytes = std::min(f.bytes, buffered_);
-    f.bytes -= bytes;
-    buffered_ -= bytes;
+    bytes = std::min({burst.bytes, buffered_[burst.port], most_});
   }
+  f.bytes -= bytes;
+  buffered_[burst.port] -= bytes;
+  burst.bytes -= bytes;
+  if (burst.bytes == 0) requested_.pop_front();
   if (f.bytes == 0) {
     retired_ = f.index;
     act_ -= f.act;

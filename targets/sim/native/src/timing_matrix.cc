@@ -24,6 +24,9 @@ void MatrixTimer::Start(const isa::Matrix& i, std::int64_t now) {
     run_ *= n_[counter];
   }
   position_ = 0;
+  rest_ = 1;
+  for (int k = 0; k < 6; ++k) rest_ *= n_[k];
+  smooth_ = Smooth();
   held_ = -1;
   tile_ready_ = now + c_.start_cycles + c_.tile_cycles;
   Place();
@@ -47,8 +50,11 @@ void MatrixTimer::Start(const isa::Matrix& i, std::int64_t now) {
 void MatrixTimer::Place() {
   tile_ = i_.wgt_base + std::int64_t{count_[kOc]} * i_.wgt_oc + std::int64_t{count_[kIc]} * i_.wgt_ic +
           std::int64_t{count_[kKy]} * i_.wgt_ky + std::int64_t{count_[kKx]} * i_.wgt_kx;
-  acc_ = i_.acc_base + std::int64_t{count_[kOc]} * i_.acc_oc + std::int64_t{count_[kY]} * i_.acc_y +
-         std::int64_t{count_[kX]} * i_.acc_x;
+  acc_ = Acc(count_);
+}
+std::int64_t MatrixTimer::Acc(const Counters& count) const {
+  return i_.acc_base + std::int64_t{count[kOc]} * i_.acc_oc + std::int64_t{count[kY]} * i_.acc_y +
+         std::int64_t{count[kX]} * i_.acc_x;
 }
 
 // When the next step may be made, as far as the steps before it say.
@@ -71,6 +77,7 @@ std::int64_t MatrixTimer::Earliest(Activity* why) const {
 
 void MatrixTimer::Advance() {
   if (++position_ == run_) position_ = 0;
+  --rest_;
   for (int k = 5; k >= 0; --k) {
     const int counter = order_[k];
     if (++count_[counter] < n_[counter]) break;
@@ -85,7 +92,11 @@ void MatrixTimer::Note(std::int64_t now) {
   issued_[2] = issued_[1];
   issued_[1] = issued_[0];
   issued_[0] = {now, acc_};
-  std::copy(count_, count_ + 6, read_);
+  if (tile_ != held_) {
+    held_ = tile_;
+    tile_ready_ = now + c_.tile_cycles;
+  }
+  read_ = count_;
   Advance();
 }
 
@@ -94,17 +105,13 @@ Activity MatrixTimer::Step(std::int64_t now, bool* stepped, bool* last) {
   step_banks_wanted_ = false;
   Activity why;
   if (now < Earliest(&why)) return why;
-  if (tile_ != held_) {
-    held_ = tile_;
-    tile_ready_ = now + c_.tile_cycles;
-  }
   Note(now);
   *stepped = step_banks_wanted_ = true;
   *last = !active_;
   return Activity::kBusy;
 }
 
-BankMask MatrixTimer::Reads(const std::uint32_t* count) const {
+BankMask MatrixTimer::Reads(const Counters& count) const {
   const std::int64_t block =
       std::int64_t{i_.ic_first} + std::int64_t{count[kOc]} * i_.ic_stride_o + count[kIc];
   const std::int64_t py =
@@ -167,38 +174,63 @@ Quiet MatrixTimer::Look(std::int64_t now) const {
   Activity why;
   const std::int64_t time = Earliest(&why);
   if (time > now) return {time - now, why};
-  // Within a run neither the tile nor a vector repeats; its first three steps may meet vectors of the run
-  // before.
+  // Within a run neither the tile nor a vector repeats; its first three steps may meet vectors of the run before.
+  if (smooth_ && held_ >= 0 && (position_ >= 3 || Clear())) return {rest_ - 1, Activity::kBusy};
   if (tile_ != held_ || position_ == 0) return {0, Activity::kBusy};
   return {position_ >= 3 || Clear() ? run_ - 1 - position_ : 0, Activity::kBusy};
 }
 
+// Counters `steps` after the next one; returns how many steps that is into a run.
+std::int64_t MatrixTimer::Ahead(std::int64_t steps, Counters* count) const {
+  *count = count_;
+  std::int64_t carry = steps;
+  for (int k = 5; k >= 0 && carry != 0; --k) {
+    const int counter = order_[k];
+    const std::int64_t sum = (*count)[counter] + carry;
+    carry = sum < n_[counter] ? 0 : sum / n_[counter];
+    (*count)[counter] = static_cast<std::uint32_t>(sum - carry * n_[counter]);
+  }
+  const std::int64_t position = position_ + steps;
+  return position < run_ ? position : position % run_;
+}
+
 // Whether the steps of this run behind the next one meet no vector of the steps made before.
 bool MatrixTimer::Clear() const {
-  std::uint32_t count[6];
-  std::copy(count_, count_ + 6, count);
   for (std::int64_t ahead = 1; ahead < 3 && position_ + ahead < run_; ++ahead) {
-    for (int k = 5; k >= outer_; --k) {
-      if (++count[order_[k]] < n_[order_[k]]) break;
-      count[order_[k]] = 0;
-    }
-    const std::int64_t acc = acc_ + (std::int64_t{count[kY]} - count_[kY]) * i_.acc_y +
-                             (std::int64_t{count[kX]} - count_[kX]) * i_.acc_x;
+    Counters count;
+    Ahead(ahead, &count);
+    const std::int64_t acc = Acc(count);
     if (acc == issued_[0].address || acc == issued_[1].address) return false;
   }
+  return true;
+}
+
+// Whether a run lasts as long as a tile takes, and its first steps meet no vector of the last ones of the run before,
+// whichever oc block that is.
+bool MatrixTimer::Smooth() const {
+  if (run_ < c_.tile_cycles || run_ < 6) return false;
+  for (int k = 0; k < outer_; ++k)
+    if ((order_[k] == kY || order_[k] == kX) && n_[order_[k]] > 1) return false;
+  for (const std::int64_t oc : {std::int64_t{0}, std::int64_t{1}, 1 - std::int64_t{i_.n_oc}})
+    for (std::int64_t first = 0; first < 3; ++first)
+      for (std::int64_t last = 1; last <= 3; ++last) {
+        Counters a, b;
+        Ahead(first, &a);
+        Ahead(run_ - last, &b);
+        if (Acc(a) + oc * i_.acc_oc == Acc(b)) return false;
+      }
   return true;
 }
 
 void MatrixTimer::Skip(std::int64_t now, const Quiet& what, std::int64_t cycles) {
   if (what.activity != Activity::kBusy) return;
   if (cycles > 3) {  // the last three are noted one by one
-    position_ += cycles - 3;
-    std::int64_t rest = position_;
-    for (int k = 5; k >= outer_; --k) {
-      count_[order_[k]] = static_cast<std::uint32_t>(rest % n_[order_[k]]);
-      rest /= n_[order_[k]];
-    }
+    Counters count;
+    position_ = Ahead(cycles - 3, &count);
+    count_ = count;
+    rest_ -= cycles - 3;
     Place();
+    if (position_ != 0) held_ = tile_;  // runs that Look joins wait for no tile
     now += cycles - 3;
     cycles = 3;
   }

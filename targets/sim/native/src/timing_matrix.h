@@ -2,6 +2,8 @@
 #ifndef TILEWRIGHT_SRC_TIMING_MATRIX_H_
 #define TILEWRIGHT_SRC_TIMING_MATRIX_H_
 
+#include <array>
+
 #include "isa.h"
 #include "timing_banks.h"
 
@@ -24,6 +26,7 @@ class MatrixTimer {
   Quiet Look(std::int64_t now) const;
   // Banks that the steps of the current run read from the next one on; `always`: it is one, and each of them reads it.
   BankMask RunBanks(bool* always) const;
+  std::int64_t RunRest() const { return run_ - position_; }  // steps of the current run
   void Skip(std::int64_t now, const Quiet& what,
             std::int64_t cycles);  // at most what Look said, from `now` on
 
@@ -32,22 +35,27 @@ class MatrixTimer {
     std::int64_t time = -kNever, address = -1;
   };
   std::int64_t Earliest(Activity* why) const;
+  using Counters = std::array<std::uint32_t, 6>;
   bool Clear() const;
+  bool Smooth() const;
+  std::int64_t Ahead(std::int64_t steps, Counters* count) const;
+  std::int64_t Acc(const Counters& count) const;
   void Place();
   void Note(std::int64_t now);
   void Advance();
-  BankMask Reads(const std::uint32_t* count) const;
+  BankMask Reads(const Counters& count) const;
 
   const TimingConfig& c_;
   const Banks& banks_;
   isa::Matrix i_{};
   bool active_ = false, step_banks_wanted_ = false;
   BankMask reach_ = 0;
-  std::uint32_t n_[6], count_[6], read_[6];  // counters of the next step, and of the step just made
+  Counters n_{}, count_{}, read_{};  // of the next step, and of the step just made
   int order_[6];
   int outer_ = 0;         // order_[outer_ ..] are y and x only (or count to 1): one tile, vectors that differ
   std::int64_t run_ = 1;  // steps of those
-  std::int64_t position_ = 0;
+  std::int64_t position_ = 0, rest_ = 0;  // in the run; steps of the instruction to come
+  bool smooth_ = false;  // no step waits for a step of the instruction but on its first tile
   std::int64_t tile_ = 0, held_ = -1, tile_ready_ = 0, acc_ = 0;
   Issue issued_[3];  // the last steps, the newest first
 };

@@ -40,6 +40,7 @@ struct Constant {
 };
 
 struct Program {
+  std::uint32_t batch = 1;  // images of a run; every other step runs for each of them, regions for all at once
   std::vector<TensorSpec> tensors;
   std::vector<Constant> constants;
   std::vector<std::uint32_t> inputs, outputs;

@@ -18,7 +18,8 @@ struct Packing {
   std::int32_t columns = 1, taps = 1, stride = 1, dilation = 1, offset = 0, fill = 0;
 };
 
-// How a tensor lies in the input or output segment; see MapLayout in targets/region.py.
+// How a tensor lies in the input or output segment; see MapLayout in targets/region.py. The images of a batch lie one
+// behind the other.
 struct MapLayout {
   std::string name;
   DType type = DType::kInt8;
@@ -43,6 +44,7 @@ struct MapLayout {
 struct Region {
   std::string name;
   Overlay machine{};
+  std::uint32_t batch = 1;  // images that a launch works on
   std::uint64_t workspace_bytes = 0, input_bytes = 0, output_bytes = 0;
   std::vector<std::string> layers;
   std::vector<std::uint32_t> layer_of;
@@ -74,8 +76,8 @@ std::unique_ptr<Device> MakeSimulatorDevice();
 // The caller's function.
 std::unique_ptr<Device> MakeCallbackDevice(tw_rt_accelerator run, void* context);
 
-// Packs, runs, unpacks. `inputs` and `outputs` are row-major tensors in the map's order and types; keeps its
-// segments, so one runner serves one region, not from two threads at once.
+// Packs, runs, unpacks. `inputs` and `outputs` are row-major tensors in the map's order and types, those of the first image,
+// then those of the next; keeps its segments, so one runner serves one region, not from two threads at once.
 class RegionRunner {
  public:
   RegionRunner(Region region, std::uint32_t index);

@@ -23,6 +23,8 @@ std::string ShapeText(const Shape& shape);
 
 // Largest tensor or segment, so that a program of a few bytes cannot ask for all memory.
 inline constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 30;
+// Images of a batch at most.
+inline constexpr std::uint32_t kMaxImages = 16;
 
 // Product of the dimensions; throws where one is negative or the product times `bytes` passes kMaxBytes.
 std::int64_t Elements(const Shape& shape, std::size_t bytes);

@@ -21,7 +21,7 @@ namespace tilewright {
 struct TimingConfig {
   std::int32_t block_in, block_out, inp_bits, wgt_bits, act_half_words, vector_lanes;
   std::int32_t displacement_min, displacement_max;
-  std::int32_t dram_read_bytes_per_cycle, dram_write_bytes_per_cycle, dram_bytes_per_cycle;
+  std::int32_t dram_read_ports, dram_read_bytes_per_cycle, dram_write_bytes_per_cycle, dram_bytes_per_cycle;
   std::int32_t dram_burst_bytes, dram_outstanding, dram_latency_cycles;
   std::int32_t queue_depth, fetch_instructions, start_cycles, tile_cycles, acc_cycles;
   std::int32_t matrix_depth, vector_depth, window_reuse, param_records, table_cycles;

@@ -9,11 +9,11 @@ extern "C" {
 #endif
 
 // Raised whenever something below changes; the binding compares it.
-#define TW_TIMING_ABI 1
+#define TW_TIMING_ABI 2
 #define TW_TIMING_ACTIVITIES 13
 
 typedef struct {
-  int32_t values[28];  // TimingConfig in its order
+  int32_t values[29];  // TimingConfig in its order
 } tw_timing_config;
 
 typedef struct {
