@@ -344,7 +344,7 @@ def _param(o: Overlay) -> Iterator[Term]:
 
 
 def _load(o: Overlay) -> Iterator[Term]:
-    ports = _read_ports(o.board)
+    ports = o.board.dram_read_ports
     yield Term("LOAD", "queue", "parts", Use(LUT_OF_QUEUE, INSTRUCTION_BITS))
     yield Term("LOAD", "counters, two addresses", "parts", Use(LUT_OF_COUNTERS[2], FF_OF_COUNTERS[2]))
     text = f"{ports} read port{'' if ports == 1 else 's'}: bursts, buffer of 512 bytes, AXI"
@@ -362,7 +362,3 @@ def _fetch(o: Overlay) -> Iterator[Term]:
     yield Term("FETCH", "buffer, queues of MATRIX and VECTOR", "parts",
                Use(queues * LUT_OF_QUEUE, queues * INSTRUCTION_BITS))  # fmt: skip
     yield Term("FETCH", "bursts, tokens, registers, resets", "judgement", Use(1_400, 1_600))
-
-
-def _read_ports(board: Board) -> int:
-    return int(getattr(board, "dram_read_ports", 1))
