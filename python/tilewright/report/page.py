@@ -164,8 +164,8 @@ def _sweep_table(rows: Iterable[SweepRow]) -> str:
     cells = [
         [
             left_cell(row.memory.upper()), f"{row.asked_bytes // 1024:,}", f"{row.bytes // 1024:,}",
-            _number(row.cycles), _number(row.fps, 1), _number(row.dram_bytes), _number(row.dram_bytes_unmerged), _number(row.host_layers),
-            left_cell(row.reason, wrap=True),
+            _number(row.cycles), _number(row.fps, 1), _number(row.dram_bytes), _number(row.dram_bytes_unmerged),
+            _number(row.host_layers), left_cell(row.reason, wrap=True),
         ]
         for row in rows
     ]  # fmt: skip
