@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from tilewright.codegen.buffers import Buffer
 from tilewright.codegen.values import Map
 from tilewright.errors import Fault, ScheduleError
@@ -33,27 +35,29 @@ class Need:
 def place(needs: Sequence[Need], capacity: int = 0) -> list[int]:
     """An offset for each; `capacity` is where those that are `high` end."""
     offsets = [0] * len(needs)
-    placed: list[tuple[int, int, Need]] = []  # start, stop, what
-    for i in sorted(range(len(needs)), key=lambda i: -needs[i].size):
+    placed = np.zeros((len(needs), 4), np.int64)  # first, last, start, stop; a row each, the largest first
+    for count, i in enumerate(sorted(range(len(needs)), key=lambda i: -needs[i].size)):
         need = needs[i]
-        beside = sorted((p for p in placed if p[2].meets(need)), key=lambda p: p[0])
-        start = _highest(need, beside, capacity) if need.high else 0
+        known = placed[:count]
+        beside = known[(known[:, 0] <= need.last) & (known[:, 1] >= need.first), 2:]
+        spans = sorted(map(tuple, beside.tolist()))
+        start = _highest(need.size, spans, capacity) if need.high else 0
         if start < 0 or not need.high:
             start = 0
-            for other_start, other_stop, _ in beside:
+            for other_start, other_stop in spans:
                 if other_start < start + need.size and start < other_stop:
                     start = other_stop
         offsets[i] = start
-        placed.append((start, start + need.size, need))
+        placed[count] = need.first, need.last, start, start + need.size
     return offsets
 
 
-def _highest(need: Need, beside: Sequence[tuple[int, int, Need]], capacity: int) -> int:
-    """The highest offset that is free, negative where there is none."""
-    start = capacity - need.size
-    for other_start, other_stop, _ in sorted(beside, key=lambda p: -p[1]):
-        if other_start < start + need.size and start < other_stop:
-            start = other_start - need.size
+def _highest(size: int, spans: Sequence[tuple[int, int]], capacity: int) -> int:
+    """The highest offset at which so many units are free of the spans, negative where there is none."""
+    start = capacity - size
+    for other_start, other_stop in sorted(spans, key=lambda span: -span[1]):
+        if other_start < start + size and start < other_stop:
+            start = other_start - size
     return start
 
 

@@ -137,6 +137,14 @@ class Schedule:
     groups: list[int] = field(default_factory=list)
     through_dram: dict[Map, tuple[int, int]] = field(default_factory=dict)
 
+    def sizes(self) -> list[int]:
+        """Half words of ACT that each run needs."""
+        found = [0] * len(self.groups)
+        for buffer in self.buffers:
+            for run in range(buffer.first, buffer.last + 1):
+                found[run] += buffer.half_words
+        return found
+
     def touch(self, m: Map, run: int) -> None:
         """Note that DRAM holds a map during a run."""
         first, last = self.through_dram.get(m, (run, run))

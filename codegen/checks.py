@@ -107,8 +107,7 @@ def act_faults(schedule: Schedule, plan: RegionPlan, overlay: Overlay) -> list[F
     """Groups whose buffers are larger than ACT, wherever they are placed."""
     faults = FaultList()
     sizes = [0] * len(plan.groups)
-    for run, g in enumerate(schedule.groups):
-        used = sum(b.half_words for b in schedule.buffers if b.first <= run <= b.last)
+    for g, used in zip(schedule.groups, schedule.sizes(), strict=True):
         sizes[g] = max(sizes[g], used)
     for group, size in zip(plan.groups, sizes, strict=True):
         if size > overlay.act_half_words:

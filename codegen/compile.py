@@ -22,12 +22,14 @@ from tilewright.targets.isa.spec import Base, Finish
 from tilewright.targets.region import CompiledRegion, MapLayout
 
 
-def compile_region(graph: Graph, overlay: Overlay, plan: RegionPlan | None = None) -> CompiledRegion:
-    """Compile a region for an overlay, by the default plan where none is given.
+def compile_region(
+    graph: Graph, overlay: Overlay, plan: RegionPlan | None = None, batch: int = 1
+) -> CompiledRegion:
+    """Compile a region for an overlay and a batch of images, by the default plan where none is given.
 
     Raises ScheduleError naming the layer where one does not fit the overlay's memories under the plan.
     """
-    prepared = prepare(graph, overlay)
+    prepared = prepare(graph, overlay, batch)
     return compile_prepared(prepared, plan or default_plan(prepared))
 
 

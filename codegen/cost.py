@@ -180,10 +180,13 @@ class Coster:
             )
         return self.summed[key]
 
-    def group(self, layers: range, stripes: int, lag: int, read_bytes: int, write_bytes: int) -> Cost:
-        """A group that loads and stores so many bytes of maps."""
+    def group(
+        self, layers: range, stripes: int, lag: int, read_bytes: int, write_bytes: int, images: int = 1
+    ) -> Cost:
+        """A group that loads and stores so many bytes of maps for each of its images."""
         t = self.totals(layers, stripes)
-        read = read_bytes + t.tiles * self.overlay.tile_bytes + t.records + t.fetch
+        read_bytes, write_bytes = images * read_bytes, images * write_bytes
+        read = read_bytes + t.tiles * self.overlay.tile_bytes + t.records + images * t.fetch
         if stripes > 1:  # what does not stay on chip from stripe to stripe
             over = max(0, t.tiles - self.overlay.wgt_tiles + 16)
             read += (stripes - 1) * min(over * 2, t.tiles) * self.overlay.tile_bytes
@@ -196,12 +199,13 @@ class Coster:
             (read + write_bytes) / board.dram_bytes_per_cycle,
         )
         if stripes == 1:
-            cycles = max(t.matrix + t.own / max(1, t.chunks), t.vector, dram) + len(layers) * LATENCY
+            matrix = images * t.matrix + t.own / max(1, t.chunks)
+            cycles = max(matrix, images * t.vector, dram) + len(layers) * LATENCY
         else:
-            cycles = self.pipelined(layers, stripes, lag, dram)
-        return Cost(cycles, t.matrix, t.vector, read, write_bytes)
+            cycles = self.pipelined(layers, stripes, lag, dram, images)
+        return Cost(cycles, images * t.matrix, images * t.vector, read, write_bytes)
 
-    def pipelined(self, layers: range, stripes: int, lag: int, dram: float) -> float:
+    def pipelined(self, layers: range, stripes: int, lag: int, dram: float, images: int) -> float:
         """Cycles of stripes that run one behind the other: in each turn the busiest unit counts.
 
         Within a turn a layer that reads what another has just made waits for it: for the first results; for all of
@@ -211,7 +215,8 @@ class Coster:
         if key not in self.turns:
             self.turns[key] = list(self.turns_of(layers, stripes, lag))
         return sum(
-            n * max(matrix, vector, dram / stripes) + n * wait for n, matrix, vector, wait in self.turns[key]
+            n * max(images * matrix, images * vector, dram / stripes) + n * wait
+            for n, matrix, vector, wait in self.turns[key]
         )
 
     def turns_of(self, layers: range, stripes: int, lag: int) -> Iterator[tuple[int, float, float, float]]:

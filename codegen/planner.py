@@ -4,16 +4,20 @@ Layers are taken in order; at each the search knows a few best ways to get there
 ACT, and lengthens each by groups of one to `LONGEST` layers, in several numbers of stripes (a beam search over what
 would be a shortest path). What a group needs of ACT is estimated while searching; the plan that is found is checked
 against the allocator, and groups that do not fit after all are cut finer.
+
+Of a batch the first groups take few images at a time, since their maps are large, and later ones more, since their
+weights are: from layer to layer the number only grows, and no map stays in ACT where it does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from tilewright.codegen.allocate import place_buffers
+from tilewright.codegen.buffers import Schedule
 from tilewright.codegen.layers import VectorLayer
 from tilewright.codegen.plan import Group, RegionPlan
 from tilewright.codegen.prepared import Prepared
@@ -25,6 +29,8 @@ LONGEST = 12
 """Layers of a group at most."""
 BEAM = 4
 """Ways to get to a layer that are followed."""
+IMAGES = (2, 4, 8)
+"""Of a batch, what a group may take at a time besides one and all."""
 BYTE_PRICE = 1 / 24
 """Cycles that a byte of DRAM traffic is taken to cost beyond its time: energy, and what other units wait for it."""
 FULL = (0.9, 0.84, 0.76)
@@ -34,27 +40,33 @@ FULL = (0.9, 0.84, 0.76)
 def default_plan(prepared: Prepared) -> RegionPlan:
     """A good plan for a region. Raises ScheduleError naming the layer that fits in no way."""
     segments = Segments(prepared)
-    names = prepared.flow.names
     for share in FULL:
         groups = _Search(prepared, segments, share).run()
         plan = RegionPlan(region=prepared.name, groups=tuple(groups))
         try:
-            place_buffers(make_schedule(prepared.flow, plan).buffers, prepared.overlay, names)
+            _place(prepared, plan, make_schedule(prepared.flow, plan, prepared.batch))
             return plan
         except ScheduleError:
             continue
     return _fitted(prepared, segments, groups)
 
 
+def _place(prepared: Prepared, plan: RegionPlan, schedule: Schedule) -> None:
+    """Raise ScheduleError where the buffers find no place."""
+    names = [plan.groups[g].layers[0] for g in schedule.groups]
+    place_buffers(schedule.buffers, prepared.overlay, names)
+
+
 @dataclass(eq=False)
 class _Way:
-    """A way to get to a layer: its cost, the maps in ACT, and the last group."""
+    """A way to get to a layer: its cost for an image, the maps in ACT, and the last group."""
 
     cost: float
     resident: int
     segment: Segment | None
     stripes: int
     lag: int
+    images: int
     before: _Way | None
 
 
@@ -66,46 +78,59 @@ class _Search:
         maps = self.segments.maps
         self.sizes = {self.segments.bit[m]: m.half_words for m in maps}
         self.uses = {self.segments.bit[m]: self.flow.readers.get(m, []) for m in maps}
+        batch = prepared.batch
+        self.images = sorted({1, *(n for n in IMAGES if n < batch), batch})
         self.writers = {self.segments.bit[m]: self.flow.writers.get(m, []) for m in maps}
 
     def run(self) -> list[Group]:
         count = len(self.flow.names)
-        ways: list[dict[int, _Way]] = [{} for _ in range(count + 1)]
-        ways[0][0] = _Way(0.0, 0, None, 1, 0, None)
+        ways: list[dict[tuple[int, int], _Way]] = [{} for _ in range(count + 1)]
+        ways[0][0, 1] = _Way(0.0, 0, None, 1, 0, 1, None)
         for i in range(count):
-            for way in sorted(ways[i].values(), key=lambda w: w.cost)[:BEAM]:
-                for after in self.extend(i, way):
-                    assert after.segment is not None
-                    known = ways[after.segment.layers.stop].get(after.resident)
-                    if known is None or after.cost < known.cost:
-                        ways[after.segment.layers.stop][after.resident] = after
+            for way in self.best(ways[i].values()):
+                for images in self.images if not way.resident else (way.images,):
+                    for after in self.extend(i, way, images) if images >= way.images else ():
+                        assert after.segment is not None
+                        found, key = ways[after.segment.layers.stop], (after.resident, images)
+                        if key not in found or after.cost < found[key].cost:
+                            found[key] = after
         last: _Way | None = min(ways[count].values(), key=lambda w: w.cost)
         groups: list[Group] = []
         while last is not None and last.segment is not None:
             keep = tuple(sorted(self.flow.name(m) for m in self.segments.of(last.resident)))
             names = tuple(self.flow.names[i] for i in last.segment.layers)
-            groups.append(Group(layers=names, stripes=last.stripes, lag=last.lag, keep=keep))
+            groups.append(
+                Group(layers=names, stripes=last.stripes, lag=last.lag, keep=keep, images=last.images)
+            )
             last = last.before
         return groups[::-1]
 
-    def extend(self, i: int, way: _Way) -> Iterator[_Way]:
-        """The groups that may begin with layer i."""
+    def best(self, ways: Iterable[_Way]) -> Iterator[_Way]:
+        """The cheapest ways of each number of images."""
+        left = dict.fromkeys(self.images, BEAM)
+        for way in sorted(ways, key=lambda w: w.cost):
+            left[way.images] -= 1
+            if left[way.images] >= 0:
+                yield way
+
+    def extend(self, i: int, way: _Way, images: int) -> Iterator[_Way]:
+        """The groups of so many images that may begin with layer i."""
         for stop in range(i + 1, min(i + LONGEST, len(self.flow.names)) + 1):
             segment = self.segments.get(i, stop)
             if segment is None:
                 return
             found = False
-            for keep in self.keeps(segment, way.resident):
-                room = self.capacity - self.segments.size(way.resident & ~segment.own)
+            for keep in self.keeps(segment, way.resident, images):
+                room = self.capacity // images - self.segments.size(way.resident & ~segment.own)
                 for stripes, lag in self.cuts(segment, way.resident, keep, room):
                     found = True
-                    yield self.step(segment, way, stripes, lag, keep)
-            if not found and stop == i + 1:  # left to `_fitted`
-                yield self.step(segment, way, int(segment.stripes[-1]), 0, 0)
+                    yield self.step(segment, way, stripes, lag, keep, images)
+            if not found and stop == i + 1 and images == 1:  # left to `_fitted`
+                yield self.step(segment, way, int(segment.stripes[-1]), 0, 0, images)
             if not found and stop > i + 1 and len(segment.stripes) == 1:
                 return
 
-    def keeps(self, segment: Segment, resident: int) -> list[int]:
+    def keeps(self, segment: Segment, resident: int, images: int) -> list[int]:
         """Sets of maps that may stay after a group: all of what is needed later, what is needed next, nothing."""
         later = []
         for m in self.segments.of(resident | segment.own):
@@ -116,7 +141,7 @@ class _Search:
             if next_use is not None and (all(inside) or all(w < segment.layers.start for w in writers)):
                 later.append((next_use, self.sizes[bit], bit))
         later.sort()
-        kept, room, nearest = 0, self.capacity, [0]
+        kept, room, nearest = 0, self.capacity // images, [0]
         for _, size, bit in later:
             if size <= room:
                 kept |= bit
@@ -137,7 +162,7 @@ class _Search:
                 if n < len(segment.stripes):
                     yield int(segment.stripes[n]), lag
 
-    def step(self, segment: Segment, way: _Way, stripes: int, lag: int, keep: int) -> _Way:
+    def step(self, segment: Segment, way: _Way, stripes: int, lag: int, keep: int, images: int) -> _Way:
         """A way lengthened by a group."""
         read, write = segment.traffic(way.resident, keep)
         dropped = way.resident & ~keep
@@ -145,9 +170,9 @@ class _Search:
             for m in self.segments.of(dropped):
                 if self.segments.last_use[m] >= segment.layers.stop and m in self.flow.writers:
                     write += m.half_words * self.segments.unit
-        cost = self.segments.cost(segment, stripes, lag, read, write)
-        total = way.cost + cost.cycles + cost.dram_bytes * BYTE_PRICE
-        return _Way(total, keep, segment, stripes, lag, way)
+        cost = self.segments.cost(segment, stripes, lag, read, write, images)
+        total = way.cost + (cost.cycles + cost.dram_bytes * BYTE_PRICE) / images
+        return _Way(total, keep, segment, stripes, lag, images, way)
 
 
 def _fitted(prepared: Prepared, segments: Segments, groups: list[Group]) -> RegionPlan:
@@ -155,14 +180,14 @@ def _fitted(prepared: Prepared, segments: Segments, groups: list[Group]) -> Regi
     number = {name: i for i, name in enumerate(prepared.flow.names)}
     while True:
         plan = RegionPlan(region=prepared.name, groups=tuple(groups))
-        buffers = make_schedule(prepared.flow, plan).buffers
+        schedule = make_schedule(prepared.flow, plan, prepared.batch)
         try:
-            place_buffers(buffers, prepared.overlay, [g.layers[0] for g in groups])
+            _place(prepared, plan, schedule)
             return plan
         except ScheduleError as error:
             (fault,) = error.faults
-        sizes = [sum(b.half_words for b in buffers if b.first <= g <= b.last) for g in range(len(groups))]
-        worst = max(range(len(groups)), key=lambda g: sizes[g])
+        worst = max(enumerate(schedule.sizes()), key=lambda run: run[1])[0]
+        worst = schedule.groups[worst]
         layers = range(number[groups[worst].layers[0]], number[groups[worst].layers[-1]] + 1)
         segment = segments.get(layers.start, layers.stop)
         assert segment is not None
@@ -171,10 +196,15 @@ def _fitted(prepared: Prepared, segments: Segments, groups: list[Group]) -> Regi
 
 
 def _finer(groups: list[Group], g: int, segment: Segment, prepared: Prepared) -> bool:
-    """Let a group need less: more stripes, fewer kept maps, parts, strips, slices. False: nothing is left to try."""
+    """Let a group need less: fewer images, more stripes, fewer kept maps, parts, strips, slices.
+
+    False: nothing is left to try.
+    """
     group, layer = groups[g], prepared.flow.layers[segment.layers.start]
     crossing = [*(groups[g - 1].keep if g else ()), *group.keep]
-    if group.stripes < layer.geometry.count[0] and (len(segment.stripes) > 1 or len(group.layers) == 1):
+    if group.images > 1:
+        groups[g] = group.model_copy(update={"images": group.images // 2})
+    elif group.stripes < layer.geometry.count[0] and (len(segment.stripes) > 1 or len(group.layers) == 1):
         groups[g] = group.model_copy(update={"stripes": group.stripes + 1})
     elif crossing:
         largest = max(crossing, key=lambda name: prepared.flow.maps[name].half_words)

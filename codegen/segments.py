@@ -102,7 +102,7 @@ class Segments:
 
     prepared: Prepared
     found: dict[tuple[int, int], Segment | None] = field(default_factory=dict)
-    costs: dict[tuple[int, int, int, int, int, int], Cost] = field(default_factory=dict)
+    costs: dict[tuple[int, ...], Cost] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.flow = self.prepared.flow
@@ -130,11 +130,11 @@ class Segments:
             self.found[key] = self.make(range(start, stop))
         return self.found[key]
 
-    def cost(self, segment: Segment, stripes: int, lag: int, read: int, write: int) -> Cost:
+    def cost(self, segment: Segment, stripes: int, lag: int, read: int, write: int, images: int) -> Cost:
         """Estimate of a group."""
-        key = (segment.layers.start, segment.layers.stop, stripes, lag, read, write)
+        key = (segment.layers.start, segment.layers.stop, stripes, lag, read, write, images)
         if key not in self.costs:
-            self.costs[key] = self.coster.group(segment.layers, stripes, lag, read, write)
+            self.costs[key] = self.coster.group(segment.layers, stripes, lag, read, write, images)
         return self.costs[key]
 
     def make(self, layers: range) -> Segment | None:

@@ -10,7 +10,8 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ class Row:
     """A network on an overlay.
 
     Attributes:
+        batch: images of a launch, of which all figures are; `fps` counts images.
         cycles, fps: of all regions one after the other, at the overlay's clock.
         bound_cycles, limited_by: by the limits of `targets/bound_baseline.toml`; the largest region's limit.
         ratio: bound to actual, 0..1.
@@ -63,6 +65,7 @@ class Row:
 
     network: str
     overlay: str
+    batch: int
     regions: int
     instructions: int
     cycles: int
@@ -152,7 +155,7 @@ def measure(name: str, model: Model, target: Overlay) -> tuple[Row, list[Timing]
     graphs = parts.graphs
     if not graphs:
         raise ConfigError(Fault("no layer runs on the accelerator", name))
-    regions = [compile_region(graph, target) for graph in graphs]
+    regions = [compile_region(graph, target, batch=model.batch) for graph in graphs]
     compiled = time.perf_counter()
     programs = [program_of(region, target) for region in regions]
     timings = [run(program) for program in programs]
@@ -160,8 +163,8 @@ def measure(name: str, model: Model, target: Overlay) -> tuple[Row, list[Timing]
     for region, program in zip(regions, programs, strict=True):
         _simulate(region, program)
     simulated = time.perf_counter()
-    bounds = [bound(graph, baseline(target)) for graph in graphs]
-    now = sum(bound(graph, Limits.of(target)).cycles for graph in graphs)
+    bounds = [bound(graph, baseline(target), model.batch) for graph in graphs]
+    now = sum(bound(graph, Limits.of(target), model.batch).cycles for graph in graphs)
     cycles, least = sum(t.cycles for t in timings), sum(b.cycles for b in bounds)
     moved, unmerged = sum(t.dram_bytes for t in timings), sum(b.dram_bytes_unmerged for b in bounds)
     macs = sum(b.macs for b in bounds)
@@ -176,10 +179,11 @@ def measure(name: str, model: Model, target: Overlay) -> tuple[Row, list[Timing]
     row = Row(
         network=name,
         overlay=target.name,
+        batch=model.batch,
         regions=len(regions),
         instructions=sum(len(r.layer_of) for r in regions),
         cycles=cycles,
-        fps=target.mhz * 1e6 / cycles,
+        fps=model.batch * target.mhz * 1e6 / cycles,
         bound_cycles=least,
         limited_by=max(bounds, key=lambda b: b.cycles).limited_by,
         ratio=least / cycles,
@@ -189,7 +193,8 @@ def measure(name: str, model: Model, target: Overlay) -> tuple[Row, list[Timing]
         dram_bytes_unmerged=unmerged,
         dram_ratio=moved / unmerged,
         macs=macs,
-        host_macs=sum(r.macs for r in supported_rows(model.proto, target, parts.stages) if r.place == "host"),
+        host_macs=model.batch
+        * sum(r.macs for r in supported_rows(model.proto, target, parts.stages) if r.place == "host"),
         compile_seconds=compiled - start,
         timing_seconds=timed - compiled,
         simulate_seconds=simulated - timed,
@@ -200,7 +205,11 @@ def measure(name: str, model: Model, target: Overlay) -> tuple[Row, list[Timing]
 
 
 def rows(
-    names: Sequence[str], targets: Sequence[Overlay], networks: Networks, trace: Path | None = None
+    names: Sequence[str],
+    targets: Sequence[Overlay],
+    networks: Networks,
+    batches: Sequence[int] = (1,),
+    trace: Path | None = None,
 ) -> Iterator[Row | Failure]:
     """Measure all networks one after the other; what fails is told and does not stop the others."""
     import tvm  # noqa: F401  so that its start is not counted as the first network's
@@ -211,15 +220,16 @@ def rows(
         except TilewrightError as error:
             yield Failure(name, "", str(error))
             continue
-        for target in targets:
+        for target, batch in product(targets, batches):
             try:
-                row, timings, _ = measure(name, model, target)
+                row, timings, _ = measure(name, replace(model, batch=batch), target)
             except TilewrightError as error:
                 yield Failure(name, target.name, str(error))
                 continue
             if trace is not None:
                 for number, timing in enumerate(timings):
-                    stem = f"{Path(name).stem}_{target.name}_{number}"
+                    images = f"_batch{batch}" if batch > 1 else ""
+                    stem = f"{Path(name).stem}_{target.name}{images}_{number}"
                     write_chrome_trace(timing, trace / f"{stem}.trace.json")
             yield row
 
@@ -234,6 +244,7 @@ def _mega(count: int) -> str:
 COLUMNS: list[tuple[str, Callable[[Any], str]]] = [
     ("network", str),
     ("overlay", str),
+    ("batch", str),
     ("cycles", _number),
     ("fps", "{:.1f}".format),
     ("bound_cycles", _number),
@@ -264,7 +275,7 @@ def cells(found: Row | Failure) -> dict[str, Any]:
         return {"network": found.network, "overlay": found.overlay, "error": found.message}
     figures = {key: value for key, value in asdict(found).items() if key != "stalls"}
     name = found.network if found.network in ALL else _LIGHT + found.network
-    against = judged(name, found.overlay, figures)
+    against = judged(name, found.overlay, figures) if found.batch == 1 else []
     return {
         **figures,
         "network": Path(found.network).stem if Path(found.network).suffix == ".onnx" else found.network,
@@ -297,6 +308,9 @@ def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tilewright.benchmark zoo", description=summary)
     parser.add_argument("networks", nargs="*", help=f"files, or names: {', '.join(ALL)} (the zoo)")
     parser.add_argument("--target", action="append", help=f"an overlay; may be repeated ({', '.join(BOTH)})")
+    parser.add_argument(
+        "--batch", action="append", type=int, help="images of a launch, 1 to 16; may be repeated (1)"
+    )
     parser.add_argument("--data", help="folder of models (TILEWRIGHT_DATA, ../shared/data)")
     parser.add_argument("--cache", type=Path, help="folder that keeps quantised networks between runs")
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
@@ -320,7 +334,7 @@ def main(arguments: list[str]) -> int:
     table = Report("zoo, timing simulator", COLUMNS, only_in_files=("error",))
     found: list[Row] = []
     failed = False
-    for result in rows(names, targets, networks, options.trace):
+    for result in rows(names, targets, networks, options.batch or (1,), options.trace):
         row = cells(result)
         table.add(**row)
         failed |= isinstance(result, Failure) or "miss" in row["verdict"]
