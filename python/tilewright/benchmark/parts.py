@@ -48,7 +48,7 @@ class Part:
 
 def _parts() -> Iterator[Part]:
     for (a, w), figure in resources.LUT_OF_PRODUCT.items():
-        lanes = 64 if a == 1 else 16
+        lanes = 64 if a == 1 else 8
         sizes = {"N": lanes} if a == 1 else {"N": lanes, "A": a, "W": w}
         yield Part("dot_bipolar" if a == 1 else "dot", sizes, f"product, {a} x {w} bits", lanes, figure)
     for bits, lut in resources.LUT_OF_DEPTHWISE.items():
