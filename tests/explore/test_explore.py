@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -92,6 +93,14 @@ def test_interrupted(demo: tw.Model) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         tw.explore(demo, "pynq-z1", widths=[(8, 8)], progress=at_once)
+
+
+def test_a_batch(demo: tw.Model) -> None:
+    """Frames and bytes are an image's; weights are shared, so these are fewer."""
+    batch = replace(demo, batch=4)
+    (one,), (four,) = (tw.explore(m, "pynq-z1", widths=[(8, 8)], trials=1).points for m in (demo, batch))
+    assert four.dram_bytes < one.dram_bytes and four.cycles > 3 * one.cycles
+    assert four.fps == 4 * four.overlay.mhz * 1e6 / four.cycles
 
 
 def test_tables(found: tw.Exploration) -> None:

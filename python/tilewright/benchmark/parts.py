@@ -7,11 +7,10 @@ beside the one in `targets/resources.py`.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib
+import importlib.util
 import json
-import os
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -70,40 +69,35 @@ def _parts() -> Iterator[Part]:
         yield Part("bank_mux", {"B": banks, "W": 8}, f"bit read of {banks} banks", 8, -(-banks // 3))
 
 
+_RUN = "import sys; from pyosys.libyosys import Design, run_pass; d = Design(); [run_pass(c, d) for c in sys.argv[1:]]"
+
+
 def synthesise(module: str, sizes: Mapping[str, int]) -> tuple[int, int]:
-    """LUTs and flip-flops of a module of `parts.v`. Raises ConfigError without pyosys."""
-    try:
-        yosys: Any = importlib.import_module("pyosys.libyosys")
-    except ImportError as error:
-        raise ConfigError(Fault("synthesis needs pyosys", remedy="pip install pyosys")) from error
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    """LUTs and flip-flops of a module of `parts.v`. Raises ConfigError without pyosys, or where it fails.
+
+    A process for each: what yosys makes of a module depends on what it did before.
+    """
+    if importlib.util.find_spec("pyosys") is None:
+        raise ConfigError(Fault("synthesis needs pyosys", remedy="pip install pyosys"))
+    with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "stat.json"
-        design = yosys.Design()
-        for command in (
+        commands = (
             f"read_verilog {SOURCE}",
             f"chparam {' '.join(f'-set {k} {v}' for k, v in sizes.items())} {module}",
             f"synth_xilinx -family xcup -nodsp -noiopad -noclkbuf -flatten -top {module}",
             f"tee -q -o {out} stat -json",
-        ):
-            yosys.run_pass(command, design)
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", _RUN, *commands], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise ConfigError(
+                Fault(f"yosys failed: {done.stderr.strip()[-300:]}", f"{SOURCE.name}: {module}")
+            )
         cells: Mapping[str, int] = json.loads(out.read_text())["design"]["num_cells_by_type"]
     lut = sum(n for kind, n in cells.items() if re.fullmatch(r"LUT[1-6]", kind))
     lut += sum(n * _RAM_LUTS.get(kind, 0) for kind, n in cells.items())
     return lut, sum(n for kind, n in cells.items() if kind.startswith("FD"))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Yosys writes its log to the process's standard output."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def main(arguments: list[str]) -> int:

@@ -25,7 +25,7 @@ from tilewright.targets.config import Overlay
 from tilewright.targets.resources import Resources, resources
 from tilewright.targets.sim import timing
 from tilewright.targets.sim.program import Program
-from tilewright.tune.measurement import Measurement
+from tilewright.tune.measurement import PJ_PER_DRAM_BIT, PJ_PER_MAC
 
 if TYPE_CHECKING:
     from tilewright.codegen.graph import Graph
@@ -147,9 +147,7 @@ def explore(
     require_quantised(model)
     chosen, wanted = _checked(board, objective, widths, mhz, share, trials)
     found = config.board(board)
-    own = [
-        o for o in config.overlays().values() if o.board.name == board and (o.inp_bits, o.wgt_bits) in wanted
-    ]
+    own = [o for o in config.overlays().values() if o.board.name == board and _widths(o) in wanted]
     candidates = [Family((o,)) for o in own] + families(found, wanted, _clock(board, mhz), share, own)
     if not candidates:
         smallest = f"{found.lut:,} LUT, {found.dsp:,} DSP, {found.bram36:,} BRAM36"
@@ -196,7 +194,7 @@ def _clock(board: str, mhz: int | None) -> int:
 
 @dataclass(frozen=True)
 class _Bounded:
-    """A family with its bound. What it is compared by is the best that its members could be."""
+    """A family with its bound: `cycles` and `macs` of a launch; of an image the best that its members could be."""
 
     family: Family
     graphs: Sequence[Graph]
@@ -206,6 +204,27 @@ class _Bounded:
     energy_mj: float
     macs: int
     area: float
+
+
+class _Parts:
+    """The network parted for blocks and widths; a text where that is not possible."""
+
+    def __init__(self, model: Model) -> None:
+        self._imported = model.relax()
+        self._known: dict[tuple[int, ...], Sequence[Graph] | str] = {}
+
+    def graphs(self, o: Overlay) -> Sequence[Graph] | str:
+        """The regions, or why there are none."""
+        from tilewright.codegen.regions import find_regions
+
+        key = (o.block_in, o.block_out, o.inp_bits, o.wgt_bits, o.acc_bits)
+        if key not in self._known:
+            try:
+                found = find_regions(self._imported, o).graphs
+                self._known[key] = found or "nothing of it runs on the accelerator"
+            except TilewrightError as error:
+                self._known[key] = _text(error)
+        return self._known[key]
 
 
 @dataclass
@@ -222,19 +241,16 @@ class _Search:
         points: list[Point] = []
         refused: dict[str, Refused] = {}
         considered = sum(len(family.members) for family in candidates)
-        skipped = tried = 0
-        interrupted = False
+        skipped, interrupted = 0, False
         try:
-            bounded = _near(list(self._bounded(candidates, refused)))
-            todo = _order(bounded)
+            todo = _order(_near(list(self._bounded(candidates, refused)), self.installed))
             skipped = considered - len(todo) - len(refused)
-            for tried, (bound, overlay) in enumerate(todo, 1):
+            for bound, overlay in todo:
                 if len(points) >= self.trials:
-                    tried -= 1
                     break
-                self.progress(tried - 1, min(len(todo), self.trials))
+                self.progress(len(points), min(len(todo), self.trials))
                 used = resources(overlay)
-                best = _best_case(bound, overlay, area(used), points)
+                best = _best_case(bound, overlay, area(used), points, self.model.batch)
                 if overlay.name not in self.installed and any(dominates(p, best) for p in points):
                     skipped += 1
                     continue
@@ -259,43 +275,56 @@ class _Search:
         )  # fmt: skip
 
     def _bounded(self, candidates: Sequence[Family], refused: dict[str, Refused]) -> Iterator[_Bounded]:
-        """Bound each family; the network is parted once for each size of blocks and widths."""
-        from tilewright.codegen.regions import find_regions  # starts TVM
-        from tilewright.report.bound import Limits, bound
+        """Bound each family; the network is parted once for each size of blocks and widths.
 
-        imported = self.model.relax()
-        parted: dict[tuple[int, ...], Sequence[Graph] | str] = {}
+        The first family of each widths comes first. Where it leaves more to the host than that of others does, or runs
+        nothing, these widths are not tried further.
+        """
+        from tilewright.report.bound import Limits, bound  # starts TVM
+
+        parts = _Parts(self.model)
+        first = {_widths(f.first): f for f in reversed(candidates)}
+        order = [*first.values(), *(f for f in candidates if first[_widths(f.first)] is not f)]
+        given_up: dict[Widths, str] = {}
+        most = 0
         found: list[_Bounded] = []
-        for number, family in enumerate(candidates):
-            self.progress(number, len(candidates))
+        for number, family in enumerate(order):
+            self.progress(number, len(order))
+            if number == len(first):
+                most = max((b.macs for b in found), default=0)
+                given_up |= {
+                    _widths(b.family.first): self._host_text(most - b.macs) for b in found if b.macs < most
+                }
             o = family.first
-            key = (o.block_in, o.block_out, o.inp_bits, o.wgt_bits, o.acc_bits)
-            if key not in parted:
-                try:
-                    parted[key] = find_regions(imported, o).graphs or "nothing of it runs on the accelerator"
-                except TilewrightError as error:
-                    parted[key] = _text(error)
-            graphs = parted[key]
+            graphs = given_up.get(_widths(o)) or parts.graphs(o)
             if isinstance(graphs, str):
                 refused |= {m.name: Refused(m.name, graphs) for m in family.members}
+                if number < len(first):
+                    given_up[_widths(o)] = graphs
                 continue
-            bounds = [bound(graph, Limits.of(o)) for graph in graphs]
-            found.append(self._best(family, graphs, bounds))
+            found.append(
+                self._best(family, graphs, [bound(graph, Limits.of(o), self.model.batch) for graph in graphs])
+            )
         most = max((b.macs for b in found), default=0)
         for b in found:
             if b.macs == most:
                 yield b
-                continue
-            text = f"{most - b.macs:,} MACs of an image are left to the host, which other overlays take"
-            refused |= {m.name: Refused(m.name, text) for m in b.family.members}
+            else:
+                text = self._host_text(most - b.macs)
+                refused |= {m.name: Refused(m.name, text) for m in b.family.members}
+
+    def _host_text(self, macs: int) -> str:
+        return (
+            f"{macs // self.model.batch:,} MACs of an image are left to the host, which other overlays take"
+        )
 
     def _best(self, family: Family, graphs: Sequence[Graph], bounds: Sequence[NetworkBound]) -> _Bounded:
+        batch = self.model.batch
         cycles, macs = sum(b.cycles for b in bounds), sum(b.macs for b in bounds)
-        dram = sum(b.dram_bytes for b in bounds)
-        fps = family.first.mhz * 1e6 / cycles if cycles else 0.0
-        energy = Measurement.of(cycles, dram, macs).energy_mj
+        dram = sum(b.dram_bytes for b in bounds) / batch
+        fps = batch * family.first.mhz * 1e6 / cycles if cycles else 0.0
         smallest = min(area(resources(o)) for o in family.members)
-        return _Bounded(family, graphs, cycles, fps, dram, energy, macs, smallest)
+        return _Bounded(family, graphs, cycles, fps, dram, _energy(macs / batch, dram), macs, smallest)
 
     def _timed(self, bound: _Bounded, overlay: Overlay, used: Resources) -> Point:
         from tilewright.codegen.network import compile_regions
@@ -303,26 +332,29 @@ class _Search:
         batch = self.model.batch
         regions, _ = compile_regions(bound.graphs, overlay, batch=batch)
         runs = [timing.run(Program(region.stream, overlay)) for region in regions]
-        cycles, dram = sum(run.cycles for run in runs), sum(run.dram_bytes for run in runs)
-        price = Measurement.of(cycles, dram, bound.macs * batch)
+        cycles, dram = sum(run.cycles for run in runs), sum(run.dram_bytes for run in runs) / batch
         return Point(
             overlay=overlay,
             resources=used,
-            bound_cycles=bound.cycles * batch,
+            bound_cycles=bound.cycles,
             cycles=cycles,
             fps=batch * overlay.mhz * 1e6 / cycles,
-            dram_bytes=dram / batch,
-            energy_mj=price.energy_mj / batch,
+            dram_bytes=dram,
+            energy_mj=_energy(bound.macs / batch, dram),
             installed=overlay.name in self.installed,
         )
 
 
-def _near(bounded: Sequence[_Bounded]) -> list[_Bounded]:
-    """Families near the front: none that is no larger would be faster even at REACHED of its bound."""
+def _near(bounded: Sequence[_Bounded], installed: set[str]) -> list[_Bounded]:
+    """Families near the front: none that is no larger would be faster even at REACHED of its bound.
+
+    Installed overlays stay, to be compared with.
+    """
     return [
         b
         for b in bounded
-        if not any(
+        if b.family.first.name in installed
+        or not any(
             other.area <= b.area and other.fps * REACHED > b.fps and other.dram_bytes <= b.dram_bytes
             for other in bounded
         )
@@ -349,15 +381,26 @@ def _spread(members: Sequence[Overlay]) -> list[Overlay]:
     return [members[k] for k in dict.fromkeys(found)]
 
 
-def _best_case(bound: _Bounded, overlay: Overlay, taken: float, points: Sequence[Point]) -> _Bounded:
+def _best_case(
+    bound: _Bounded, overlay: Overlay, taken: float, points: Sequence[Point], batch: int
+) -> _Bounded:
     """What an overlay could be at best."""
     fps, dram = bound.fps, bound.dram_bytes
     for point in points:
         o = point.overlay
         if o.act_kib >= overlay.act_kib and o.wgt_kib >= overlay.wgt_kib and _lanes(o) == _lanes(overlay):
             fps, dram = min(fps, point.fps * (1 + NOISE)), max(dram, point.dram_bytes * (1 - NOISE))
-    energy = Measurement.of(0, round(dram), bound.macs).energy_mj
+    energy = _energy(bound.macs / batch, dram)
     return replace(bound, fps=fps, dram_bytes=dram, energy_mj=energy, area=taken)
+
+
+def _energy(macs: float, dram_bytes: float) -> float:
+    """Of an image, as `report` has it by default, mJ."""
+    return (macs * PJ_PER_MAC + dram_bytes * 8 * PJ_PER_DRAM_BIT) * 1e-9
+
+
+def _widths(o: Overlay) -> Widths:
+    return o.inp_bits, o.wgt_bits
 
 
 def _lanes(o: Overlay) -> tuple[int, ...]:
