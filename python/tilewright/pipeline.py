@@ -17,7 +17,7 @@ from tilewright.errors import ConfigError, DataError, Fault
 from tilewright.evaluation import LABEL_OFFSET
 from tilewright.frontend.dataset import Dataset, open_dataset
 from tilewright.frontend.model import Model, fit_inputs, require_float, require_quantised
-from tilewright.quantize.options import Method, QuantizeOptions
+from tilewright.quantize.options import Method, Mixed, QuantizeOptions
 from tilewright.runtime import Package
 from tilewright.stages import stage
 from tilewright.targets import config
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tilewright.codegen.plan import Plan
     from tilewright.codegen.regions import Regions
     from tilewright.placement import Support
+    from tilewright.quantize.steps import Step
 
 Array = NDArray[np.generic]
 Progress = Callable[[int, int], None]
@@ -41,19 +42,29 @@ def quantize(
     bits: int = QuantizeOptions.bits,
     method: Method = QuantizeOptions.method,
     *,
+    activation_bits: int | None = None,
+    mixed: Mixed | str | None = None,
     options: QuantizeOptions | None = None,
+    measure: bool = False,
     layout: str | None = None,
     progress: Progress | None = None,
 ) -> Model:
     """Quantise a float model; the float one is kept beside it.
 
+        small = tw.quantize(model, calibration=images, bits=4, mixed="points=1.0", measure=True)
+        for step in small.steps:
+            print(step.name, step.snr, step.agreement)
+
     Args:
         model: from :func:`tilewright.load`.
         calibration: a folder of images, an NPZ, `random:SEED`, an array of images, a set that is open already,
             or any iterable of inputs: mappings from input name to array, or arrays where there is one input.
-        bits: width of weights and activations.
+        bits: width of weights and activations: 8, 4, 2 or 1; the first and last layers have 8.
         method: how ranges are chosen: "minmax", "percentile" or "entropy".
-        options: all settings of the quantiser, in place of `bits` and `method`.
+        activation_bits: width of activations where it differs from `bits`.
+        mixed: budget within which sensitive layers get 8 bits: "points=1.0" or "width=5".
+        options: all settings of the quantiser, in place of the four above.
+        measure: tell in `Model.steps` what each step of the quantiser is worth; takes several times as long.
         layout: "nhwc" or "nchw", needed where an array could be either.
         progress: called with the samples done and those of all passes, 0 where their number is not known.
 
@@ -67,14 +78,33 @@ def quantize(
     require_float(model)
     if calibration is None:
         raise ConfigError(Fault(f"model {model.name} is float and needs a calibration set", remedy=_NEEDED))
-    chosen = options or QuantizeOptions(bits=bits, method=method)
+    budget = Mixed.parse(mixed) if isinstance(mixed, str) else mixed
+    chosen = options or QuantizeOptions(
+        bits=bits, method=method, activation_bits=activation_bits, mixed=budget
+    )
     samples = _Samples(model, calibration, layout)
-    proto = quantize_onnx(model.proto, samples, chosen, progress)
-    quantised = model.quantised(proto, random_calibration=samples.random)
+    if samples.random:
+        # Weights fitted to noise are worse than the nearest.
+        chosen = replace(chosen, adaptive_rounding=False)
+    steps: tuple[Step, ...] = ()
+    if measure:
+        from tilewright.quantize.steps import quantize_in_steps
+
+        proto, steps = quantize_in_steps(model.proto, list(samples), chosen, progress)
+    else:
+        proto = quantize_onnx(model.proto, samples, chosen, progress)
+    quantised = replace(model.quantised(proto, random_calibration=samples.random), steps=steps)
     if model.labels is None and samples.class_names:
         last = max(samples.class_names)
         quantised = replace(quantised, labels=tuple(samples.class_names.get(i, "") for i in range(last + 1)))
     return quantised
+
+
+def calibration_samples(
+    model: Model, calibration: Calibration, layout: str | None = None
+) -> list[dict[str, Array]]:
+    """A calibration set in the types of the model's inputs, as `quantize_onnx` takes it. Raises DataError."""
+    return list(_Samples(model, calibration, layout))
 
 
 class _Samples:
@@ -155,7 +185,7 @@ def supported(
     overlay = _overlay(target)
     if not model.is_quantised:
         if calibration is None:
-            options = QuantizeOptions(bits=bits, bias_correction=False)
+            options = QuantizeOptions(bits=bits, bias_correction=False, adaptive_rounding=False)
             calibration = open_dataset(
                 "random:1", input_shapes=model.input_shapes, preprocess=model.preprocess, count=1
             )

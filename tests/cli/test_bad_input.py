@@ -228,6 +228,23 @@ def test_bits(tmp_path: Path) -> None:
     assert "bits=7" in supported(small_model(tmp_path / "net.onnx"), "--bits", "7")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--bits", "3"), "bits=3: post-training quantisation supports 1, 2, 4, 8 bit; give 4,"),
+        (("--activation-bits", "0"), "activation_bits=0: post-training quantisation supports 1, 2, 4, 8 bit"),
+        (("--mixed", "points=1"), "mixed: with bits=8 there is nothing to choose; give bits=4"),
+        (
+            ("--bits", "4", "--mixed", "1.0"),
+            "mixed: expected points=P or width=W, found '1.0'; give points=1.0",
+        ),
+        (("--rounding", "up"), "--rounding: expected adaptive or nearest, found 'up'"),
+    ],
+)
+def test_settings_of_the_quantiser(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    assert message in compile_small(tmp_path, "--calibration", "random:1", *arguments)
+
+
 # Calibration and data.
 
 

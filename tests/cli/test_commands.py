@@ -40,6 +40,20 @@ def test_compile_json(demo_compiled: tuple[Path, dict[str, object]]) -> None:
     assert not list(path.parent.glob(".*"))
 
 
+def test_compile_tells_what_each_step_of_the_quantiser_is_worth(tmp_path: Path) -> None:
+    model = small_model(tmp_path / "net.onnx")
+    low = ("--bits", "4", "--activation-bits", "8", "--calibration", "random:1")
+    arguments: list[str | Path] = ["compile", model, *TARGET, *low, "--verbose", "-o", tmp_path / "net.twp"]
+    names = ["plain", "+ clipping", "+ equalisation", "+ bias correction"]
+    lines = invoke(*arguments, "--mixed", "width=8").stdout.splitlines()
+    assert lines[0].split("  ")[0] == "quantiser"
+    assert [line.split("  ")[0] for line in lines[1:6]] == [*names, "+ mixed precision"]
+    steps = document(invoke(*arguments, "--json"))["steps"]
+    assert isinstance(steps, list)
+    assert [step["name"] for step in steps] == names
+    assert all(step["snr"] > 10 and 0 <= step["agreement"] <= 100 for step in steps)
+
+
 def test_compile_text_and_strip(demo_package: Path, tmp_path: Path) -> None:
     output = tmp_path / "net.twp"
     result = invoke(

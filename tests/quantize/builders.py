@@ -13,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 Floats = NDArray[np.float32]
 Feed = dict[str, NDArray[Any]]
+SHIFTS = ((0, 1), (1, 0), (1, 1), (1, 2), (2, 1))
+"""Row and column of the 1 in the kernels of five neighbouring channels."""
 
 
 def node(operator: str, inputs: str, outputs: str, name: str = "", **attributes: Any) -> onnx.NodeProto:
@@ -79,3 +81,12 @@ def run(model: onnx.ModelProto, feed: Feed, names: Sequence[str] | None = None) 
 def constants_of(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     """Return the initialisers' values."""
     return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+
+
+def shift_kernel(channels: int) -> NDArray[np.float32]:
+    """Channel i moves up, left, not at all, right or down, by its number modulo 5."""
+    kernel = np.zeros((channels, 1, 3, 3), np.float32)
+    for channel in range(channels):
+        row, column = SHIFTS[channel % 5]
+        kernel[channel, 0, row, column] = 1.0
+    return kernel

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.quantize.builders import build, node, noise_samples, normal
 
 from tilewright.errors import ConfigError, DataError, ModelError, TilewrightError, UnsupportedModel
-from tilewright.quantize import QuantizeOptions, is_quantised, quantize_onnx
+from tilewright.quantize import Mixed, QuantizeOptions, is_quantised, quantize_onnx
 
 MAP = (1, 2, 4, 4)
 
@@ -31,7 +31,29 @@ def _refuses(kind: type[TilewrightError], text: str, model: onnx.ModelProto, sam
 @pytest.mark.parametrize(
     ("kind", "options", "text"),
     [
-        (UnsupportedModel, {"bits": 4}, "bits=4: post-training quantisation supports 8 bit"),
+        (
+            UnsupportedModel,
+            {"bits": 3},
+            "bits=3: post-training quantisation supports 1, 2, 4, 8 bit; give 4, the next width that an overlay has",
+        ),
+        (
+            UnsupportedModel,
+            {"activation_bits": 16},
+            "activation_bits=16: post-training quantisation supports 1, 2, 4, 8 bit;"
+            " give 8, the next width that an overlay has",
+        ),
+        (
+            UnsupportedModel,
+            {"bits": 4, "edge_bits": 6},
+            "edge_bits=6: post-training quantisation supports 1, 2, 4, 8 bit;"
+            " give 8, the next width that an overlay has",
+        ),
+        (
+            ConfigError,
+            {"mixed": Mixed(width=5)},
+            "mixed: with bits=8 there is nothing to choose; give bits=4, or leave mixed out",
+        ),
+        (ConfigError, {"adaptive_mebibytes": 0}, "adaptive_mebibytes=0: expected at least 1"),
         (ConfigError, {"method": "mse"}, "method='mse': expected one of minmax, percentile, entropy"),
         (ConfigError, {"percentile": 50.0}, "percentile=50.0: expected more than 50 and at most 100"),
         (ConfigError, {"percentile": float("nan")}, "percentile=nan: expected more than 50 and at most 100"),

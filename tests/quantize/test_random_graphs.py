@@ -9,7 +9,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.quantize.builders import build, node, noise_samples, normal, run
+from tests.quantize.builders import build, constants_of, node, noise_samples, normal, run, shift_kernel
 from tests.quantize.unit_check import check_units, parameters
 
 from tilewright.quantize import QuantizeOptions, find_units, quantize_onnx
@@ -102,7 +102,24 @@ def _shuffle(make: _Maker) -> str:
     return make.add("Concat", f"{name}b {name}a", axis=1)
 
 
-STEPS = [_conv, _depthwise, _activation, _clip, _scaled, _binary, _concat, _max_pool, _average, _shuffle]
+def _shift(make: _Maker) -> str:
+    make.constants["shift"] = shift_kernel(CHANNELS)
+    return make.add("Conv", f"{make.pick()} shift", pads=[1] * 4, group=CHANNELS)
+
+
+STEPS = [
+    _conv,
+    _depthwise,
+    _activation,
+    _clip,
+    _scaled,
+    _binary,
+    _concat,
+    _max_pool,
+    _average,
+    _shuffle,
+    _shift,
+]
 
 
 @st.composite
@@ -149,6 +166,30 @@ def test_any_method_runs_and_repeats(model: onnx.ModelProto, method: Method) -> 
     assert quantised.SerializeToString(deterministic=True) == again.SerializeToString(deterministic=True)
     for values in run(quantised, samples[0]):
         assert np.isfinite(values).all()
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    model=networks(),
+    bits=st.sampled_from([1, 2, 4]),
+    activation_bits=st.sampled_from([None, 1, 2, 4, 8]),
+    edge_bits=st.sampled_from([None, 8]),
+)
+def test_any_width_runs(
+    model: onnx.ModelProto, bits: int, activation_bits: int | None, edge_bits: int | None
+) -> None:
+    samples = noise_samples(model, 16)
+    options = QuantizeOptions(bits=bits, activation_bits=activation_bits, edge_bits=edge_bits)
+    quantised = quantize_onnx(model, samples, options)
+    onnx.checker.check_model(quantised, full_check=True)
+    for values in run(quantised, samples[0]):
+        assert np.isfinite(values).all()
+    constants = constants_of(quantised)
+    producer = {item.output[0]: item for item in quantised.graph.node}
+    for item in quantised.graph.node:
+        if item.op_type == "Conv" and item.input[1] != "shift":
+            weight = constants[producer[item.input[1]].input[0]].astype(int)
+            assert np.abs(weight).max() <= (127 if edge_bits else max(2 ** (bits - 1) - 1, 1))
 
 
 @pytest.mark.parametrize("depth", [1, 6])

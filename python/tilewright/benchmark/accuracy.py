@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from tilewright.benchmark.low_bits import measure as measure_low_bits
 from tilewright.benchmark.networks import NETWORKS, Case
 from tilewright.benchmark.report import Report, open_cases, parser
 from tilewright.evaluation import Evaluation, evaluate
 from tilewright.pipeline import compile
+from tilewright.quantize.options import WHOLE_BITS
 
 JUDGED = ("squeezenet_v1.1", "m4", "m7", "resnet20", "resnet8", "kws", "vww", "lenet")
 """Trained float classifiers with images of their own task."""
@@ -59,7 +61,15 @@ def main(arguments: list[str]) -> int:
     options.add_argument(
         "networks", nargs="*", help=f"float classifiers of the list; default: {', '.join(JUDGED)}"
     )
+    options.add_argument(
+        "--bits",
+        type=int,
+        default=WHOLE_BITS,
+        help="below 8: top-1 after each step of the quantiser, in ONNX Runtime, in place of the limits' table",
+    )
     chosen = options.parse_args(arguments)
+    if chosen.bits != WHOLE_BITS:
+        return measure_low_bits(chosen.networks, chosen.data, chosen.bits, chosen.json)
     percent = "{:.2f}".format
     report = Report(
         "top-1, percent",

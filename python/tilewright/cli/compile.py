@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
-from tilewright.cli.console import clean_stdout, progress, write_json, write_result
+from tilewright.cli.console import (
+    clean_stdout,
+    plain_table,
+    progress,
+    write_json,
+    write_result,
+    write_table,
+)
 from tilewright.cli.options import (
+    ActivationBits,
     Batch,
     Bits,
     Calibration,
@@ -19,12 +29,15 @@ from tilewright.cli.options import (
     LabelOffset,
     Layout,
     Mean,
+    MixedBudget,
     ModelOptions,
     ModelPath,
     Resize,
+    Rounding,
     Std,
     Target,
     Weights,
+    quantize_options,
 )
 from tilewright.cli.output import check_output, write_file
 from tilewright.cli.run import warn_random
@@ -33,6 +46,10 @@ from tilewright.errors import ConfigError, Fault
 from tilewright.stages import record, stage
 from tilewright.targets.config import Overlay, overlay
 
+if TYPE_CHECKING:
+    from tilewright.quantize.steps import Step
+
+_NUMBERS = ("SNR of scores, dB", "same class, %", "certainty lost, points")
 _PLAN = "The plan: what is merged, cut and kept on chip"
 
 
@@ -45,6 +62,9 @@ def compile_model(
     weights: Weights = None,
     calibration: Calibration = None,
     bits: Bits = 8,
+    activation_bits: ActivationBits = None,
+    mixed: MixedBudget = None,
+    rounding: Rounding = "adaptive",
     input_shape: InputShape = None,
     batch: Batch = 1,
     label_offset: LabelOffset = 0,
@@ -74,6 +94,10 @@ def compile_model(
     channels: Channels = None,
     mean: Mean = None,
     std: Std = None,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", help="Tell what each step of the quantiser is worth (takes longer)."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Quantise a network (unless it is quantised already) and compile it to a package.
@@ -82,6 +106,9 @@ def compile_model(
 
       tilewright compile net.prototxt --weights net.caffemodel --target ultra96-w8 --calibration images/
       --resize 256 --crop 227 --channels bgr --mean 104,117,123 -o net.twp
+
+      tilewright compile net.onnx --target ultra96-w8 --calibration images/ --bits 4 --mixed points=1 --verbose
+      -o net.twp
 
       tilewright compile model_qdq.onnx --target pynq-z1-w8 -o model.twp --json
 
@@ -101,6 +128,7 @@ def compile_model(
     options = ModelOptions(
         model, weights, input_shape or (), batch, label_offset, resize, crop, channels, mean, std
     )
+    quantiser = quantize_options(bits, activation_bits, mixed, rounding)
     with record() as seconds:
         with stage("import"):
             from tilewright import pipeline
@@ -109,7 +137,14 @@ def compile_model(
                 loaded = options.load()
             if not loaded.is_quantised or calibration is not None:
                 with stage("quantise"), progress("calibrating") as report:
-                    loaded = pipeline.quantize(loaded, calibration, bits, layout=layout, progress=report)
+                    loaded = pipeline.quantize(
+                        loaded,
+                        calibration,
+                        options=quantiser,
+                        measure=verbose,
+                        layout=layout,
+                        progress=report,
+                    )
             package = pipeline.compile(loaded, chosen, plan=given, strip=strip)
             with stage("write"):
                 size = package.save(output)
@@ -124,13 +159,28 @@ def compile_model(
         "package_bytes": size,
     }
     if as_json:
-        write_json({**totals, "seconds": {name: round(value, 3) for name, value in seconds.items()}})
+        steps = {"steps": [asdict(step) for step in loaded.steps]} if loaded.steps else {}
+        rounded = {name: round(value, 3) for name, value in seconds.items()}
+        write_json({**totals, **steps, "seconds": rounded})
         return
+    if loaded.steps:
+        write_table(_step_table(loaded.steps))
     write_result(
         f"{output}: {size:,} bytes for {chosen.name}, {totals['regions']} regions, "
         f"{totals['instructions']:,} instructions\n"
         f"MACs on the accelerator: {totals['accelerator_macs']:,}, on the host: {totals['host_macs']:,}"
     )
+
+
+def _step_table(steps: tuple[Step, ...]) -> Table:
+    """Loss on the calibration set after each step of the quantiser."""
+    table = plain_table(
+        "quantiser", "SNR of scores, dB", "same class, %", "certainty lost, points", right=_NUMBERS
+    )
+    for step in steps:
+        rates = [step.agreement, step.certainty_lost]
+        table.add_row(step.name, f"{step.snr:.1f}", *("-" if x is None else f"{x:.1f}" for x in rates))
+    return table
 
 
 def _plan(path: Path | None, tuned: Path | None, chosen: Overlay) -> Plan | None:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tilewright.errors import ConfigError, Fault, FaultList
+from tilewright.quantize.options import Mixed, QuantizeOptions
 
 if TYPE_CHECKING:
     from tilewright.frontend.model import Model
 
 _NETWORK = "Network"
+_ROUNDINGS = ("adaptive", "nearest")
 _IMAGES = "Preprocessing of images (kept in the package)"
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A Caffe prototxt or an ONNX file.")]
@@ -43,7 +45,40 @@ Calibration = Annotated[
     ),
 ]
 Bits = Annotated[
-    int, typer.Option("--bits", help="Width of weights and activations.", rich_help_panel=_NETWORK)
+    int,
+    typer.Option(
+        "--bits",
+        metavar="8|4|2|1",
+        help="Width of weights and activations; first and last layers have 8.",
+        rich_help_panel=_NETWORK,
+    ),
+]
+ActivationBits = Annotated[
+    int | None,
+    typer.Option(
+        "--activation-bits",
+        metavar="8|4|2|1",
+        help="Width of activations where it differs from --bits.",
+        rich_help_panel=_NETWORK,
+    ),
+]
+MixedBudget = Annotated[
+    str | None,
+    typer.Option(
+        "--mixed",
+        metavar="points=P|width=W",
+        help="Give the most sensitive layers 8 bits: until at most P points are lost, or W bits on average.",
+        rich_help_panel=_NETWORK,
+    ),
+]
+Rounding = Annotated[
+    str,
+    typer.Option(
+        "--rounding",
+        metavar="adaptive|nearest",
+        help="How weights below 8 bits are rounded; nearest is faster and loses more.",
+        rich_help_panel=_NETWORK,
+    ),
 ]
 InputShape = Annotated[
     list[str] | None,
@@ -174,3 +209,18 @@ def parse_input_shapes(texts: Sequence[str], faults: FaultList) -> dict[str, tup
         else:
             shapes[name] = tuple(int(part) for part in parts)
     return shapes
+
+
+def quantize_options(
+    bits: int, activation_bits: int | None, mixed: str | None, rounding: str
+) -> QuantizeOptions:
+    """Options of the quantiser. Raises ConfigError, and UnsupportedModel for other widths."""
+    if rounding not in _ROUNDINGS:
+        expected = " or ".join(_ROUNDINGS)
+        raise ConfigError(Fault(f"expected {expected}, found {rounding!r}", "--rounding"))
+    return QuantizeOptions(
+        bits=bits,
+        activation_bits=activation_bits,
+        mixed=None if mixed is None else Mixed.parse(mixed),
+        adaptive_rounding=rounding == _ROUNDINGS[0],
+    )

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tilewright.cli.console import clean_stdout, progress, write_json, write_result
 from tilewright.cli.options import (
+    ActivationBits,
     Batch,
     Bits,
     Calibration,
@@ -26,13 +27,17 @@ from tilewright.cli.options import (
     LabelOffset,
     Layout,
     Mean,
+    MixedBudget,
     ModelOptions,
     Resize,
+    Rounding,
     Std,
     Weights,
+    quantize_options,
 )
 from tilewright.cli.output import check_output, write_file
 from tilewright.errors import ConfigError, Fault
+from tilewright.quantize.options import QuantizeOptions
 from tilewright.targets.config import Overlay, overlay
 from tilewright.targets.package import MAGIC, Package
 
@@ -115,6 +120,9 @@ def tune(
     weights: Weights = None,
     calibration: Calibration = None,
     bits: Bits = 8,
+    activation_bits: ActivationBits = None,
+    mixed: MixedBudget = None,
+    rounding: Rounding = "adaptive",
     input_shape: InputShape = None,
     batch: Batch = 1,
     label_offset: LabelOffset = 0,
@@ -144,12 +152,13 @@ def tune(
     options = ModelOptions(
         source, weights, input_shape or (), batch, label_offset, resize, crop, channels, mean, std
     )
+    quantiser = quantize_options(bits, activation_bits, mixed, rounding)
     with clean_stdout():
         from tilewright.tune import api
         from tilewright.tune.log import LogWarning
 
         warnings.filterwarnings("always", category=LogWarning)  # until clean_stdout ends
-        network = _network(options, chosen, calibration, bits, layout)
+        network = _network(options, chosen, calibration, quantiser, layout)
         with search_progress() as report:
             tuned = api.tune(
                 network,
@@ -173,7 +182,11 @@ def tune(
 
 
 def _network(
-    options: ModelOptions, chosen: Overlay | None, calibration: str | None, bits: int, layout: str | None
+    options: ModelOptions,
+    chosen: Overlay | None,
+    calibration: str | None,
+    quantiser: QuantizeOptions,
+    layout: str | None,
 ) -> Model | Package:
     """The package as it is, or the network quantised."""
     from tilewright import pipeline
@@ -185,7 +198,7 @@ def _network(
     loaded = options.load()
     if not loaded.is_quantised or calibration is not None:
         with progress("calibrating") as report:
-            loaded = pipeline.quantize(loaded, calibration, bits, layout=layout, progress=report)
+            loaded = pipeline.quantize(loaded, calibration, options=quantiser, layout=layout, progress=report)
     return loaded
 
 

@@ -29,6 +29,8 @@ from tilewright.targets.region import MOST_IMAGES
 if TYPE_CHECKING:
     from tvm.ir import IRModule
 
+    from tilewright.quantize.steps import Step
+
 Feeds = Mapping[str, NDArray[np.generic]]
 
 _WRONG_FILES = {
@@ -65,6 +67,7 @@ class Model:
         batch: images that a compiled network takes at a time; `proto` is that of one.
         nodes: of the graph as imported; `folded_nodes(proto)` tells what became of those that are gone.
         float_proto: what a quantised model was made from; None where it came quantised.
+        steps: what each step of the quantiser was worth, where that was measured.
         random_weights, random_calibration: made for studies of speed, the answers mean nothing.
     """
 
@@ -78,6 +81,7 @@ class Model:
     float_proto: onnx.ModelProto | None = field(default=None, repr=False)
     random_weights: bool = False
     random_calibration: bool = False
+    steps: tuple[Step, ...] = field(default=(), repr=False)
 
     @property
     def is_quantised(self) -> bool:

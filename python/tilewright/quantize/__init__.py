@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tilewright.quantize.graph import is_quantised
-    from tilewright.quantize.options import Method, QuantizeOptions
+    from tilewright.quantize.options import Method, Mixed, QuantizeOptions
     from tilewright.quantize.quantizer import quantize_onnx
     from tilewright.quantize.units import Unit, find_units
 
-__all__ = ["Method", "QuantizeOptions", "Unit", "find_units", "is_quantised", "quantize_onnx"]
+__all__ = ["Method", "Mixed", "QuantizeOptions", "Unit", "find_units", "is_quantised", "quantize_onnx"]
 
 _HOME = {
     "Method": "options",
+    "Mixed": "options",
     "QuantizeOptions": "options",
     "Unit": "units",
     "find_units": "units",

@@ -39,11 +39,15 @@ class Range:
 
 @dataclass(frozen=True)
 class Affine:
-    """Parameters of an activation: `scale` (a float32), `zero_point` in 0..2^bits-1."""
+    """Parameters of an activation: `scale` (a float32), `zero_point` in 0..2^bits-1.
+
+    A bipolar one has 1 bit, for -1 and +1: `real = scale * q`, +1 from zero up.
+    """
 
     scale: np.float32
     zero_point: int
     bits: int
+    bipolar: bool = False
 
     @property
     def largest(self) -> int:
@@ -51,8 +55,10 @@ class Affine:
         return (1 << self.bits) - 1
 
     @property
-    def dtype(self) -> type[np.unsignedinteger]:
+    def dtype(self) -> type[np.integer]:
         """The type that holds the integers."""
+        if self.bipolar:
+            return np.int8
         return np.uint8 if self.bits <= 8 else np.uint16
 
     @property
@@ -78,6 +84,8 @@ def affine_of(span: Range, bits: int) -> Affine:
 
 
 def quantize_array(values: NDArray[np.floating], affine: Affine) -> NDArray[np.int64]:
-    """Return what QuantizeLinear makes of `values`: half to even, then saturation."""
+    """Return the integers for `values`: as QuantizeLinear, half to even, then saturation; or the signs."""
+    if affine.bipolar:
+        return np.where(np.asarray(values) >= 0, 1, -1).astype(np.int64)
     steps = np.rint(np.asarray(values, np.float32) / affine.scale).astype(np.int64) + affine.zero_point
     return np.asarray(np.clip(steps, 0, affine.largest), np.int64)

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tilewright.quantize.graph import Graph
 from tilewright.quantize.grouping import Scheme
 from tilewright.quantize.observe import open_session, require_finite, run_samples, watch_channels
+from tilewright.quantize.qdq import integer_steps
 from tilewright.quantize.samples import Sample
 from tilewright.quantize.units import Unit
 from tilewright.quantize.weights import Floats, IntegerWeights
@@ -43,7 +44,7 @@ def mean_errors(
         [*exact, *dict.fromkeys(unit.inputs[0] for unit in macs if unit.inputs[0] in graph.producer)]
     )
     model.graph.ClearField("output")
-    rounded = [_add_rounded(model, unit, scheme, weights[unit.head.name]) for unit in macs]
+    rounded = [add_rounded(model, unit, scheme, weights[unit.head.name]) for unit in macs]
     rank = {name: len(graph.shapes[source]) for source, name in zip(exact, rounded, strict=True)}
     rank |= {name: len(graph.shapes[name]) for name in exact}
     names = watch_channels(model, exact, rank, "ReduceMean") + watch_channels(
@@ -61,8 +62,8 @@ def mean_errors(
     }
 
 
-def _add_rounded(model: onnx.ModelProto, unit: Unit, scheme: Scheme, integers: IntegerWeights) -> str:
-    """Add a copy of the unit's first operator with rounded input and weights; return its output's name."""
+def add_rounded(model: onnx.ModelProto, unit: Unit, scheme: Scheme, integers: IntegerWeights) -> str:
+    """Add a copy of a MAC unit's first operator with rounded input and weights; return its output's name."""
     graph, head = model.graph, unit.head
     parameters = scheme[unit.inputs[0]]
     base = f"{head.output[0]}/rounded"
@@ -77,12 +78,15 @@ def _add_rounded(model: onnx.ModelProto, unit: Unit, scheme: Scheme, integers: I
         numpy_helper.from_array(value, f"{base}/{name}") for name, value in constants.items()
     )
     affine = [f"{base}/scale", f"{base}/zero"]
-    graph.node.append(
-        helper.make_node("QuantizeLinear", [unit.inputs[0], *affine], [f"{base}/q"], name=f"{base}/q")
-    )
-    graph.node.append(
-        helper.make_node("DequantizeLinear", [f"{base}/q", *affine], [f"{base}/x"], name=f"{base}/x")
-    )
+
+    def constant(value: int, dtype: type[np.generic]) -> str:
+        name = f"{base}/{np.dtype(dtype)}_{value}"
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        return name
+
+    steps = integer_steps(parameters, unit.inputs[0], affine, f"{base}/between", f"{base}/q", constant)
+    for operator, inputs, output in [*steps, ("DequantizeLinear", [f"{base}/q", *affine], f"{base}/x")]:
+        graph.node.append(helper.make_node(operator, inputs, [output], name=output))
     copy = onnx.NodeProto()
     copy.CopyFrom(head)
     copy.name = base

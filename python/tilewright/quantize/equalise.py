@@ -84,7 +84,8 @@ def _mac_readers(
     found: list[tuple[Unit, int]] = []
     for unit in units:
         place = _place_in_concat(graph, unit, name)
-        if unit.head.op_type in _PER_CHANNEL_UNITS or place is not None:
+        shift = unit.kind == "move" and unit.head.op_type == "Conv"
+        if unit.head.op_type in _PER_CHANNEL_UNITS or shift or place is not None:
             behind = _mac_readers(graph, by_input, unit.outputs[0], start + (place or 0))
             if not behind:
                 return ()

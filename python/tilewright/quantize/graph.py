@@ -31,6 +31,16 @@ def is_quantised(model: onnx.ModelProto) -> bool:
     )
 
 
+def unique_name(name: str, taken: set[str]) -> str:
+    """Return `name`, or `name` with a number where that is in `taken`, and add it there."""
+    found, count = name, 1
+    while found in taken:
+        count += 1
+        found = f"{name}_{count}"
+    taken.add(found)
+    return found
+
+
 class Graph:
     """A float model with its lookups; the nodes are in topological order, as ONNX demands.
 
@@ -91,12 +101,7 @@ class Graph:
 
     def unique(self, name: str) -> str:
         """Return `name`, or `name` with a number where that is taken, and take it."""
-        found, count = name, 1
-        while found in self.names:
-            count += 1
-            found = f"{name}_{count}"
-        self.names.add(found)
-        return found
+        return unique_name(name, self.names)
 
     def slice_model(self, outputs: Iterable[str]) -> onnx.ModelProto:
         """Return a model of the nodes that `outputs` depend on, with those outputs.

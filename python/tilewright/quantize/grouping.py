@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tilewright.quantize.affine import Affine, Range, affine_of
+from tilewright.quantize.clipping import Histograms, best_affine
 from tilewright.quantize.graph import Graph
-from tilewright.quantize.options import QuantizeOptions
+from tilewright.quantize.options import WHOLE_BITS, QuantizeOptions
 from tilewright.quantize.scores import SCORE_HEADROOM, score_groups
 from tilewright.quantize.units import Unit
+from tilewright.quantize.widths import Widths, wanted_bits
 
 # Kinds whose result does not depend on input values outside the range that is needed of their output.
 _SATURATION_COMMUTES = frozenset({"clamp", "move", "concat"})
@@ -55,11 +57,25 @@ def read_in_float(graph: Graph, units: list[Unit]) -> set[str]:
 
 
 def make_scheme(
-    graph: Graph, units: list[Unit], ranges: Mapping[str, Range], options: QuantizeOptions
+    graph: Graph,
+    units: list[Unit],
+    ranges: Mapping[str, Range],
+    options: QuantizeOptions,
+    widths: Widths,
+    histograms: Histograms,
 ) -> Scheme:
-    """Return the scales of all tensors between `units`, given their calibrated `ranges`."""
+    """Return the scales of all tensors between `units`, given their calibrated `ranges`.
+
+    Args:
+        graph: the float network.
+        units: all units of it.
+        ranges: of all tensors between units.
+        options: widths of scores, and what may share a scale.
+        widths: of the operands of MAC units.
+        histograms: of tensors whose ranges are to be cut off, where they get fewer than 8 bits.
+    """
     needed = _needed_ranges(graph, units, ranges)
-    groups = _Groups(graph, units, needed, options.share_ratio)
+    groups = _Groups(graph, needed, wanted_bits(graph, units, widths), options)
     for unit in units:
         if unit.kind in ("move", "clamp"):
             groups.join_hard((*unit.inputs, *unit.outputs))
@@ -73,12 +89,16 @@ def make_scheme(
     for name in names:
         first.setdefault(group[name], name)
     scores = score_groups(units, group)
-    parameters = {
-        first[top]: affine_of(groups.span[top].widened(SCORE_HEADROOM), options.score_bits)
-        if top in scores and options.score_bits > options.bits
-        else affine_of(groups.span[top], options.bits)
-        for top in first
-    }
+    parameters = {}
+    for top, name in first.items():
+        span, bits = groups.span[top], groups.bits(top)
+        if top in scores and options.score_bits > bits:
+            parameters[name] = affine_of(span.widened(SCORE_HEADROOM), options.score_bits)
+        else:
+            members = [(histograms[item], needed[item]) for item in groups.members[top] if item in histograms]
+            parameters[name] = (
+                best_affine(members, span, bits) if bits < WHOLE_BITS else affine_of(span, bits)
+            )
     return Scheme({name: first[group[name]] for name in names}, parameters)
 
 
@@ -108,8 +128,15 @@ def _needed_ranges(graph: Graph, units: list[Unit], ranges: Mapping[str, Range])
 class _Groups:
     """Union-find over tensors, with the range of each group and the narrowest member that others read."""
 
-    def __init__(self, graph: Graph, units: list[Unit], needed: Mapping[str, Range], ratio: float) -> None:
-        self.graph, self.ratio = graph, ratio
+    def __init__(
+        self,
+        graph: Graph,
+        needed: Mapping[str, Range],
+        wanted: Mapping[str, int],
+        options: QuantizeOptions,
+    ) -> None:
+        self.graph, self.options = graph, options
+        self.wanted = {name: wanted.get(name, 0) for name in needed}
         self.parent = {name: name for name in needed}
         self.span = dict(needed)
         self.narrowest = {name: span.width for name, span in needed.items()}
@@ -120,6 +147,10 @@ class _Groups:
             self.parent[name] = self.parent[self.parent[name]]
             name = self.parent[name]
         return name
+
+    def bits(self, top: str) -> int:
+        """Return the width of a group: 8 bits where no MAC unit reads it."""
+        return self.wanted[top] or WHOLE_BITS
 
     def join_hard(self, names: tuple[str, ...]) -> None:
         """Join the groups of `names`; which loses resolution does not matter."""
@@ -144,8 +175,10 @@ class _Groups:
                 continue
             width = self.span[left].union(self.span[right]).width
             free = self._feeds_only(right, unit)
+            if not free and self.bits(left) != self.bits(right):
+                continue
             limits = [self.narrowest[left]] + ([] if free else [self.narrowest[right]])
-            if all(width <= self.ratio * limit for limit in limits):
+            if all(width <= self.options.share_ratio * limit for limit in limits):
                 if free:
                     self.narrowest[right] = width
                 self._merge(left, right)
@@ -163,5 +196,6 @@ class _Groups:
     def _merge(self, left: str, right: str) -> None:
         self.parent[right] = left
         self.span[left] = self.span[left].union(self.span[right])
+        self.wanted[left] = max(self.wanted[left], self.wanted[right])
         self.narrowest[left] = min(self.narrowest[left], self.narrowest[right])
         self.members[left] += self.members.pop(right)

@@ -43,8 +43,12 @@ def watch_channels(
     return added
 
 
-def open_session(model: onnx.ModelProto | str) -> ort.InferenceSession:
+def open_session(model: onnx.ModelProto | str, exact: bool = False) -> ort.InferenceSession:
     """Open a model (or a file) with ONNX Runtime on the processor, silently.
+
+    Args:
+        model: float, or quantised.
+        exact: without the optimisations that change results of quantised models.
 
     Raises:
         UnsupportedModel: ONNX Runtime does not run it.
@@ -52,7 +56,8 @@ def open_session(model: onnx.ModelProto | str) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     # Layout transformations would make results depend on the processor.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_DISABLE_ALL if exact else levels.ORT_ENABLE_BASIC
     content = model if isinstance(model, str) else model.SerializeToString()
     try:
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -9,8 +9,9 @@ tensors with one scale:
                   function but a clamp) or out of a layout of the group's own tensors, and nothing but such
                   layouts and float operators reads it
 
-Layouts are all `move` units but MaxPool, which compares, and Concat where it needs no requantisation. Tables have
-256 entries, and a clamp alone or a slope reads integers of 8 bits: what they make or read keeps 8 bits.
+Layouts are all `move` units but MaxPool, which compares, and shift, which MATRIX reads, and Concat where it needs no
+requantisation. Tables have 256 entries, and a clamp alone or a slope reads integers of 8 bits: what they make or read
+keeps 8 bits.
 """
 
 from __future__ import annotations
@@ -56,6 +57,6 @@ def _is_layout(unit: Unit, group: Mapping[str, str]) -> bool:
     """Return whether integers pass through the unit as they are, but in another order."""
     return (
         unit.kind in ("move", "concat")
-        and all(node.op_type != "MaxPool" for node in unit.nodes)
+        and all(node.op_type not in ("MaxPool", "Conv") for node in unit.nodes)
         and len({group[name] for name in (*unit.inputs, *unit.outputs)}) == 1
     )

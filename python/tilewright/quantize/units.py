@@ -12,7 +12,8 @@ slope       PRelu alone                                                         
 clamp       Relu and Clip alone                                                          the input's, always
 average     AveragePool, GlobalAveragePool                                               its own, or soft
 concat      Concat                                                                       the inputs' (soft)
-move        MaxPool, Slice, Split, Reshape, Transpose, DepthToSpace, Resize, Pad, ...    the input's, always
+move        MaxPool, Slice, Split, Reshape, Transpose, DepthToSpace, Resize, Pad, ...,   the input's, always
+            Conv that is a shift (its kernel stays float)
 ==========  ===========================================================================  ==================
 
 A clamp of integers is exact, so that a scale of its own could only add a rounding. *Soft* sharing gives way
@@ -28,8 +29,9 @@ from typing import Literal
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
+from tilewright.frontend.shift_kernel import displacements
 from tilewright.quantize.graph import Graph
 
 Kind = Literal["mac", "binary", "table", "slope", "clamp", "average", "concat", "move"]
@@ -128,6 +130,8 @@ def _single_kind(graph: Graph, node: onnx.NodeProto) -> Kind | None:
         return None
     if node.op_type in _AVERAGE:
         return "average"
+    if is_shift(graph, node):
+        return "move"
     if node.op_type == "PRelu":
         return "slope"
     rule = _MOVE_RULES.get(node.op_type, _always)
@@ -161,7 +165,7 @@ _MOVE_RULES: dict[str, Callable[[Graph, onnx.NodeProto], bool]] = {
 def _mac_units(graph: Graph) -> list[Unit]:
     units = []
     for node in graph.nodes:
-        if node.op_type not in MAC_OPERATORS or not _is_plain_mac(graph, node):
+        if node.op_type not in MAC_OPERATORS or not _is_plain_mac(graph, node) or is_shift(graph, node):
             continue
         nodes, output = _with_activation(graph, node, _FUSED_INTO_MAC)
         units.append(Unit("mac", nodes, (node.input[0],), (output,)))
@@ -178,6 +182,21 @@ def _is_plain_mac(graph: Graph, node: onnx.NodeProto) -> bool:
     )
     return (
         plain and graph.is_activation(node.input[0]) and all(name in graph.initializers for name in constants)
+    )
+
+
+def is_shift(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Return whether a node moves channels and changes none (`frontend/shift_kernel.py`)."""
+    if node.op_type != "Conv" or (len(node.input) > 2 and node.input[2]):
+        return False
+    weight = graph.initializers.get(node.input[1])
+    if weight is None or list(weight.dims[1:2]) != [1]:
+        return False
+    group = attribute(node, "group", 1)
+    pads, dilations = attribute(node, "pads", [0] * 4), attribute(node, "dilations", [1] * 2)
+    assert isinstance(group, int) and isinstance(pads, list) and isinstance(dilations, list)
+    return attribute(node, "auto_pad", "NOTSET") == "NOTSET" and (
+        displacements(numpy_helper.to_array(weight), group, pads, dilations) is not None
     )
 
 
@@ -313,4 +332,4 @@ def _reachable(graph: Graph, units: list[Unit]) -> list[Unit]:
 
 
 def _demands(unit: Unit) -> bool:
-    return unit.kind in ("mac", "average") or unit.head.op_type == "MaxPool"
+    return unit.kind in ("mac", "average") or unit.head.op_type in ("Conv", "MaxPool")
