@@ -63,7 +63,7 @@ LUT_OF_ACCUMULATE_BIT = 4.7
 """Of an ACC lane, for each bit of the sum: `accumulate`."""
 LUT_OF_WINDOW_BIT = 2
 """Of a running window, for each bit: `window`."""
-LUT_OF_COUNTERS: Mapping[int, int] = {1: 235, 2: 416, 3: 574}
+LUT_OF_COUNTERS: Mapping[int, int] = {1: 233, 2: 425, 3: 591}
 FF_OF_COUNTERS: Mapping[int, int] = {1: 179, 2: 291, 3: 403}
 """Six counters with the strides of so many addresses: `counters`."""
 LUT_OF_QUEUE = 296
