@@ -18,8 +18,9 @@ not meet.
 **Depthwise multipliers.** A read of VECTOR updates three windows (`timing.md`), so a lane has three multipliers, 96
 in 32 lanes. They are not in the 320 DSPs that the machine was planned with: 256 for MATRIX and 64 for requantising
 are all of those, and 96 more do not fit into 360. Of 9-bit weights (int8, or uint8 less its zero point, all that the
-compiler makes) two share a DSP and the third is made of LUTs: 32 DSPs and 32 multipliers. The 16 bits that VECTOR
-reads for a weight would cost 96 DSPs, or 305 LUTs each: circuits that keep to this model refuse wider weights.
+compiler makes) two share a DSP and the third is made of LUTs: 32 DSPs and 32 multipliers. A value of two
+planes takes a read for each, so a multiplier is a plane and a sign wide. The 16 bits that VECTOR reads for a weight
+would cost 96 DSPs, or 305 LUTs each: circuits that keep to this model refuse wider weights.
 """
 
 from __future__ import annotations
