@@ -128,7 +128,7 @@ def compile_model(
     options = ModelOptions(
         model, weights, input_shape or (), batch, label_offset, resize, crop, channels, mean, std
     )
-    quantiser = quantize_options(bits, activation_bits, mixed, rounding)
+    quantiser = quantize_options(bits, activation_bits, mixed, rounding, chosen)
     with record() as seconds:
         with stage("import"):
             from tilewright import pipeline

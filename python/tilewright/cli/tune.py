@@ -152,7 +152,7 @@ def tune(
     options = ModelOptions(
         source, weights, input_shape or (), batch, label_offset, resize, crop, channels, mean, std
     )
-    quantiser = quantize_options(bits, activation_bits, mixed, rounding)
+    quantiser = quantize_options(bits, activation_bits, mixed, rounding, chosen)
     with clean_stdout():
         from tilewright.tune import api
         from tilewright.tune.log import LogWarning
