@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from tilewright.benchmark import __main__ as benchmark
-from tilewright.benchmark import simulator
+from tilewright.benchmark import low_bit, simulator
 from tilewright.targets.config import overlay
 from tilewright.targets.sim import fast, reference
 
 
-@pytest.mark.parametrize("name", ["pynq-z1-w8", "ultra96-w8", "32x32-w4"])
+@pytest.mark.parametrize("name", simulator.OVERLAYS)
 def test_the_layer_runs_on_both_simulators(name: str) -> None:
-    o = simulator.four_bit() if name == "32x32-w4" else overlay(name)
+    o = overlay(name)
     program, dram = simulator.make_program(simulator.make_layer(o))
     found, expected = fast.run(program, dram), reference.run(program, dram)
     np.testing.assert_array_equal(found.outputs, expected.outputs)
@@ -33,6 +33,8 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     rows = document["overlays"]["ultra96-w8"]
     assert [r["what"] for r in rows[-2:]] == ["plain tile loop", "ONNX Runtime ConvInteger"]
     assert all(r["gmac_per_second"] > 0 for r in rows)
+    assert {r["overlay"] for r in document["low_bit"]} == set(low_bit.OVERLAYS)
+    assert all(r["giga_per_second"] > 0 for r in document["low_bit"])
     [network] = document["networks"]
     assert network["network"] == "light_shufflenet"
     assert network["cycles"] > 0

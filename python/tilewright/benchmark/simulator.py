@@ -6,6 +6,9 @@ halves of ACC, all checks on. Beside it, on the same numbers and in the same run
 written plainly and vectorised by the compiler (`plain_tile_loop.cc`, -O3 -march=native), and ONNX Runtime's
 ConvInteger. Neither of the two requantises. The results of all three are compared bit for bit.
 
+Then single instructions and a network's blocks on overlays of 8, 4 and 1 bits (`low_bit.py`), beside the
+figure published for VTA's simulator.
+
 Then whole networks, regions only, all checks on: the fast simulator alone, and the timing simulator
 after it on the same streams.
 """
@@ -33,6 +36,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from tilewright.benchmark import low_bit as low_bits
 from tilewright.benchmark.networks import NETWORKS, QUICK, Case, find_data
 from tilewright.benchmark.report import choose
 from tilewright.errors import ConfigError, DataError, Fault
@@ -62,6 +66,8 @@ MACS = SIZE * SIZE * CHANNELS * CHANNELS * KERNEL * KERNEL
 OC_TILE, IC_TILE = 2, 4
 """Output and input blocks of a MATRIX instruction."""
 I32 = NDArray[np.int32]
+OVERLAYS = ("ultra96-w8", "pynq-z1-w8", "ultra96-a8w4", "ultra96-w4")
+"""Those with the plain loop beside them: bipolar products are not the same loop."""
 DEFAULT = ("squeezenet_v1.1", "mobilenet_v2", "light_inception_v1", "light_resnet50")
 CALIBRATION = 2
 """Images: only the instructions matter."""
@@ -286,15 +292,6 @@ def measure(o: Overlay, budget: float, levels: list[SimdLevel]) -> tuple[list[Ro
     return rows, compiler
 
 
-def four_bit() -> Overlay:
-    """A 4-bit overlay of 32 x 32."""
-    values = overlay("ultra96-w8").to_dict() | {
-        "name": "32x32-w4", "block_in": 32, "block_out": 32, "inp_bits": 4, "wgt_bits": 4, "acc_bits": 27,
-        "acc_kib": 108,
-    }  # fmt: skip
-    return Overlay.from_dict(values)
-
-
 @dataclass(frozen=True)
 class NetworkRow:
     """A network's regions on random inputs; seconds of processor time.
@@ -379,9 +376,10 @@ def main(arguments: list[str]) -> int:
     levels = simd_levels()
     result = []
     compiler = ""
-    for o in (overlay("ultra96-w8"), overlay("pynq-z1-w8"), four_bit()):
+    for o in (overlay(name) for name in OVERLAYS):
         rows, compiler = measure(o, options.seconds, levels)
         result.append((o, rows))
+    low_bit = [r for name in low_bits.OVERLAYS for r in low_bits.measure(overlay(name), options.seconds / 10)]
     networks = [measure_network(network.open(data), options.seconds) for network in chosen]
     console = Console()
     if options.json:
@@ -399,6 +397,7 @@ def main(arguments: list[str]) -> int:
                 ]
                 for o, rows in result
             },
+            "low_bit": [asdict(r) | {"giga_per_second": r.giga} for r in low_bit],
             "networks": [asdict(n) | {"gmac_per_second": n.gmacs, "ratio": n.ratio} for n in networks],
         }  # fmt: skip
         console.file.write(json.dumps(document, indent=2) + "\n")
@@ -422,6 +421,7 @@ def main(arguments: list[str]) -> int:
                 f"{conv / r.seconds:.2f}",
             )
         console.print(table)
+    console.print(low_bits.table(low_bit))
     if networks:
         table = Table(title="regions of whole networks, one thread, all checks on")
         for heading in ("", "ms", "GMAC/s", "timing ms", "with timing, x without", "timing ns/cycle"):

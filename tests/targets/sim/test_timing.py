@@ -69,6 +69,8 @@ def random_copy(o: Overlay, rng: np.random.Generator, store: bool) -> Instructio
         Memory.ACT: o.half_word_bytes, Memory.WGT: o.tile_bytes, Memory.PARAM: 16, Memory.DISP: o.entry_bytes
     }[memory]  # fmt: skip
     n0, n1, n2 = int(rng.integers(1, 3)), int(rng.integers(1, 4)), int(rng.choice([1, 3, 7, 40]))
+    if rng.random() < 0.1:
+        n0, n1, n2 = 1, 1, 400  # long enough for bursts to come in an even rhythm
     stride2 = size if rng.random() < 0.7 else 2 * size
     stride1 = n2 * stride2 if rng.random() < 0.4 else int(rng.integers(1, 30)) * size
     fields = {

@@ -93,6 +93,13 @@ void PlainKernel(const GemmArgs& a) {
 #define TW_DOT2_256(sum, v, w) _mm256_add_epi32(sum, _mm256_madd_epi16(v, w))
 #define TW_DOT2_512(sum, v, w) _mm512_add_epi32(sum, _mm512_madd_epi16(v, w))
 
+#define TW_DOT1_256(sum, v, w) _mm256_add_epi32(sum, _mm256_mullo_epi32(v, w))
+#define TW_DOT1_512(sum, v, w) _mm512_add_epi32(sum, _mm512_mullo_epi32(v, w))
+
+TW_X86_KERNEL(Avx2Dot1, "avx2", __m256i, 8, TW_LOAD256, TW_STORE256, _mm256_set1_epi32, _mm256_add_epi32,
+              _mm256_sll_epi32, TW_DOT1_256)
+TW_X86_KERNEL(Avx512Dot1, "avx512f,avx512bw", __m512i, 16, TW_LOAD512, TW_STORE512, _mm512_set1_epi32,
+              _mm512_add_epi32, _mm512_sll_epi32, TW_DOT1_512)
 TW_X86_KERNEL(Avx2Dot2, "avx2", __m256i, 8, TW_LOAD256, TW_STORE256, _mm256_set1_epi32, _mm256_add_epi32,
               _mm256_sll_epi32, TW_DOT2_256)
 TW_X86_KERNEL(AvxVnniDot4, "avx2,avxvnni", __m256i, 8, TW_LOAD256, TW_STORE256, _mm256_set1_epi32,
@@ -121,12 +128,16 @@ constexpr KernelSet kPlainKernels = PlainSet(std::make_integer_sequence<int, kPl
   constexpr KernelSet NAME##Make(std::integer_sequence<int, I...>) { \
     return {sizeof...(I), {nullptr, KERNEL<I + 1, N>...}};           \
   }
+TW_KERNEL_SET(Avx2Single, Avx2Dot1, 1)
+TW_KERNEL_SET(Avx512Single, Avx512Dot1, 1)
 TW_KERNEL_SET(Avx2, Avx2Dot2, 1)
 TW_KERNEL_SET(AvxVnni, AvxVnniDot4, 1)
 TW_KERNEL_SET(Avx512One, Avx512Dot2, 1)
 TW_KERNEL_SET(Avx512Two, Avx512Dot2, 2)
 TW_KERNEL_SET(Vnni512One, Avx512Dot4, 1)
 TW_KERNEL_SET(Vnni512Two, Avx512Dot4, 2)
+constexpr KernelSet kAvx2Single = Avx2SingleMake(std::make_integer_sequence<int, kPixels256>());
+constexpr KernelSet kAvx512Single = Avx512SingleMake(std::make_integer_sequence<int, kPixels512>());
 constexpr KernelSet kAvx2Kernels = Avx2Make(std::make_integer_sequence<int, kPixels256>());
 constexpr KernelSet kAvxVnniKernels = AvxVnniMake(std::make_integer_sequence<int, kPixels256>());
 constexpr KernelSet kAvx512One = Avx512OneMake(std::make_integer_sequence<int, kPixels512>());
@@ -177,9 +188,10 @@ Dot KernelDot(SimdLevel level, Dot dot) {
 
 const KernelSet& Kernels(SimdLevel level, Dot dot, int sub_blocks) {
   dot = KernelDot(level, dot);
-  if (dot == Dot::k1) return kPlainKernels;
 #if TW_X86
   const bool two = sub_blocks % 2 == 0;
+  if (dot == Dot::k1 && level != SimdLevel::kPlain)
+    return level < SimdLevel::kAvx512 ? kAvx2Single : kAvx512Single;
   switch (level) {
     case SimdLevel::kAvx2:
       return kAvx2Kernels;

@@ -41,6 +41,18 @@ inline void PackLanes(const std::uint8_t* from, std::uint8_t* to, std::size_t co
   }
 }
 
+// to |= from & mask; `count` is a multiple of 8.
+inline void MixLanes(std::uint8_t* to, const std::uint8_t* from, const std::uint8_t* mask, std::size_t count) {
+  for (std::size_t i = 0; i < count; i += 8) {
+    std::uint64_t mixed, lanes, chosen;
+    std::memcpy(&mixed, to + i, 8);
+    std::memcpy(&lanes, from + i, 8);
+    std::memcpy(&chosen, mask + i, 8);
+    mixed |= lanes & chosen;
+    std::memcpy(to + i, &mixed, 8);
+  }
+}
+
 }  // namespace tilewright
 
 #endif  // TILEWRIGHT_SRC_LANES_H_

@@ -151,18 +151,27 @@ void MatrixUnit::PutLanes(const std::uint8_t* from, std::uint8_t* to, std::size_
   }
 }
 
-// The half word whose lanes come from several places; `row` and `column` index rows_[d] and columns_[d].
-const std::uint8_t* MatrixUnit::Displaced(std::int64_t block, int row, int column) {
+// Where the lanes of a tap come from, for each displacement; `row` and `column` index rows_[d] and columns_[d].
+void MatrixUnit::PlaceTaps(int row, int column) {
+  const std::int64_t lanes = m_.o_.block_in;
+  places_.clear();
+  for (const Offsets& rows : rows_)
+    for (const Offsets& columns : columns_) {
+      const std::int64_t r = rows[static_cast<std::size_t>(row)], c = columns[static_cast<std::size_t>(column)];
+      places_.push_back(r >= 0 && c >= 0 ? (i_.act_base + r + c) * lanes : -1);
+    }
+}
+
+// The half word of a block whose lanes come from the places of a tap.
+const std::uint8_t* MatrixUnit::Displaced(std::int64_t block) {
   const std::size_t lanes = static_cast<std::size_t>(m_.o_.block_in);
+  const std::int64_t ahead = block * i_.act_ic * m_.o_.block_in;
   std::memset(mixed_.data(), 0, lanes);
   for (const Displacement& d : Lanes(block)) {
-    const std::int64_t r = rows_[static_cast<std::size_t>(d.dy - least())][static_cast<std::size_t>(row)];
-    const std::int64_t c =
-        columns_[static_cast<std::size_t>(d.dx - least())][static_cast<std::size_t>(column)];
-    const std::uint8_t* from = pad_.data();
-    if (r >= 0 && c >= 0)
-      from = &m_.act_[static_cast<std::size_t>(i_.act_base + r + c + block * i_.act_ic) * lanes];
-    for (std::size_t l = 0; l < lanes; ++l) mixed_[l] |= from[l] & d.mask[l];
+    const std::size_t at = static_cast<std::size_t>(d.dy - least()) * columns_.size() +
+                           static_cast<std::size_t>(d.dx - least());
+    const std::uint8_t* from = places_[at] < 0 ? pad_.data() : &m_.act_[static_cast<std::size_t>(places_[at] + ahead)];
+    MixLanes(mixed_.data(), from, d.mask.data(), lanes);
   }
   return mixed_.data();
 }
@@ -181,8 +190,9 @@ void MatrixUnit::GatherPixel(int pixel, int first_step, int steps, int oc, std::
     const int run = std::min(steps, n_ic - ic);
     const int row = tap / n_kx * n_y + y, column = tap % n_kx * n_x + x;
     if (i_.displaced) {
+      PlaceTaps(row, column);
       for (int k = 0; k < run; ++k, to += step_pitch)
-        PutLanes(Displaced(block0 + ic + k, row, column), to, quad_pitch);
+        PutLanes(Displaced(block0 + ic + k), to, quad_pitch);
     } else {
       const std::int64_t r = rows_[0][static_cast<std::size_t>(row)],
                          c = columns_[0][static_cast<std::size_t>(column)];

@@ -40,7 +40,8 @@ class MatrixUnit {
   void PackTile(std::size_t tile, std::int32_t* to);
   void Compute();
   void GatherPixel(int pixel, int first_step, int steps, int oc, std::uint8_t* to, std::size_t quad_pitch);
-  const std::uint8_t* Displaced(std::int64_t block, int row, int column);
+  void PlaceTaps(int row, int column);
+  const std::uint8_t* Displaced(std::int64_t block);
   void PutLanes(const std::uint8_t* from, std::uint8_t* to, std::size_t quad_pitch) const;
 
   int least() const { return m_.o_.displacement_min; }
@@ -51,6 +52,7 @@ class MatrixUnit {
   std::int64_t pixels_ = 0;              // n_y * n_x
   std::vector<std::int64_t> blocks_;     // every input block read, each once
   std::vector<Offsets> rows_, columns_;  // by displacement - least(); one each if not displaced
+  std::vector<std::int64_t> places_;     // by (dy, dx): byte of ACT of a tap's lane 0 of block 0; -1 for padding
   Dot dot_ = Dot::k4;
   int quads_ = 0;                          // 16-byte quads of a half word in a panel
   std::vector<std::uint8_t> pad_, mixed_;  // half words, a byte a lane

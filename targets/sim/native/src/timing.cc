@@ -6,6 +6,7 @@
 #include "isa.h"
 #include "timing_check.h"
 #include "timing_dma.h"
+#include "timing_period.h"
 #include "timing_readers.h"
 
 namespace tilewright {
@@ -180,12 +181,15 @@ class TimingMachine {
       out_.fetch_bytes += burst.bytes;
       dram_.Read(Reader::kFetch, 0, burst, now);
     } else if (const int port = load_.Wants(now) ? dram_.Freest() : -1; port >= 0) {
-      const Burst burst = load_.Request(port, now);
-      changed_ = changed_ || !load_.forming();
-      out_.dram_read_bytes += burst.bytes;
-      dram_.Read(Reader::kLoad, port, burst, now);
+      RequestLoad(port, now);
     }
     RequestWrite(now);
+  }
+  void RequestLoad(int port, std::int64_t now) {
+    const Burst burst = load_.Request(port, now);
+    changed_ = changed_ || !load_.forming();
+    out_.dram_read_bytes += burst.bytes;
+    dram_.Read(Reader::kLoad, port, burst, now);
   }
   void RequestWrite(std::int64_t now) {
     if (!store_.Wants() || !dram_.CanWrite()) return;
@@ -200,9 +204,8 @@ class TimingMachine {
 
   // DRAM's cycle; returns what moved.
   Dram::Moved Move(std::int64_t now) {
-    const Dram::Moved moved = dram_.Step(now, load_.rooms());
+    const Dram::Moved moved = dram_.Step(now, &load_);
     received_ += moved.fetched;
-    load_.Receive(moved.loaded);
     store_.Sent(moved.written);
     for (int k = 0; k < moved.answered; ++k) store_.Answered();
     return moved;
@@ -256,6 +259,8 @@ class TimingMachine {
       if (!retiring_[unit].empty()) until = std::min(until, retiring_[unit].front().time);
     const std::int64_t first = now;
     while (now < until && !changed_ && !CanDispatch()) {
+      now = Stream(now, until);
+      if (now == until || changed_ || CanDispatch()) break;
       const std::int64_t still = std::min(Still(now), until - now);
       if (still > 0) {
         now += Skip(still, now);
@@ -283,6 +288,44 @@ class TimingMachine {
     FinishCycle(now, store_tries, store_tries ? readers_.Taken(store_.next(), now) : 0, Written(now));
   }
 
+  // Goes on as long as LOAD alone has DRAM and each cycle moves some of its data; returns the first cycle not done.
+  std::int64_t Stream(std::int64_t now, std::int64_t until) {
+    if (!load_.active() || dram_.Fetches() || FetchWants() || store_.Wants() || dram_.Writes()) return now;
+    if (load_.writes_act() && LoadMeetsVector(now)) return now;
+    std::int64_t cycles = until - now;
+    if (store_.ReadsAt(now) > now)
+      cycles = std::min(cycles, store_.ReadsAt(now) - now);
+    else if (readers_.PortOf(store_.next(), now, &cycles) != Readers::Port::kTaken)
+      return now;
+    const Activity load = Activity::kDram, store = store_.active() ? Activity::kDram : idle_[kStore];
+    const Activity store_does = store_.ReadsAt(now) <= now ? Activity::kPort : store;
+    const std::int64_t first = now;
+    std::int64_t read = 0;
+    period_.Forget();
+    for (until = now + cycles; now < until && !changed_; ++now) {
+      const bool writes = load_.Writable();
+      load_.Drain(0);
+      const std::int64_t loaded = load_.Retired();
+      if (loaded >= 0) Dispatch(now);  // a FINISH that waits for it
+      const Dram::Moved moved = Move(now);
+      read += moved.load_beat;
+      const int port = load_.Wants(now) ? dram_.Freest() : -1;
+      if (port >= 0) {
+        RequestLoad(port, now);
+        std::int64_t bursts = 0;
+        if (!dram_.Answers()) now += period_.Leap(now, until - 1, &dram_, &load_, &bursts, &read);
+        out_.dram_read_bytes += bursts * c_.dram_burst_bytes;
+      }
+      if (loaded >= 0) Retire(kLoad, loaded, now);
+      if (const std::int64_t index = store_.Retired(); index >= 0) Retire(kStore, index, now);
+      if (!writes && !moved.load_beat && port < 0) until = now + 1;  // the rest is a leap
+    }
+    Count(kLoad, Activity::kBusy, read);
+    Count(kLoad, load, now - first - read);
+    Count(kStore, store_does, now - first);
+    return now;
+  }
+
   // Cycles from `now` on in which LOAD, STORE and DRAM go on with what they do; 0 where they may not.
   std::int64_t Still(std::int64_t now) {
     if (FetchRequests() || (load_.Wants(now) && dram_.Freest() >= 0)) return 0;
@@ -298,7 +341,7 @@ class TimingMachine {
     ways_ = dram_.Look(now, store_runs_);
     if (ways_.fetches) return 0;
     cycles = std::min({cycles, ways_.cycles, load_.Closing()});
-    if (ways_.reads == 1) cycles = std::min(cycles, beat_.Quotient(load_.rooms()[ways_.port]));
+    if (ways_.reads == 1) cycles = std::min(cycles, beat_.Quotient(load_.room(ways_.port)));
     return cycles > 0 && !((ways_.reads > 0 || load_.Writable()) && LoadMeetsVector(now)) ? cycles : 0;
   }
 
@@ -378,6 +421,7 @@ class TimingMachine {
   // What Still found.
   bool store_held_ = false, store_runs_ = false;
   Dram::Ways ways_;
+  Period period_;  // of Stream
 };
 
 }  // namespace

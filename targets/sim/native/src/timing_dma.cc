@@ -18,6 +18,11 @@ std::int64_t BurstFormer::RunAddress() const {
   return copy_.offset + run_[0] * copy_.dram[0] + run_[1] * copy_.dram[1] + run_[2] * copy_.dram[2];
 }
 
+std::int64_t BurstFormer::Whole() const {
+  if (left_ == 0 || most_.Rest(RunAddress() + done_) != 0) return 0;
+  return (run_bytes_ - done_ - 1) / most_bytes_;
+}
+
 Burst BurstFormer::Next() {
   Burst burst;
   const std::int64_t first = RunAddress() + done_;
@@ -54,6 +59,37 @@ void Dram::SkipReads(int port, std::int64_t cycles) {
   reading_[port].beats -= cycles;
   reading_[port].queue.front().bytes -= cycles * beat;
   reading_[port].queue.front().beats -= cycles;
+}
+
+void Dram::Note(std::int64_t now, std::vector<std::int64_t>* state) const {
+  state->insert(state->end(), {credit_, turn_});
+  for (int port = 0; port < ports_; ++port) {
+    const Fifo<Transfer>& queue = reading_[port].queue;
+    state->push_back(static_cast<std::int64_t>(queue.size()));
+    for (std::size_t k = 0; k < queue.size(); ++k)
+      state->insert(state->end(),
+                    {queue[k].bytes, queue[k].beats, std::max<std::int64_t>(queue[k].ready - now, 0)});
+  }
+}
+
+void Dram::Delay(std::int64_t cycles) {
+  for (int port = 0; port < ports_; ++port)
+    for (std::size_t k = 0; k < reading_[port].queue.size(); ++k) reading_[port].queue[k].ready += cycles;
+}
+
+void LoadTimer::Note(std::int64_t now, std::vector<std::int64_t>* state) const {
+  state->insert(state->end(), buffered_.begin(), buffered_.end());
+  state->insert(state->end(), {burst_.beats, std::max<std::int64_t>(formed_ - now, 0)});
+  for (std::size_t k = 0; k < requested_.size(); ++k)
+    state->insert(state->end(), {requested_[k].port, requested_[k].bytes});
+}
+
+void LoadTimer::Leap(std::int64_t bursts, std::int64_t cycles) {
+  const std::int64_t bytes = bursts * former_.most();
+  former_.Skip(bursts);
+  formed_ += cycles;
+  flight_.front().bytes -= bytes;
+  flight_.front().written += bytes / flight_.front().copy.element;
 }
 
 BankMask LoadTimer::writes() const {

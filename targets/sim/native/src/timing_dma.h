@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <vector>
 
 #include "fifo.h"
 #include "isa.h"
@@ -85,6 +86,14 @@ class BurstFormer {
   void Start(const Copy& copy);
   bool done() const { return left_ == 0; }
   Burst Next();
+  // Bursts to come of the largest size and a piece each, not the last of their run; at most those are
+  // skipped.
+  std::int64_t Whole() const;
+  void Skip(std::int64_t bursts) {
+    done_ += bursts * most_bytes_;
+    left_ -= bursts * most_bytes_;
+  }
+  std::int64_t most() const { return most_bytes_; }
 
  private:
   std::int64_t RunAddress() const;
@@ -99,8 +108,8 @@ class BurstFormer {
 
 enum class Reader : int { kFetch = 0, kLoad = 1 };
 
-// Bytes that LOAD's buffers behind the read ports have room for.
-using Rooms = std::array<std::int64_t, kReadPorts>;
+
+class LoadTimer;
 
 // The memory controller: each port's reads in the order requested, writes likewise, all sharing a budget of bytes.
 class Dram {
@@ -122,21 +131,21 @@ class Dram {
   }
   void Read(Reader who, int port, const Burst& burst, std::int64_t now) {
     reading_[port].beats += burst.beats;
+    fetches_ += who == Reader::kFetch;
     reading_[port].queue.push_back({who, burst.bytes, burst.beats, now + c_.dram_latency_cycles});
   }
   void Write(const Burst& burst, std::int64_t now) {
     writing_.push_back({Reader::kLoad, burst.bytes, burst.beats, now + 1});
   }
 
-  // One cycle of data. The results are bytes that FETCH gets and that LOAD gets from each port, bytes taken from
-  // STORE's buffer, whether LOAD got and STORE sent a beat, and bursts answered.
+  // One cycle of data, that of LOAD straight into its buffers. The results are bytes that FETCH gets, bytes
+  // taken from STORE's buffer, whether LOAD got and STORE sent a beat, and bursts answered.
   struct Moved {
     std::int64_t fetched = 0, written = 0;
-    Rooms loaded{};
     bool load_beat = false, write_beat = false;
     int answered = 0;
   };
-  Moved Step(std::int64_t now, const Rooms& rooms);
+  Moved Step(std::int64_t now, LoadTimer* load);
 
   // What moves for `cycles`, in which neither a burst ends nor an answer comes nor a way starts, if nothing is
   // requested. With `any_writes`, that of writes does not count.
@@ -149,6 +158,12 @@ class Dram {
   };
   Ways Look(std::int64_t now, bool any_writes) const;
   bool Writes() const { return !writing_.empty(); }
+  bool Fetches() const { return fetches_ != 0; }
+  bool Answers() const { return !answers_.empty(); }
+  // All that reads depend on, as it is in cycle `now`; and the same so many cycles later.
+  void Note(std::int64_t now, std::vector<std::int64_t>* state) const;
+  void Delay(std::int64_t cycles);
+  std::int64_t credit() const { return credit_; }
   // At most what Look said: without a beat, and with a whole beat of `port` alone in each cycle.
   void SkipIdle(std::int64_t cycles);
   void SkipReads(int port, std::int64_t cycles);
@@ -177,6 +192,7 @@ class Dram {
   Fifo<Transfer> writing_;
   Fifo<std::int64_t> answers_;  // times
   std::int64_t credit_;
+  int fetches_ = 0;  // bursts on their way to FETCH
   int turn_ = 0;  // the way that comes first, the last one of which the budget did not serve
 };
 
@@ -195,11 +211,7 @@ class LoadTimer {
   bool writes_act() const { return act_ > 0; }
   BankMask writes() const;
   bool writes_next() const { return act_ > 0 && flight_.front().act; }  // whether ACT's port is asked for
-  Rooms rooms() const {
-    Rooms rooms{};
-    for (int port = 0; port < c_.dram_read_ports; ++port) rooms[port] = c_.load_buffer_bytes - buffered_[port];
-    return rooms;
-  }
+  std::int64_t room(int port) const { return c_.load_buffer_bytes - buffered_[port]; }  // in its buffer
   void Start(const isa::Load& i, std::int64_t index, std::int64_t now);
 
   // Whether a burst is requested in this cycle, if DRAM takes one.
@@ -208,9 +220,7 @@ class LoadTimer {
   // A cycle of the scratchpad side; `taken` are banks that VECTOR writes. Returns whether it was held up by
   // them.
   bool Drain(BankMask taken);
-  void Receive(const Rooms& bytes) {
-    for (int port = 0; port < c_.dram_read_ports; ++port) buffered_[port] += bytes[port];
-  }
+  void Receive(int port, std::int64_t bytes) { buffered_[port] += bytes; }
   // The instruction whose last element Drain wrote, or -1; asked for once a cycle.
   std::int64_t Retired();
 
@@ -232,6 +242,17 @@ class LoadTimer {
     return flight_.front().act ? flight_.front().copy.element == bytes && buffered_[port] >= bytes
                                : buffered_[port] == bytes;
   }
+  // Bursts to come that are like the one that is ready, where one LOAD alone is on its way; see Period.
+  std::int64_t Uniform() const {
+    const bool alike = burst_.bytes == former_.most() && burst_.pieces == 1;
+    return forming_ && flight_.size() == 1 && alike ? former_.Whole() : 0;
+  }
+  // How often so many bursts may be written before the LOAD ends.
+  std::int64_t Rest(std::int64_t bursts) const {
+    return (flight_.front().bytes - 1) / (bursts * former_.most());
+  }
+  void Note(std::int64_t now, std::vector<std::int64_t>* state) const;
+  void Leap(std::int64_t bursts, std::int64_t cycles);
   void SkipSteady(std::int64_t bytes, std::int64_t cycles) {
     flight_.front().bytes -= cycles * bytes;
     flight_.front().written += cycles;
@@ -259,7 +280,7 @@ class LoadTimer {
   Burst burst_;
   bool forming_ = false;
   std::int64_t formed_ = 0;
-  Rooms buffered_{};
+  std::array<std::int64_t, kReadPorts> buffered_{};  // behind each port
   int act_ = 0;
   std::int64_t retired_ = -1;
 };
@@ -318,7 +339,7 @@ class StoreTimer {
 
 // Asked for in every cycle that is not leapt over.
 
-inline Dram::Moved Dram::Step(std::int64_t now, const Rooms& rooms) {
+inline Dram::Moved Dram::Step(std::int64_t now, LoadTimer* load) {
   Moved moved;
   const std::int64_t r = c_.dram_read_bytes_per_cycle, w = c_.dram_write_bytes_per_cycle;
   credit_ = std::min(credit_ + c_.dram_bytes_per_cycle, Full());
@@ -328,7 +349,7 @@ inline Dram::Moved Dram::Step(std::int64_t now, const Rooms& rooms) {
     if (!Due(queue, now)) continue;
     Transfer& t = queue.front();
     const bool loads = !writes && t.who == Reader::kLoad;
-    if (loads && rooms[way] < r) continue;
+    if (loads && load->room(way) < r) continue;
     const std::int64_t beat = writes ? w : r;
     if (credit_ < beat) {
       turn_ = way;
@@ -336,12 +357,16 @@ inline Dram::Moved Dram::Step(std::int64_t now, const Rooms& rooms) {
     }
     credit_ -= beat;
     const std::int64_t bytes = t.beats == 1 ? t.bytes : std::min(t.bytes, beat);
-    (writes ? moved.written : loads ? moved.loaded[way] : moved.fetched) = bytes;
+    if (loads)
+      load->Receive(way, bytes);
+    else
+      (writes ? moved.written : moved.fetched) = bytes;
     moved.load_beat |= loads;
     moved.write_beat |= writes;
     if (!writes) --reading_[way].beats;
     t.bytes -= bytes;
     if (--t.beats > 0) continue;
+    fetches_ -= !writes && !loads;
     queue.pop_front();
     if (writes) answers_.push_back(now + c_.dram_latency_cycles);
   }

@@ -135,19 +135,44 @@ BankMask MatrixTimer::Reads(const Counters& count) const {
   return mask;
 }
 
-BankMask MatrixTimer::RunBanks(bool* always) const {
-  *always = false;
-  // Counters of a run that has several rows start anew in its second; only the row of the next step is certain.
+MatrixTimer::Span MatrixTimer::Run() const {
+  // Counters of a run that has several rows start anew in its second; only that of the next step is certain.
   bool y_runs = false, x_runs = false;
-  for (int k = outer_; k < 6; ++k) (order_[k] == kY ? y_runs : order_[k] == kX ? x_runs : y_runs) |= n_[order_[k]] > 1;
-  const std::int64_t first_y = y_runs ? 0 : count_[kY], last_y = y_runs ? n_[kY] - 1 : count_[kY];
-  const std::int64_t first_x = x_runs ? 0 : count_[kX], last_x = x_runs ? n_[kX] - 1 : count_[kX];
+  for (int k = outer_; k < 6; ++k)
+    if (n_[order_[k]] > 1) (order_[k] == kX ? x_runs : y_runs) = true;
+  Span span = SpanOf(y_runs ? 0 : count_[kY], y_runs ? n_[kY] - 1 : count_[kY], x_runs ? 0 : count_[kX],
+                     x_runs ? n_[kX] - 1 : count_[kX]);
+  span.steps = run_ - position_;
+  return span;
+}
+
+MatrixTimer::Span MatrixTimer::Row() const {
+  int inner = 5;
+  while (inner > outer_ && n_[order_[inner]] == 1) --inner;
+  if (inner < outer_ || order_[inner] != kX) return Run();
+  // Of its steps those that are all inside the map, or all outside.
+  const std::int64_t stride = std::max<std::int64_t>(i_.stride_x, 1);
+  const std::int64_t at =
+      std::int64_t{count_[kX]} * i_.stride_x + std::int64_t{count_[kKx]} * i_.dilation_x + i_.offset_x;
+  const std::int64_t end = at < 0 ? 0 : std::int64_t{i_.width};
+  const std::int64_t rest = n_[kX] - count_[kX];
+  const std::int64_t steps = at < end ? std::min(rest, (end - at + stride - 1) / stride) : rest;
+  Span span = SpanOf(count_[kY], count_[kY], count_[kX], count_[kX] + steps - 1);
+  span.steps = steps;
+  if (!i_.displaced && (at < 0 || at >= end)) span.banks = 0;
+  return span;
+}
+
+// Of steps from `first` to `last` of the current tile.
+MatrixTimer::Span MatrixTimer::SpanOf(std::int64_t first_y, std::int64_t last_y, std::int64_t first_x,
+                                      std::int64_t last_x) const {
   const std::int64_t tap_y = std::int64_t{count_[kKy]} * i_.dilation_y + i_.offset_y;
   const std::int64_t tap_x = std::int64_t{count_[kKx]} * i_.dilation_x + i_.offset_x;
   std::int64_t top = first_y * i_.stride_y + tap_y, bottom = last_y * i_.stride_y + tap_y;
   const std::int64_t left = first_x * i_.stride_x + tap_x, right = last_x * i_.stride_x + tap_x;
-  if (i_.displaced) return reach_;
-  const bool inside = top >= 0 && bottom < std::int64_t{i_.height} && left >= 0 && right < std::int64_t{i_.width};
+  if (i_.displaced) return {reach_, false, 0};
+  const bool inside =
+      top >= 0 && bottom < std::int64_t{i_.height} && left >= 0 && right < std::int64_t{i_.width};
   top = std::max<std::int64_t>(top, 0);  // other rows are not read
   std::int64_t row_step = std::int64_t{i_.act_row} * i_.stride_y;
   if (const std::int64_t ring = i_.ring; ring != 0) {
@@ -166,15 +191,15 @@ BankMask MatrixTimer::RunBanks(bool* always) const {
                     ((std::int64_t{i_.act_x} * i_.stride_x % 2 == 0) || left == right);
   // Half words at even distances lie all in the first or all in the second bank of their pairs.
   if (even && inside) mask &= low % 2 == 0 ? kFirstBanks : kFirstBanks << 1;
-  *always = inside && (mask & (mask - 1)) == 0 && mask != 0 && high < c_.act_half_words;
-  return mask;
+  return {mask, inside && (mask & (mask - 1)) == 0 && mask != 0 && high < c_.act_half_words, 0};
 }
 
 Quiet MatrixTimer::Look(std::int64_t now) const {
   Activity why;
   const std::int64_t time = Earliest(&why);
   if (time > now) return {time - now, why};
-  // Within a run neither the tile nor a vector repeats; its first three steps may meet vectors of the run before.
+  // Within a run neither the tile nor a vector repeats; its first three steps may meet vectors of the run
+  // before.
   if (smooth_ && held_ >= 0 && (position_ >= 3 || Clear())) return {rest_ - 1, Activity::kBusy};
   if (tile_ != held_ || position_ == 0) return {0, Activity::kBusy};
   return {position_ >= 3 || Clear() ? run_ - 1 - position_ : 0, Activity::kBusy};
@@ -205,8 +230,8 @@ bool MatrixTimer::Clear() const {
   return true;
 }
 
-// Whether a run lasts as long as a tile takes, and its first steps meet no vector of the last ones of the run before,
-// whichever oc block that is.
+// Whether a run lasts as long as a tile takes, and its first steps meet no vector of the last ones of the run
+// before, whichever oc block that is.
 bool MatrixTimer::Smooth() const {
   if (run_ < c_.tile_cycles || run_ < 6) return false;
   for (int k = 0; k < outer_; ++k)

@@ -24,9 +24,14 @@ class MatrixTimer {
   // Banks that the next step will read.
   BankMask NextBanks() const { return Reads(count_); }
   Quiet Look(std::int64_t now) const;
-  // Banks that the steps of the current run read from the next one on; `always`: it is one, and each of them reads it.
-  BankMask RunBanks(bool* always) const;
-  std::int64_t RunRest() const { return run_ - position_; }  // steps of the current run
+  // Banks that the next steps may read; `always`: it is one, and each of them reads it.
+  struct Span {
+    BankMask banks;
+    bool always;
+    std::int64_t steps;
+  };
+  Span Run() const;  // those of the current run
+  Span Row() const;  // those of the run's current row, where rows are read one after the other
   void Skip(std::int64_t now, const Quiet& what,
             std::int64_t cycles);  // at most what Look said, from `now` on
 
@@ -36,6 +41,7 @@ class MatrixTimer {
   };
   std::int64_t Earliest(Activity* why) const;
   using Counters = std::array<std::uint32_t, 6>;
+  Span SpanOf(std::int64_t first_y, std::int64_t last_y, std::int64_t first_x, std::int64_t last_x) const;
   bool Clear() const;
   bool Smooth() const;
   std::int64_t Ahead(std::int64_t steps, Counters* count) const;
@@ -50,7 +56,7 @@ class MatrixTimer {
   isa::Matrix i_{};
   bool active_ = false, step_banks_wanted_ = false;
   BankMask reach_ = 0;
-  Counters n_{}, count_{}, read_{};  // of the next step, and of the step just made
+  Counters n_{}, count_{}, read_{};  // counts, of the next step, and of the step just made
   int order_[6];
   int outer_ = 0;         // order_[outer_ ..] are y and x only (or count to 1): one tile, vectors that differ
   std::int64_t run_ = 1;  // steps of those

@@ -69,7 +69,7 @@ BankMask Readers::StepMatrix(std::int64_t now, BankMask watched, Cycle* cycle) {
   matrix_at_ = matrix_until_ = now + 1;
   if (!cycle->last && leaps_) {
     matrix_look_ = matrix_.Look(now + 1);
-    matrix_banks_until_ = now;
+    run_until_ = row_until_ = now;
     matrix_until_ += matrix_look_.cycles;
   }
   return stepped && seen ? matrix_.StepBanks() : 0;
@@ -94,26 +94,34 @@ BankMask Readers::StepVector(std::int64_t now, BankMask taken, Cycle* cycle) {
 // Cycles from `now` on in which MATRIX reads what VECTOR's next read wants.
 std::int64_t Readers::KeptOut(std::int64_t now) {
   if (!matrix_.active() || now >= matrix_until_ || matrix_look_.activity != Activity::kBusy) return 0;
-  KnowMatrixBanks(now);
-  if (!matrix_always_ || (matrix_banks_ & vector_.NextBanks(now)) == 0) return 0;
-  return std::min(matrix_until_, matrix_banks_until_) - now;
+  const BankMask bank = vector_.NextBanks(now);
+  const MatrixTimer::Span span = SpanFor(bank, now);
+  return span.always && (span.banks & bank) != 0 ? std::min(matrix_until_ - now, span.steps) : 0;
 }
 
-// Banks of MATRIX's current run of steps.
-void Readers::KnowMatrixBanks(std::int64_t now) {
-  if (now < matrix_banks_until_) return;
-  BringMatrix(now);
-  matrix_banks_ = matrix_.RunBanks(&matrix_always_);
-  matrix_banks_until_ = now + matrix_.RunRest();
+// What MATRIX reads from `now` on: in its run where that tells about `bank`, in its row otherwise.
+MatrixTimer::Span Readers::SpanFor(BankMask bank, std::int64_t now) {
+  if (now >= run_until_) {
+    BringMatrix(now);
+    run_ = matrix_.Run();
+    run_until_ = now + run_.steps;
+  }
+  if ((run_.banks & bank) == 0 || run_.always) return {run_.banks, run_.always, run_until_ - now};
+  if (now >= row_until_) {
+    BringMatrix(now);
+    row_ = matrix_.Row();
+    row_until_ = now + row_.steps;
+  }
+  return {row_.banks, row_.always, row_until_ - now};
 }
 
 Readers::Port Readers::PortOf(BankMask bank, std::int64_t now, std::int64_t* cycles) {
   if ((vector_.reads() & bank) != 0 && vector_look_.activity == Activity::kBusy) return Port::kOpen;
   if ((matrix_.reach() & bank) == 0 || matrix_look_.activity != Activity::kBusy) return Port::kFree;
-  KnowMatrixBanks(now);
-  *cycles = std::min(*cycles, matrix_banks_until_ - now);
-  if ((matrix_banks_ & bank) == 0) return Port::kFree;
-  return matrix_always_ ? Port::kTaken : Port::kOpen;
+  const MatrixTimer::Span span = SpanFor(bank, now);
+  *cycles = std::min(*cycles, span.steps);
+  if ((span.banks & bank) == 0) return Port::kFree;
+  return span.always ? Port::kTaken : Port::kOpen;
 }
 
 BankMask Readers::Taken(BankMask bank, std::int64_t now) {

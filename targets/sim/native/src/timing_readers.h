@@ -1,7 +1,7 @@
 // MATRIX and VECTOR in time: they wait for nobody but each other, at ACT's read ports.
 //
-// While one goes on as its Look said it is left alone. Bring makes up for the cycles before `now` where another unit
-// wants to know its banks, and Sync has it looked at anew.
+// While one goes on as its Look said it is left alone. Bring makes up for the cycles before `now` where another
+// unit wants to know its banks, and Sync has it looked at anew.
 #ifndef TILEWRIGHT_SRC_TIMING_READERS_H_
 #define TILEWRIGHT_SRC_TIMING_READERS_H_
 
@@ -25,8 +25,8 @@ class Readers {
     Activity activity;
     bool last;
   };
-  // A cycle of those that work; `wanted` are the banks that STORE wants to read in it. Returns those that they read, as
-  // far as STORE must know.
+  // A cycle of those that work; `wanted` are the banks that STORE wants to read in it. Returns those that they
+  // read, as far as STORE must know.
   BankMask Step(std::int64_t now, BankMask wanted, Cycle* matrix, Cycle* vector);
 
   // The first cycle that Step must do, if no instruction starts; before that each does `Doing`.
@@ -57,7 +57,7 @@ class Readers {
   BankMask StepMatrix(std::int64_t now, BankMask watched, Cycle* cycle);
   BankMask StepVector(std::int64_t now, BankMask taken, Cycle* cycle);
   std::int64_t KeptOut(std::int64_t now);
-  void KnowMatrixBanks(std::int64_t now);
+  MatrixTimer::Span SpanFor(BankMask bank, std::int64_t now);
 
   const TimingConfig& c_;
   const bool leaps_;
@@ -65,10 +65,8 @@ class Readers {
   VectorTimer vector_;
   Quiet matrix_look_{}, vector_look_{};
   std::int64_t matrix_at_ = 0, matrix_until_ = 0, vector_at_ = 0, vector_until_ = 0;
-  // Of MATRIX's run of steps: banks that it may read, whether that is one that each step reads, and when it ends.
-  BankMask matrix_banks_ = 0;
-  bool matrix_always_ = false;
-  std::int64_t matrix_banks_until_ = 0;
+  MatrixTimer::Span run_{}, row_{};  // of MATRIX, each known up to a cycle
+  std::int64_t run_until_ = 0, row_until_ = 0;
 };
 
 }  // namespace tilewright
