@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tilewright.benchmark.accuracy import main
-from tilewright.benchmark.low_bits import settings
+from tilewright.benchmark.accuracy_steps import settings
 from tilewright.quantize.steps import PLAIN
 
 
