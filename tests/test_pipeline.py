@@ -200,6 +200,14 @@ def test_quantize_tells_what_each_step_is_worth(small: tw.Model) -> None:
     assert again.proto == low.proto and again.steps == ()
 
 
+def test_quantise_for_an_overlay(small: tw.Model) -> None:
+    wide = tw.quantize(small, IMAGES)
+    assert tw.quantize(small, IMAGES, target="ultra96-w8").proto == wide.proto
+    narrow = tw.quantize(small, IMAGES, target="ultra96-w4")
+    whole = QuantizeOptions(score_bits=8, accumulator_bits=tw.overlay("ultra96-w4").acc_bits)
+    assert narrow.proto == tw.quantize(small, IMAGES, options=whole).proto != wide.proto
+
+
 def test_the_quantisers_options_are_the_only_source_of_defaults() -> None:
     options = QuantizeOptions()
     for function, names in ((tw.quantize, ("bits", "method")), (tw.supported, ("bits",))):

@@ -128,7 +128,7 @@ def compile_model(
     options = ModelOptions(
         model, weights, input_shape or (), batch, label_offset, resize, crop, channels, mean, std
     )
-    quantiser = quantize_options(bits, activation_bits, mixed, rounding, chosen)
+    quantiser = quantize_options(bits, activation_bits, mixed, rounding)
     with record() as seconds:
         with stage("import"):
             from tilewright import pipeline
@@ -140,6 +140,7 @@ def compile_model(
                     loaded = pipeline.quantize(
                         loaded,
                         calibration,
+                        target=chosen,
                         options=quantiser,
                         measure=verbose,
                         layout=layout,

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tilewright.errors import ConfigError, Fault, FaultList
-from tilewright.quantize.options import WHOLE_BITS, Mixed, QuantizeOptions
-from tilewright.targets.config import Overlay
+from tilewright.quantize.options import Mixed, QuantizeOptions
 
 if TYPE_CHECKING:
     from tilewright.frontend.model import Model
@@ -213,9 +212,9 @@ def parse_input_shapes(texts: Sequence[str], faults: FaultList) -> dict[str, tup
 
 
 def quantize_options(
-    bits: int, activation_bits: int | None, mixed: str | None, rounding: str, overlay: Overlay | None
+    bits: int, activation_bits: int | None, mixed: str | None, rounding: str
 ) -> QuantizeOptions:
-    """Options of the quantiser for an overlay. Raises ConfigError, and UnsupportedModel for other widths."""
+    """Options of the quantiser. Raises ConfigError, and UnsupportedModel for other widths."""
     if rounding not in _ROUNDINGS:
         expected = " or ".join(_ROUNDINGS)
         raise ConfigError(Fault(f"expected {expected}, found {rounding!r}", "--rounding"))
@@ -224,6 +223,4 @@ def quantize_options(
         activation_bits=activation_bits,
         mixed=None if mixed is None else Mixed.parse(mixed),
         adaptive_rounding=rounding == _ROUNDINGS[0],
-        # Narrower sums hold no product of the first and last layers; there the compiler looks at each layer.
-        accumulator_bits=32 if overlay is None else max(overlay.acc_bits, 2 * WHOLE_BITS + 1),
     )

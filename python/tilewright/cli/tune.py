@@ -152,7 +152,7 @@ def tune(
     options = ModelOptions(
         source, weights, input_shape or (), batch, label_offset, resize, crop, channels, mean, std
     )
-    quantiser = quantize_options(bits, activation_bits, mixed, rounding, chosen)
+    quantiser = quantize_options(bits, activation_bits, mixed, rounding)
     with clean_stdout():
         from tilewright.tune import api
         from tilewright.tune.log import LogWarning
@@ -198,7 +198,9 @@ def _network(
     loaded = options.load()
     if not loaded.is_quantised or calibration is not None:
         with progress("calibrating") as report:
-            loaded = pipeline.quantize(loaded, calibration, options=quantiser, layout=layout, progress=report)
+            loaded = pipeline.quantize(
+                loaded, calibration, target=chosen, options=quantiser, layout=layout, progress=report
+            )
     return loaded
 
 
