@@ -1,4 +1,4 @@
-"""Well-known architectures from their prototxts, with seeded weights, and the zoo that speed is judged on.
+"""Well-known architectures with seeded weights, from prototxts and built, and the zoo that speed is judged on.
 
 They are apart from `networks.NETWORKS` because nothing is claimed about their answers: time depends on no value.
 """
@@ -24,6 +24,7 @@ ARCHITECTURES: dict[str, Network] = {
         _prototxt("mobilenet_v2_caffe", "mobilenet_v2_deploy", 429),
         _prototxt("shufflenet_v1_caffe", "shufflenet_v1_1x_g3_deploy", 127),
         _prototxt("shufflenet_v2_caffe", "shufflenet_v2_x1.0_miaow", 145),
+        Network("shufflenet_v2", ("shufflenet_v2",), 145, "other", overlays=BOTH),
         _prototxt("vgg16", "vgg16", 15470),
         _prototxt("fcn_alexnet", "fcn_alexnet", 21803),
         _prototxt("ssd300", "ssd300_vgg16", 31400),

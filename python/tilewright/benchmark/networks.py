@@ -1,7 +1,8 @@
 """Every network that the project promises to run, with its images: one row each.
 
-Rows name files below the shared data folder, the architectures of the `onnx` package (`zoo.light`, seeded weights), or
-the demo. Preprocessing is what the network was trained with, as its authors publish it or as measured accuracy shows.
+Rows name files below the shared data folder, the architectures of the `onnx` package (`zoo.light`, seeded weights),
+networks that are built (`built.py`), or the demo. Preprocessing is what the network was trained with, as its authors
+publish it or as measured accuracy shows.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 import onnx
 
+from tilewright.benchmark.built import BUILT, built
 from tilewright.errors import ConfigError, Fault
 from tilewright.frontend.caffe import CaffeWarning
 from tilewright.frontend.dataset import Dataset, open_dataset
@@ -58,7 +60,7 @@ class Network:
     Attributes:
         name: of the row.
         files: ONNX file, or prototxt and caffemodel, below the data folder; a prototxt alone or the name of a light
-            model gets seeded weights.
+            model gets seeded weights; or the name of a network of BUILT.
         macs: multiply-accumulates in millions, of convolutions and dense layers.
         kind: a trained classifier with images, or another net.
         calibration, evaluation: its images; calibration is not used where it came quantised.
@@ -88,7 +90,7 @@ class Network:
     @property
     def needs_data(self) -> bool:
         """Whether its files are in the shared folder."""
-        return self.files[0] not in LIGHT_MODELS and self.name != DEMO_NAME
+        return self.files[0] not in (*LIGHT_MODELS, *BUILT) and self.name != DEMO_NAME
 
     @property
     def big(self) -> bool:
@@ -114,7 +116,9 @@ class Case:
     root: Path | None
 
     def path(self, *parts: str) -> Path:
-        """A file below the folder. Raises ConfigError where there is none."""
+        """A file below the folder, or one that is built. Raises ConfigError where there is none."""
+        if parts[0] in BUILT:
+            return built(parts[0])
         if self.root is None:
             raise ConfigError(
                 Fault(

@@ -54,8 +54,8 @@ class Quantised:
 
     def path(self, row: Network) -> Path:
         """The file of the quantised network, which is made where it is missing."""
-        if row.quantised and self._data is not None:
-            return self._data / row.files[0]
+        if row.quantised:
+            return row.case(self._data).path(row.files[0])
         if self._folder is None:
             raise ConfigError(Fault("expected a folder for quantised networks, found none", "--cache"))
         path = self._folder / f"{row.name}.{self._digest(row):08x}.onnx"

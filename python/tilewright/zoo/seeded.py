@@ -9,8 +9,9 @@ They serve studies of speed and tests of arithmetic; their classes mean nothing.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -25,6 +26,7 @@ from ..frontend.onnx_file import read_model
 from ..frontend.onnx_loader import load_onnx
 
 Floats = NDArray[np.float32]
+Role = Literal["weight", "scale", "shift"]
 
 LIGHT_MODELS = (
     "bvlc_alexnet",
@@ -76,9 +78,20 @@ def seed_weights(model: ModelProto, seed: int) -> ModelProto:
     """
     seeded = ModelProto()
     seeded.CopyFrom(model)
-    names = _draw_weights(seeded, seed)
-    graph = Graph.from_model(load_onnx(seeded))
-    del seeded
+    return adapt(seeded, _draw_weights(seeded, seed), seed)
+
+
+def adapt(model: ModelProto, names: Set[str], seed: int) -> ModelProto:
+    """Fit weights to a seeded random input, layer by layer.
+
+    Args:
+        model: every weight is stored in it.
+        names: weights that may change: factors of Conv and Gemm, statistics of BatchNormalization.
+
+    Returns:
+        the model as `load_onnx` gives it.
+    """
+    graph = Graph.from_model(load_onnx(model))
     values: dict[str, Floats] = {}
     for value in graph.inputs:
         shape = graph.shape(value.name)
@@ -114,8 +127,7 @@ def _draw_weights(model: ModelProto, seed: int) -> set[str]:
             continue
         shape = [int(d) for d in numpy_helper.to_array(constants[node.input[0]])]
         name = node.output[0]
-        array = _draw(_random(seed, name), shape, _role(name, readers))
-        write_tensor(model.graph.initializer.add(), name, array)
+        write_tensor(model.graph.initializer.add(), name, draw(seed, name, shape, _role(name, readers)))
         names.add(name)
     copies = [NodeProto.FromString(n.SerializeToString()) for n in kept]
     del model.graph.node[:]
@@ -123,8 +135,8 @@ def _draw_weights(model: ModelProto, seed: int) -> set[str]:
     return names
 
 
-def _role(value: str, readers: Mapping[str, list[tuple[NodeProto, int]]]) -> str:
-    """What a weight is for, by its first reader: "weight", "scale", or "shift"."""
+def _role(value: str, readers: Mapping[str, list[tuple[NodeProto, int]]]) -> Role:
+    """What a weight is for, by its first reader."""
     for node, index in readers.get(value, []):
         if node.op_type in _SHAPE_ONLY:
             return _role(node.output[0], readers)
@@ -135,7 +147,13 @@ def _role(value: str, readers: Mapping[str, list[tuple[NodeProto, int]]]) -> str
     return "shift"
 
 
-def _draw(random: np.random.Generator, shape: list[int], role: str) -> Floats:
+def draw(seed: int, name: str, shape: Sequence[int], role: Role) -> Floats:
+    """Random numbers for one tensor; the same seed and name give the same.
+
+    Args:
+        role: "weight" (He-normal), "scale" (uniform in 0.5..1.5) or "shift" (normal, deviation 0.1).
+    """
+    random = _random(seed, name)
     if role == "scale":
         return random.uniform(0.5, 1.5, shape).astype(np.float32)
     numbers = random.standard_normal(shape, dtype=np.float32)
@@ -144,7 +162,7 @@ def _draw(random: np.random.Generator, shape: list[int], role: str) -> Floats:
     return numbers
 
 
-def _forward(graph: Graph, node: Node, values: Mapping[str, Floats], names: set[str]) -> list[Floats]:
+def _forward(graph: Graph, node: Node, values: Mapping[str, Floats], names: Set[str]) -> list[Floats]:
     """Run one node, after adapting its weights to its input if they are seeded ones."""
     feeds = {v: values[v] if v in values else graph.constants[v] for v in node.inputs if v}
     if node.op == "BatchNormalization" and {node.inputs[3], node.inputs[4]} <= names:
