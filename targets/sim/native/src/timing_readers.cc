@@ -39,7 +39,7 @@ void Readers::SyncMatrix(std::int64_t now) {
 void Readers::BringVector(std::int64_t now) {
   if (vector_look_.activity == Activity::kPort) vector_at_ = std::max(vector_at_, now);
   // LOAD asks for results that are yet to be written, so the last reads are made one by one.
-  const std::int64_t noted = std::int64_t{c_.vector_depth} + 2;
+  const std::int64_t noted = c_.vector_depth + vector_.writing() + 1;
   if (now - vector_at_ > noted) {
     vector_.Skip(vector_at_, now - noted - vector_at_);
     vector_at_ = now - noted;

@@ -20,8 +20,11 @@ void VectorTimer::Start(const isa::Vector& i, std::int64_t now) {
     rows_least = std::min(rows_least, std::max<std::int64_t>(TapRows(y), 1));
   const std::int64_t reads =
       rows_least * passes_ * (std::int64_t{1} << i.in_planes) + (two_ ? 1 : 0);
-  for (const Column& c : columns_)
+  writing_ = result_cycles_;
+  for (const Column& c : columns_) {
+    writing_ = std::max<std::int64_t>(writing_, c.results * result_cycles_);
     if (c.results * result_cycles_ > reads) flows_ = false;
+  }
 
   const std::int64_t channels = i.n_c - 1, rows = i.ring ? i.ring - 1 : i.height - 1;
   const std::int64_t source =

@@ -35,6 +35,8 @@ class VectorTimer {
     return pending_.empty() ? 0 : pending_reach_;
   }
   Quiet Look(std::int64_t now, bool conflicts) const;
+  // Cycles of the write port for the results that one read completes, at most.
+  std::int64_t writing() const { return writing_; }
   void Skip(std::int64_t now, std::int64_t cycles);  // at most what Look said, from `now` on
 
  private:
@@ -69,7 +71,7 @@ class VectorTimer {
   BankMask reads_ = 0, writes_ = 0;
   std::vector<Column> columns_;
   std::vector<std::int64_t> rows_;  // coordinates that the current row of results reads
-  std::int64_t passes_ = 1, narrow_ = 1, result_cycles_ = 1;
+  std::int64_t passes_ = 1, narrow_ = 1, result_cycles_ = 1, writing_ = 1;
   std::uint32_t c_first_ = 0, y_ = 0;
   int size_ = 1;  // half words of channels at once
   std::size_t column_ = 0;
