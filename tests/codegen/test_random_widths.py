@@ -26,7 +26,8 @@ COMMON: dict[str, Any] = {"deadline": None, "derandomize": True}
 def network(data: st.DataObject) -> tuple[Builder, Graph]:
     """A chain with branches; all maps have one size, so that any two may meet."""
     b = Builder(data.draw(st.integers(0, 99)))
-    widths, types = st.sampled_from((2, 4, 8)), st.sampled_from(("uint8", "int8"))
+    widths = st.sampled_from((2, 4, 8))
+    types: st.SearchStrategy[DType] = st.sampled_from(("uint8", "int8"))
     size = data.draw(st.integers(3, 9)), data.draw(st.integers(3, 9))
     first = b.input(data.draw(st.integers(1, 40)), *size, dtype=data.draw(types), bits=data.draw(widths))
     maps: list[Tensor] = [first]
