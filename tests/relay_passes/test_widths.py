@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 import tilewright as tw
 from tests.relay_passes.qdq_graphs import QdqGraph
 from tilewright.benchmark.levels import compare_package
+from tilewright.evaluation import onnx_session
 from tilewright.frontend import canonicalise, load_onnx
 from tilewright.integer_level import layerwise_compare
 from tilewright.pipeline import compile
 from tilewright.relay_passes.supported import supported_rows
+from tilewright.runtime import Session
 from tilewright.targets.config import overlay
 
 
@@ -142,3 +147,19 @@ def test_a_sum_that_could_overflow(target: str) -> None:
     assert row.place == "host"
     assert row.reason.startswith(OVERFLOWS[target][0])
     assert row.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("TFC_1W1A", "ultra96-w1"), ("TFC_1W1A", "ultra96-w4"), ("TFC_2W2A", "ultra96-w4")],
+)
+def test_fully_connected_networks_of_one_and_two_bits(shared_data: Path, name: str, target: str) -> None:
+    """One region, whose scores are ONNX Runtime's of the converted model, bit for bit."""
+    model = tw.load(shared_data / "onnx" / "qonnx" / f"{name}.onnx")
+    package = compile(model, target)
+    assert len(package.regions) == 1
+    (tensor,) = package.inputs
+    feeds = {tensor.name: np.random.default_rng(0).uniform(0, 1, tensor.shape).astype(np.float32)}
+    (expected,) = onnx_session(model.proto.SerializeToString(), exact=True).run(None, feeds)
+    (found,) = Session(package).run(feeds).outputs.values()
+    np.testing.assert_array_equal(found, expected)
