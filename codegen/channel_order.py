@@ -19,11 +19,14 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from tilewright.codegen.displacement import place_shift, readable
 from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.codegen.layouts import place_layout
 from tilewright.codegen.values import I32, Map, Value
+from tilewright.codegen.widths import storages
 from tilewright.relay_passes.integer import ops
 from tilewright.targets.config import Overlay
+from tilewright.targets.storage import Storage
 
 I64 = NDArray[np.int64]
 SWEEPS = 2
@@ -34,7 +37,7 @@ def channel_order(graph: Graph, overlay: Overlay) -> dict[str, I32]:
     """Lane of each channel, by tensor, of results of MATRIX that are better not in the order of their channels."""
     if not any(isinstance(node.operator, ops.Layout | ops.Add | ops.Multiply) for node in graph.nodes):
         return {}
-    return _Chooser(_Reading(graph, overlay), overlay).choose()
+    return _Chooser(_Reading(graph, overlay, storages(graph, overlay)), overlay).choose()
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +78,7 @@ class _Reading:
 
     graph: Graph
     overlay: Overlay
+    storages: Mapping[str, Storage]
     names: list[str] = field(default_factory=list)
     channels: list[int] = field(default_factory=list)
     free: set[int] = field(default_factory=set)
@@ -115,14 +119,19 @@ class _Reading:
         op, shape = node.operator, node.output.shape[1:]
         results = int(np.prod(shape[1:]))
         if isinstance(op, ops.Layout):
-            return place_layout(op, node.output, [self.values[t.name] for t in node.inputs])
+            stored = self.storages[node.output.name]
+            return place_layout(op, stored, [self.values[t.name] for t in node.inputs])
         if isinstance(op, ops.Dense):
             (tensor,) = node.inputs
             value = self.values[tensor.name]
             if value.number.min() < 0:
                 value = self.in_place(tensor)
             return self.matrix(node, self.operand(value, flat=True), 1)
-        value = self.in_place(node.inputs[0])
+        if isinstance(op, ops.Shift):
+            return place_shift(op, 0, self.in_place(node.inputs[0]), self.overlay)
+        value = self.values[node.inputs[0].name]
+        if not (isinstance(op, ops.Conv2d) and value.moved is not None and readable(value)):
+            value = self.in_place(node.inputs[0])
         operand = self.operand(value)
         taps = 1
         if isinstance(op, ops.Conv2d | ops.ConvTranspose2d):

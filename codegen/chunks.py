@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilewright.codegen.constants import (
+    ALL_QUARTERS,
     Pool,
     Tiles,
     depthwise_records,
@@ -22,6 +23,7 @@ from tilewright.codegen.constants import (
     parameter_records,
     tile_weights,
 )
+from tilewright.codegen.displacement import most_rows
 from tilewright.codegen.layers import MatrixLayer, Parameters, VectorLayer
 from tilewright.codegen.tile import Constants
 from tilewright.errors import Fault, ScheduleError
@@ -48,6 +50,9 @@ class Pass:
         block, count_ic: half words of the layer's source, all of one map and side by side there.
         first_ky, count_ky: kernel rows.
         tile: its first, within the load.
+        plane: of the source's values.
+        shift: bits by which sums are worth more, for the plane and for the weights' part.
+        signed, quartered: of the weights' part.
     """
 
     block: int
@@ -55,6 +60,10 @@ class Pass:
     first_ky: int
     count_ky: int
     tile: int
+    plane: int = 0
+    shift: int = 0
+    signed: int = ALL_QUARTERS
+    quartered: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,14 +137,18 @@ class _MatrixCutter:
         self.most_tiles = self.overlay.wgt_tiles // PORTIONS
         self.ratio = self.overlay.halves_per_vector
         self.tiles = tile_weights(
-            self.layer.weight, self.layer.present, self.layer.source.lanes, self.overlay
+            self.layer.weight,
+            self.layer.present,
+            self.layer.source.lanes,
+            self.overlay,
+            self.layer.quartered,
         )
-        self.columns = self.tiles.parts[0].shape[3]
+        self.columns = self.layer.weight.shape[3]
         runs = self.layer.source.runs(0, len(self.layer.source.blocks))
         self.run_ends = [position + n for _, _, n, position in runs]
 
     def chunks(self) -> Iterator[MatrixChunk]:
-        vectors = self.tiles.parts[0].shape[0]
+        vectors = self.tiles.parts[0].weight.shape[0]
         records = self.overlay.block_out * self.layer.parameters.sets
         table = 0 if self.layer.table is None else TABLE_RECORDS
         room = self.overlay.param_records // PORTIONS - table
@@ -159,9 +172,11 @@ class _MatrixCutter:
 
     def ranges(self, tiles: Tiles, vector: int) -> tuple[_Range, ...]:
         """What an output vector needs, in ranges small enough for a portion, each of one map."""
-        kh = tiles.parts[0].shape[2]
+        kh = tiles.parts[0].weight.shape[2]
         rows = min(kh, MOST_KY, max(1, self.most_tiles // self.columns))
         deep = min(MOST_IC, max(1, self.most_tiles // (rows * self.columns)))
+        if self.layer.source.moves is not None:
+            deep = min(deep, most_rows(self.overlay))
         found = []
         for part in range(len(tiles.parts)):
             for first, stop in self.bridged(tiles.used(part, vector), kh):
@@ -175,7 +190,7 @@ class _MatrixCutter:
 
     def bridged(self, used: list[int], kh: int) -> list[tuple[int, int]]:
         """First and end of runs of used half words: a gap is closed where its steps cost less than a start."""
-        results = min(math.prod(self.layer.geometry.count), self.overlay.acc_half_vectors)
+        results = min(math.prod(self.layer.convolution.count), self.overlay.acc_half_vectors)
         most = START_CYCLES // (results * kh * self.columns)
         cuts = [i for i in range(1, len(used)) if used[i] - used[i - 1] - 1 > most]
         return [(used[a], used[b - 1] + 1) for a, b in pairwise([0, *cuts, len(used)]) if b > a]
@@ -196,8 +211,13 @@ class _MatrixCutter:
         for r in ranges:
             if passes and len(products) + count * r.n_ic * r.n_ky * self.columns > self.most_tiles:
                 flush()
-            passes.append(Pass(r.ic, r.n_ic, r.ky, r.n_ky, len(products)))
-            cut = self.tiles.parts[r.part][first : first + count, r.ic : r.ic + r.n_ic, r.ky : r.ky + r.n_ky]
+            part = self.tiles.parts[r.part]
+            m, _ = self.layer.source.blocks[r.ic]
+            for plane in range(m.planes):
+                shift = part.shift + plane * self.overlay.inp_bits
+                how = (plane, shift, part.signed, part.quartered)
+                passes.append(Pass(r.ic, r.n_ic, r.ky, r.n_ky, len(products), *how))
+            cut = part.weight[first : first + count, r.ic : r.ic + r.n_ic, r.ky : r.ky + r.n_ky]
             content.append(pack_bits(cut, self.overlay.wgt_bits).tobytes())
             own = self.tiles.products[first : first + count, r.ic : r.ic + r.n_ic]
             counted = self.layer.counted and r.part == 0

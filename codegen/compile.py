@@ -46,6 +46,7 @@ def compile_prepared(prepared: Prepared, plan: RegionPlan) -> CompiledRegion:
         Space.ACT: overlay.act_half_words,
         Space.WGT: overlay.wgt_tiles,
         Space.PARAM: overlay.param_records,
+        Space.DISP: overlay.disp_entries,
         Space.ACC: 2,
         Space.WORKSPACE: sizes[Base.WORKSPACE] // overlay.half_word_bytes,
         Space.OUTPUT: sizes[Base.OUTPUT] // overlay.half_word_bytes,
@@ -72,4 +73,6 @@ def compile_prepared(prepared: Prepared, plan: RegionPlan) -> CompiledRegion:
 
 
 def _layouts(found: Iterable[tuple[Tensor, Map, tuple[int, ...]]]) -> tuple[MapLayout, ...]:
-    return tuple(MapLayout(t.name, t.shape, t.dtype, m.offset, lanes, m.packing) for t, m, lanes in found)
+    return tuple(
+        MapLayout(t.name, t.shape, t.dtype, m.offset, lanes, m.packing, m.bits) for t, m, lanes in found
+    )

@@ -15,6 +15,9 @@ from tilewright.targets.config import Overlay
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
 
+ALL_QUARTERS = 0b1111
+"""Of a block's lanes, as `w_signed` names them."""
+
 _RECORD = np.dtype([("m", "<i4"), ("s", "<i4"), ("b", "<i8")])
 
 
@@ -102,20 +105,36 @@ def depthwise_records(weight: NDArray[np.integer], lanes: NDArray[np.int32]) -> 
 
 
 @dataclass(frozen=True, eq=False)
+class Part:
+    """Weights of wgt_bits, worth 2^shift each.
+
+    Attributes:
+        signed: quarters of a block's lanes whose weights are signed, one bit each.
+        quartered: the quarters are worth 2^0, 2^wgt_bits, 2^wgt_bits and 2^(2 wgt_bits) times as much.
+    """
+
+    weight: NDArray[np.int8]
+    shift: int = 0
+    signed: int = ALL_QUARTERS
+    quartered: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Tiles:
     """Weights as tiles.
 
     Shapes: `parts` of (output vectors, input half words, KH, KW, block_out, block_in) each, which add up to the
-    weights: one, or as many as it takes where weights with a zero point exceed wgt_bits; `products` (output vectors,
-    input half words, KW): the network's own products of a tile, in every kernel row.
+    weights: one, or as many as it takes where weights exceed wgt_bits; `products` (output vectors, input half words,
+    KW): the network's own products of a tile, in every kernel row.
     """
 
-    parts: tuple[NDArray[np.int8], ...]
+    parts: tuple[Part, ...]
     products: I64
 
     def used(self, part: int, vector: int) -> list[int]:
         """Input half words of which an output vector needs tiles: zeros are skipped."""
-        needed = self.products[vector].any(1) if part == 0 else self.parts[part][vector].any((1, 2, 3, 4))
+        weight = self.parts[part].weight
+        needed = self.products[vector].any(1) if part == 0 else weight[vector].any((1, 2, 3, 4))
         return [int(i) for i in np.flatnonzero(needed)]
 
 
@@ -124,8 +143,13 @@ def tile_weights(
     present: NDArray[np.bool_] | None,
     lanes: NDArray[np.int32],
     overlay: Overlay,
+    quartered: bool = False,
 ) -> Tiles:
-    """Arrange weights (O, I, KH, KW) for a source with these lanes."""
+    """Arrange weights (O, I, KH, KW) for a source with these lanes.
+
+    With `quartered` each quarter of a half word has the same channels: the low digits of their values in the first two,
+    the high ones in the others. Their weights' digits are low, high, low, high.
+    """
     outputs, inputs, kh, kw = weight.shape
     vectors = -(-outputs // overlay.block_out)
     held = lanes.reshape(-1) >= 0
@@ -139,8 +163,37 @@ def tile_weights(
         picked = np.concatenate([picked, fill])
     shape = (vectors, overlay.block_out, lanes.shape[0], overlay.block_in, kh, kw)
     blocked = picked.reshape(shape).transpose(0, 2, 4, 5, 1, 3)
-    parts = split_weights(blocked, overlay.wgt_bits)
+    if overlay.wgt_bits == 1:
+        parts: tuple[Part, ...] = (_bipolar(blocked, lanes),)
+    elif quartered:
+        parts = (_quarters(blocked, overlay.wgt_bits),)
+        lanes = np.where(np.arange(overlay.block_in) < overlay.block_in // 4, lanes, -1).astype(np.int32)
+    else:
+        parts = split_weights(blocked, overlay.wgt_bits)
     return Tiles(parts, tile_products((outputs, kw), present, lanes, overlay))
+
+
+def _bipolar(weight: NDArray[np.integer], lanes: NDArray[np.int32]) -> Part:
+    """Weights of -1 and +1 as bits. Lanes without a channel all hold -1, and half of them get +1, half -1.
+
+    Shapes: weight (.., block_out, block_in) with input half words on axis 1, lanes (input half words, block_in).
+    """
+    free = lanes < 0
+    balance = np.where(np.cumsum(free, axis=1) % 2 == 1, -1, 1)
+    filled = np.where(free[:, None, None, None], balance[:, None, None, None], weight)
+    return Part(np.ascontiguousarray((filled + 1) >> 1, np.int8))
+
+
+def unbalanced(lanes: NDArray[np.int32]) -> int:
+    """What the lanes without a channel add to a sum of bipolar products at each tap: 1 where their number is odd."""
+    return int(((lanes < 0).sum(1) % 2).sum())
+
+
+def _quarters(weight: NDArray[np.integer], bits: int) -> Part:
+    low, high = weight & ((1 << bits) - 1), weight >> bits
+    quarter = np.arange(weight.shape[-1]) * 4 // weight.shape[-1]
+    digits = np.where(quarter % 2 == 0, low, high).astype(np.uint8).view(np.int8)
+    return Part(np.ascontiguousarray(digits), 0, 0b1010, quartered=True)
 
 
 def tile_products(
@@ -162,14 +215,44 @@ def tile_products(
     return np.asarray(blocked.sum((1, 3)), np.int64)
 
 
-def split_weights(weight: NDArray[np.integer], bits: int) -> tuple[NDArray[np.int8], ...]:
-    """Write weights as a sum of signed ones of `bits`: one part, or as many as the largest needs."""
+def weight_bits(weight: NDArray[np.generic]) -> int:
+    """Bits of the widest weight, its sign included; 1 where all are -1 or +1."""
+    low, high = int(weight.min(initial=0)), int(weight.max(initial=0))
+    if low >= -1 and high <= 1 and bool(weight.all()):
+        return 1
+    return 1 + max(high.bit_length(), (-low - 1).bit_length() if low else 0)
+
+
+def split_weights(weight: NDArray[np.integer], bits: int) -> tuple[Part, ...]:
+    """Write weights as a sum of ones of `bits`, in the way that leaves the fewest tiles with anything in them.
+
+    Shapes: (output vectors, input half words, KH, KW, block_out, block_in) -> parts of the same. One part where they
+    fit. Else what single large weights exceed the range by becomes parts of its own, or all weights are cut into
+    digits, of which the highest is signed. The first part takes all tiles, since it stands for the network's products.
+    """
     half = 1 << (bits - 1)
-    if weight.dtype.itemsize * 8 <= bits:
-        return (np.ascontiguousarray(weight, np.int8),)
-    parts = [np.ascontiguousarray(np.clip(weight, -half, half - 1), np.int8)]
-    rest = weight - parts[0]
+    if weight.dtype.itemsize * 8 <= bits or bool(((weight >= -half) & (weight < half)).all()):
+        return (Part(np.ascontiguousarray(weight, np.int8)),)
+    ways = [way for way in (_clipped(weight, bits), _digits(weight, bits)) if way is not None]
+    return min(ways, key=lambda way: sum(int(p.weight.any((2, 3, 4, 5)).sum()) for p in way[1:]))
+
+
+def _clipped(weight: NDArray[np.integer], bits: int) -> tuple[Part, ...] | None:
+    half = 1 << (bits - 1)
+    if int(np.abs(weight).max()) > 3 * half:
+        return None
+    parts, rest = [], weight
     while rest.any():
-        parts.append(np.ascontiguousarray(np.clip(rest, -half, half - 1), np.int8))
-        rest = rest - parts[-1]
+        parts.append(Part(np.ascontiguousarray(np.clip(rest, -half, half - 1), np.int8)))
+        rest = rest - parts[-1].weight
     return tuple(parts)
+
+
+def _digits(weight: NDArray[np.integer], bits: int) -> tuple[Part, ...]:
+    half = 1 << (bits - 1)
+    parts, rest, shift = [], weight, 0
+    while ((rest < -half) | (rest >= half)).any():
+        digit = (rest & ((1 << bits) - 1)).astype(np.uint8).view(np.int8)
+        parts.append(Part(np.ascontiguousarray(digit), shift, signed=0))
+        rest, shift = rest >> bits, shift + bits
+    return (*parts, Part(np.ascontiguousarray(rest, np.int8), shift))

@@ -7,6 +7,7 @@ overlap: a stripe's way through the layers of its group.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -63,12 +64,14 @@ def work_of(
     records = sum(c.records.count for c in chunks) * RECORD_BYTES
     if isinstance(layer, MatrixLayer):
         matrix = [c for c in chunks if isinstance(c, MatrixChunk)]
-        steps = sum(c.steps for c in matrix) * layer.geometry.kernel[1]
+        sums = math.prod(layer.convolution.count)
+        steps = sum(c.steps for c in matrix) * layer.convolution.kernel[1]
         tiles = sum(load.tiles.count for c in matrix for load in c.loads)
         reads = sum(-(-c.half_words // lanes) for c in matrix)
+        taken = rows * columns if layer.pool is None else window_reads(layer.pool, *layer.convolution.count)
         return Work(
-            max(steps * rows * columns, tiles * RULES.tile_cycles),
-            reads * rows * columns * slow * layer.output.planes,
+            max(steps * sums, tiles * RULES.tile_cycles),
+            reads * taken * slow * layer.output.planes,
             0,
             tiles,
             records,
@@ -77,7 +80,8 @@ def work_of(
             len(matrix),
         )
     source = layer.source
-    reads = window_reads(layer.geometry, source.height, source.width)
+    planes = max(m.planes for m, _ in source.blocks)
+    reads = window_reads(layer.geometry, source.height, source.width) * planes
     if layer.source2 is not None:
         reads += layer.source2.height * layer.source2.width
     vector = sum(-(-c.count // lanes) for c in chunks if isinstance(c, VectorChunk))
@@ -152,9 +156,12 @@ class Coster:
         if key not in self.started:
             w = self.works[i]
             if i in self.prepared.matrix:
+                layer = self.prepared.flow.layers[i]
+                assert isinstance(layer, MatrixLayer)
+                room = self.overlay.acc_half_vectors // layer.sums_per_result
                 matrix = vector = 0
                 for chunk in self.prepared.matrix[i]:
-                    pieces = cut_pieces(chunk.count, rows, w.columns, self.overlay.acc_half_vectors)
+                    pieces = cut_pieces(chunk.count, rows, w.columns, room)
                     vector += pieces
                     matrix += pieces * sum(len(load.passes) for load in chunk.loads)
                 self.started[key] = matrix, vector

@@ -24,7 +24,7 @@ def emit(prepared: Prepared, schedule: Schedule) -> TileProgram:
     """The tile operations of a schedule whose buffers and maps have their places."""
     program = TileProgram()
     transfer = Transfer(prepared.overlay, prepared.flow, program)
-    matrix, vector = MatrixEmitter(prepared.overlay), VectorEmitter(prepared.overlay)
+    matrix, vector = MatrixEmitter(prepared.overlay, prepared.entries), VectorEmitter(prepared.overlay)
     for turn in schedule.turns:
         for action in turn:
             if isinstance(action, Fill):

@@ -105,7 +105,8 @@ def _reading(source: Source, m: Map, known: Reading | None) -> Reading:
         found = Reading(0, m.blocks, True)
     else:
         held = [block for other, block in source.blocks if other is m]
-        found = Reading(min(held), max(held) + 1 - min(held), False)
+        last = max(held) + (m.planes - 1) * m.plane_blocks
+        found = Reading(min(held), last + 1 - min(held), False)
     if known is None:
         return found
     first = min(found.first_block, known.first_block)

@@ -5,15 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tilewright.relay_passes.integer.ops import DType, Operator
+from tilewright.targets.storage import Range
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of a region. `shape` has the batch axis, which is 1."""
+    """A tensor of a region. `shape` has the batch axis, which is 1; `held` are its values, None: all of its type's."""
 
     name: str
     shape: tuple[int, ...]
     dtype: DType
+    held: Range | None = None
+
+    @property
+    def range(self) -> Range:
+        """Its values."""
+        return self.held or Range.of(self.dtype)
 
 
 @dataclass(frozen=True)

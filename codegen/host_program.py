@@ -18,6 +18,7 @@ from tvm import ir, relax
 from tvm.ir import IRModule
 
 from tilewright.errors import Fault, FaultList, UnsupportedModel
+from tilewright.frontend.relax_import import Sources
 from tilewright.targets.host_ops import HOST_DTYPES
 from tilewright.targets.program import AttributeValue, HostProgram, HostStep, HostTensor
 
@@ -245,6 +246,30 @@ def _topk(call: _Call) -> None:
         build.step("cast", (source,), target)  # the indices' type is the call's choice
 
 
+def _at_least(call: _Call) -> None:
+    """x >= c: 1 + the floor of the difference, within -1..0; truth values are numbers here."""
+    build, shape = call.build, call.result.shape
+    one = build.constant(np.array(1, np.float32))
+    steps = [build.tensor(f"{call.name}/{part}", shape, "float32") for part in ("difference", "floor", "bit")]
+    build.step("subtract", call.inputs, steps[0])
+    build.step("floor", steps[:1], steps[1])
+    build.step("clip", steps[1:2], steps[2], lo=-1.0, hi=0.0)
+    build.step("add", (steps[2], one), call.outputs[0])
+
+
+def _select(call: _Call) -> None:
+    """One of two constants: bit * (yes - no) + no."""
+    values = [call.build.constants.get(n) for n in call.inputs[1:]]
+    if any(v is None or v.size != 1 for v in values):
+        raise _NotInTable("a choice between values that are not two numbers")
+    yes, no = (np.asarray(v, np.float32).reshape(()) for v in values)
+    build, shape = call.build, call.result.shape
+    steps = [build.tensor(f"{call.name}/{part}", shape, "float32") for part in ("scaled", "chosen")]
+    build.step("multiply", (call.inputs[0], build.constant(np.asarray(yes - no))), steps[0])
+    build.step("add", (steps[0], build.constant(no)), steps[1])
+    build.step("cast", steps[1:], call.outputs[0])
+
+
 LOWERINGS: Mapping[str, Lowering] = {
     "relax.quantize": _quantise("quantize"),
     "relax.dequantize": _quantise("dequantize"),
@@ -295,6 +320,8 @@ LOWERINGS: Mapping[str, Lowering] = {
     "relax.broadcast_to": _expand,
     "relax.take": _take,
     "relax.topk": _topk,
+    "relax.greater_equal": _at_least,
+    "relax.where": _select,
 }
 """How each Relax operator is written as steps; the operator table of packages is `targets/host_ops.py`."""
 
@@ -327,6 +354,8 @@ class _Reader:
         self.regions = {name: i for i, name in enumerate(regions)}
         self.values: dict[str, Value] = {}
         self.faults = FaultList()
+        self.truth: list[int] = []
+        self.sources: Sources = Sources()
 
     def value(self, expr: Any) -> Value:
         """Tensor number of an expression. Raises KeyError where it depends on a faulty call."""
@@ -362,7 +391,11 @@ class _Reader:
         if isinstance(ty, relax.TupleType):
             shapes = [_shape_of(f, name) for f in ty.fields]
             return tuple(self.build.tensor(f"{name}/{i}", *s) for i, s in enumerate(shapes))
-        return self.build.tensor(name, *_shape_of(ty, name))
+        shape, dtype = _shape_of(ty, name)
+        if dtype == "bool":  # kept as 0 and 1, between the operators of the table only
+            self.truth.append(self.build.tensor(name, shape, "float32"))
+            return self.truth[-1]
+        return self.build.tensor(name, shape, dtype)
 
     def call(self, name: str, call: Any) -> Value:
         """Steps of a call. Raises _NotInTable where it has none, KeyError where an operand is missing."""
@@ -397,6 +430,7 @@ class _Reader:
 
     def read(self, main: Any) -> Ints:
         """All of `main`; gives the numbers of its results. Raises UnsupportedModel with every fault."""
+        self.sources = Sources.of(main)
         for block in main.body.blocks:
             for binding in block.bindings:
                 name, value = str(binding.var.name), binding.value
@@ -405,8 +439,10 @@ class _Reader:
                         self.call(name, value) if isinstance(value, ir.Call) else self.value(value)
                     )
                 except _NotInTable as reason:
+                    index = self.sources.node_of.get(name)
+                    where = name if index is None else self.sources.nodes[index].name
                     self.faults.add(
-                        f"the package's host part cannot do this: {reason}", where=name, remedy=REMEDY
+                        f"the package's host part cannot do this: {reason}", where=where, remedy=REMEDY
                     )
                 except KeyError:
                     continue  # an operand's own fault is reported already
@@ -444,6 +480,9 @@ def host_program(
     results: list[int] = []
     for position, number in enumerate(found):
         tensor = build.tensors[number]
+        if number in reader.truth:
+            message = "the package's host part cannot do this: truth values as a result"
+            raise UnsupportedModel(Fault(message, tensor.name, REMEDY))
         name = tensor.name if outputs is None else outputs[position]
         if number in results or number in inputs or number in build.constants:
             # A tensor has one name, so a second one needs a tensor of its own.

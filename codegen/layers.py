@@ -12,6 +12,7 @@ from tilewright.codegen.values import I32, Map, Source
 from tilewright.relay_passes.integer import ops
 from tilewright.targets.arithmetic import S_MIN
 from tilewright.targets.isa.spec import VectorOp
+from tilewright.targets.storage import Storage
 
 I64 = NDArray[np.int64]
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -42,43 +43,52 @@ class Parameters:
 
 
 def machine_parameters(
-    rescale: ops.Rescale, channels: int, zero_point: int = 0, weight_sums: NDArray[np.int64] | None = None
+    rescale: ops.Rescale,
+    stored: Storage,
+    channels: int,
+    added: NDArray[np.int64] | None = None,
 ) -> Parameters:
-    """Rescale of an integer operator -> the machine's parameters.
+    """Rescale of an integer operator -> the machine's parameters for a result that is `stored` so.
 
-    The machine stores value + offset and, on MATRIX, sums raw stored values: `zero_point * weight_sums` leaves B.
+    The machine stores value + offset and, on MATRIX, sums raw stored values: what that has `added` leaves B.
+    Of a bipolar result it stores (value + 1) / 2, and odd values need no rounding for that.
     """
-    offset = ops.storage_offset(rescale.dtype)
+    offset = stored.offset
+    if stored.bits == 1:
+        one = np.int64(1) << rescale.s
+        rescale = replace(rescale, s=rescale.s + 1, b=rescale.b + one, lo=0, hi=1)
     spread = np.zeros(channels, np.int64)
     m, s, b = (np.asarray(a, np.int64).reshape(-1) + spread for a in (rescale.m, rescale.s, rescale.b))
-    sums = spread if weight_sums is None else weight_sums
+    extra = spread if added is None else added
     shift = np.int64(offset) << s
-    parameters = Parameters(m, s, b - m * zero_point * sums + shift, rescale.lo + offset, rescale.hi + offset)
+    parameters = Parameters(m, s, b - m * extra + shift, rescale.lo + offset, rescale.hi + offset)
     if rescale.m_neg is None or rescale.b_neg is None:
         return parameters
     m2, b2 = (np.asarray(a, np.int64).reshape(-1) + spread for a in (rescale.m_neg, rescale.b_neg))
     return replace(
         parameters,
         m2=m2,
-        b2=b2 - m2 * zero_point * sums + shift,
+        b2=b2 - m2 * extra + shift,
         negative=True,
         out_zero_point=rescale.zero_point + offset,
     )
 
 
-def stored_table(op: ops.Table) -> NDArray[np.uint8]:
-    """The table as stored values; the index is a stored value already."""
-    return (op.table.astype(np.int64) + ops.storage_offset(op.dtype)).astype(np.uint8)
+def stored_table(op: ops.Table, operand: Storage, result: Storage) -> NDArray[np.uint8]:
+    """The table as stored numbers, by stored numbers."""
+    lowest = int(np.iinfo(operand.dtype).min)
+    values = np.clip(operand.values(np.arange(256)) - lowest, 0, 255)
+    return np.clip(result.stored(op.table[values]), 0, 255).astype(np.uint8)
 
 
 IDENTITY_M, IDENTITY_S = 1 << 23, 23
 """m / 2^s = 1 exactly."""
 
 
-def identity(channels: int, hi: int) -> Parameters:
-    """Parameters of a copy."""
+def identity(channels: int, bits: int) -> Parameters:
+    """Parameters of a copy of stored numbers of so many bits."""
     ones = np.ones(channels, np.int64)
-    return Parameters(ones * IDENTITY_M, ones * IDENTITY_S, ones * 0, 0, hi)
+    return Parameters(ones * IDENTITY_M, ones * IDENTITY_S, ones * 0, 0, (1 << bits) - 1)
 
 
 def arranged(
@@ -118,7 +128,8 @@ class Geometry:
     """Where the window of each result lies and where the result goes.
 
     Result (j, i) reads rows j*stride + k*dilation + offset of the source and is written to row first + step*j of the
-    output map, columns likewise; with `swapped` row and column of the output change places.
+    output map, columns likewise; with `swapped` row and column of the output change places. Displaced lanes read up to
+    `above` rows (columns) before and `below` behind.
     """
 
     kernel: tuple[int, int] = (1, 1)
@@ -129,6 +140,8 @@ class Geometry:
     first: tuple[int, int] = (0, 0)
     step: tuple[int, int] = (1, 1)
     swapped: bool = False
+    above: tuple[int, int] = (0, 0)
+    below: tuple[int, int] = (0, 0)
 
     def span(self, axis: int, start: int, count: int, size: int) -> tuple[int, int]:
         """Source rows (axis 0) or columns (1) that results start .. start+count-1 read: first and number.
@@ -137,6 +150,7 @@ class Geometry:
         """
         low = start * self.stride[axis] + self.offset[axis]
         high = (start + count - 1) * self.stride[axis] + self.offset[axis]
+        low, high = low - self.above[axis], high + self.below[axis]
         high += (self.kernel[axis] - 1) * self.dilation[axis]
         low, high = min(max(low, 0), size - 1), max(min(high, size - 1), 0)
         return low, max(high - low + 1, 1)
@@ -159,12 +173,15 @@ class MatrixLayer:
     """A convolution on MATRIX, requantised by VECTOR.
 
     Attributes:
-        weight: (O, I, KH, KW) integers of 9 bits at most; I counts the source's channels.
+        weight: (O, I, KH, KW) integers; I counts the source's channels.
         present: (O, I, KW), False where weights are zero by structure (other groups, selections, kernel columns that
             fill a packed pixel); None: all True.
         pad: stored value outside of the map.
         counted: whether its products count as the network's (copies do not).
         table: 256 stored values applied last, or None.
+        quartered: the source's half words hold digits of values by quarters (`packing.py`).
+        pool: windows over the sums, the largest of each being requantised; None: every sum is a result. `sums` is then
+            the convolution, `geometry` both together.
     """
 
     name: str
@@ -177,6 +194,39 @@ class MatrixLayer:
     present: NDArray[np.bool_] | None = None
     counted: bool = True
     table: NDArray[np.uint8] | None = None
+    quartered: bool = False
+    pool: Geometry | None = None
+    sums: Geometry | None = None
+
+    @property
+    def convolution(self) -> Geometry:
+        """Where the sums lie."""
+        return self.sums or self.geometry
+
+    @property
+    def sums_per_result(self) -> int:
+        """Vectors of ACC that a result takes."""
+        return 1 if self.pool is None else self.pool.stride[0] * self.pool.stride[1]
+
+    def pooled(self, pool: Geometry, output: Map) -> MatrixLayer:
+        """The layer with the largest sum of each window. Windows must not overlap, and m must not be negative."""
+        c = self.geometry
+        (ky, kx), (sy, sx) = (
+            tuple(
+                (p - 1) * s + (k - 1) * d + 1
+                for p, s, k, d in zip(pool.kernel, c.stride, c.kernel, c.dilation, strict=True)
+            ),
+            tuple(p * s for p, s in zip(pool.stride, c.stride, strict=True)),
+        )
+        whole = replace(
+            c,
+            kernel=(ky, kx),
+            stride=(sy, sx),
+            dilation=(1, 1),
+            offset=(pool.offset[0] * c.stride[0] + c.offset[0], pool.offset[1] * c.stride[1] + c.offset[1]),
+            count=pool.count,
+        )
+        return replace(self, output=output, geometry=whole, pool=pool, sums=c)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,17 +7,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tilewright.codegen.graph import Tensor
-from tilewright.codegen.values import CONSTANT, I32, Value, join
+from tilewright.codegen.values import CONSTANT, I32, I64, Value, join
 from tilewright.relay_passes.integer import ops
+from tilewright.targets.storage import Storage
 
 
-def place_layout(op: ops.Layout, output: Tensor, operands: Sequence[Value]) -> Value:
-    """Move the table of places as the layout moves elements. A pad's value is stored with the type's offset."""
+def place_layout(op: ops.Layout, stored: Storage, operands: Sequence[Value]) -> Value:
+    """Move the table of places as the layout moves elements. A pad's value is `stored` as the result's are."""
     maps, joined = join(operands)
-    offset = ops.storage_offset(output.dtype)
     steps = tuple(
-        replace(step, args=(*step.args[:2], (-1 - (step.args[2][0] + offset),)))
+        replace(step, args=(*step.args[:2], (-1 - int(stored.stored(step.args[2][0])),)))
         if step.kind == "pad"
         else step
         for step in op.steps
@@ -31,11 +30,16 @@ def place_layout(op: ops.Layout, output: Tensor, operands: Sequence[Value]) -> V
     fill = index < 0
     flat = [np.concatenate([getattr(v, k).reshape(-1) for v in joined]) for k in ("number", "pixel", "lane")]
     number, pixel, lane = (a[np.where(fill, 0, index)] for a in flat)
+    moved = None
+    if any(v.moved is not None for v in joined):
+        stay = [np.zeros(v.number.size, np.int64) if v.moved is None else v.moved.reshape(-1) for v in joined]
+        moved = np.where(fill, 0, np.concatenate(stay)[np.where(fill, 0, index)])
     return Value(
         maps,
         np.where(fill, CONSTANT, number).astype(np.int32),
         np.where(fill, 0, pixel).astype(np.int32),
         np.where(fill, -1 - index, lane).astype(np.int32),
+        moved,
     )
 
 
@@ -48,6 +52,7 @@ class Gather:
 
     Attributes:
         number, lane: place of each channel; CONSTANT channels have their value in `lane`.
+        moved: the mark of a shift for each channel (`displacement.py`), 0 for one that stays.
     """
 
     number: I32
@@ -57,6 +62,7 @@ class Gather:
     count: tuple[int, int]
     origin: tuple[int, int]
     stride: tuple[int, int]
+    moved: I64
     swapped: bool = False
 
 
@@ -83,15 +89,21 @@ def gathers(value: Value) -> list[Gather] | None:
     return None
 
 
+def gather_of(value: Value) -> Gather | None:
+    """A (C, H, W) value as one copy of channels, or None where it is no such thing."""
+    return _phase(value, (0, 0), (1, 1))
+
+
 def _phase(value: Value, first: tuple[int, int], step: tuple[int, int]) -> Gather | None:
     cut = (slice(None), slice(first[0], None, step[0]), slice(first[1], None, step[1]))
     number, pixel, lane = value.number[cut], value.pixel[cut], value.lane[cut]
-    if (number != number[:, :1, :1]).any() or (lane != lane[:, :1, :1]).any():
+    moved = np.zeros(number.shape, np.int64) if value.moved is None else value.moved[cut]
+    if any((a != a[:, :1, :1]).any() for a in (number, lane, moved)):
         return None
     held = number[:, 0, 0] != CONSTANT
     count = (number.shape[1], number.shape[2])
     if not held.any():
-        return Gather(number[:, 0, 0], lane[:, 0, 0], first, step, count, (0, 0), (1, 1))
+        return Gather(number[:, 0, 0], lane[:, 0, 0], first, step, count, (0, 0), (1, 1), moved[:, 0, 0])
     widths = {(value.maps[n].height, value.maps[n].width) for n in np.unique(number[held, 0, 0])}
     if len(widths) != 1:
         return None
@@ -110,5 +122,7 @@ def _phase(value: Value, first: tuple[int, int], step: tuple[int, int]) -> Gathe
         want_b = b[0, 0] + stride[1] * np.arange(b.shape[1])[None, :]
         if min(stride) >= 1 and (a == want_a).all() and (b == want_b).all():
             origin = (int(a[0, 0]), int(b[0, 0]))
-            return Gather(number[:, 0, 0], lane[:, 0, 0], first, step, count, origin, stride, swapped)
+            return Gather(
+                number[:, 0, 0], lane[:, 0, 0], first, step, count, origin, stride, moved[:, 0, 0], swapped
+            )
     return None

@@ -8,15 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tilewright.codegen.graph import Node
+import numpy as np
+from numpy.typing import NDArray
+
+from tilewright.codegen.displacement import FARTHEST, rows_left
+from tilewright.codegen.graph import Graph, Node
 from tilewright.codegen.layers import Geometry
 from tilewright.codegen.layouts import gathers, place_layout
 from tilewright.codegen.values import CONSTANT, Map, Value
+from tilewright.codegen.widths import storages
 from tilewright.relay_passes.integer import ops
 from tilewright.relay_passes.predicate import Ok, Reject, Verdict
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.spec import Matrix, Vector, field_limit
+from tilewright.targets.storage import Storage
 
+WIDER = "compile for an overlay of more bits, or quantise to fewer"
 ON_HOST = "keep it on the host: compile with tvm.compile, or change the network"
 
 
@@ -26,18 +33,19 @@ class Rule:
 
     text: str
     broken: Callable[[Node, Overlay], Iterator[str]]
+    remedy: str = ON_HOST
 
 
 def check(node: Node, overlay: Overlay) -> Verdict:
     """Whether the code generator takes this node. Shapes and attributes decide, and what ACT holds."""
     for rule in RULES:
         for found in rule.broken(node, overlay):
-            return Reject(rule.text.format(**_FIGURES), found, node.name, ON_HOST)
+            return Reject(rule.text.format(**_FIGURES), found, node.name, rule.remedy)
     return Ok()
 
 
 _MATRIX = (ops.Conv2d, ops.ConvTranspose2d)
-_WINDOW = (*_MATRIX, ops.MaxPool2d, ops.SumPool2d)
+_WINDOW = (*_MATRIX, ops.MaxPool2d, ops.SumPool2d, ops.Shift)
 _FIGURES = {
     "size": field_limit(Vector, "height"),
     "results": field_limit(Vector, "n_x"),
@@ -45,6 +53,7 @@ _FIGURES = {
     "vector_kernel": field_limit(Vector, "kernel_y"),
     "stride": field_limit(Matrix, "stride_y"),
     "dilation": field_limit(Matrix, "dilation_y"),
+    "farthest": FARTHEST,
 }
 
 
@@ -62,6 +71,9 @@ def _sizes(node: Node, _: Overlay) -> Iterator[str]:
 
 def _kernel(node: Node) -> tuple[int, int]:
     op = node.operator
+    if isinstance(op, ops.Shift):
+        reach = np.maximum(op.displacement.max(0), 0) - np.minimum(op.displacement.min(0), 0)
+        return int(reach[0]) + 1, int(reach[1]) + 1
     if isinstance(op, _MATRIX):
         return op.weight.shape[2], op.weight.shape[3]
     return op.kernel if isinstance(op, ops.MaxPool2d | ops.SumPool2d) else (1, 1)
@@ -73,7 +85,7 @@ def _matrix_kernels(node: Node, _: Overlay) -> Iterator[str]:
 
 
 def _vector_kernels(node: Node, _: Overlay) -> Iterator[str]:
-    if max(_kernel(node)) > _FIGURES["vector_kernel"]:
+    if not isinstance(node.operator, ops.Shift) and max(_kernel(node)) > _FIGURES["vector_kernel"]:
         yield f"a kernel of {_kernel(node)}"
 
 
@@ -88,15 +100,71 @@ def _dilations(node: Node, _: Overlay) -> Iterator[str]:
         yield f"dilations {dilation}"
 
 
-_WIDE = (*_MATRIX, ops.Dense, ops.SumPool2d, ops.Add, ops.Multiply)
+def _stored(node: Node, overlay: Overlay) -> dict[str, Storage]:
+    return storages(Graph("", node.inputs, (node.output,), (node,)), overlay)
 
 
-def _narrow(node: Node, overlay: Overlay) -> Iterator[str]:
+def _second(node: Node, overlay: Overlay) -> Iterator[str]:
+    if isinstance(node.operator, ops.Add | ops.Multiply):
+        found = _stored(node, overlay)[node.inputs[1].name]
+        if found.bits > overlay.inp_bits:
+            yield f"{found.bits} bits of {node.inputs[1].name}"
+
+
+def _tables(node: Node, overlay: Overlay) -> Iterator[str]:
+    if isinstance(node.operator, ops.Table):
+        for t in (*node.inputs, node.output):
+            bits = _stored(node, overlay)[t.name].bits
+            if bits > 8:
+                yield f"{bits} bits of {t.name}"
+
+
+def _one_bit(node: Node, overlay: Overlay) -> Iterator[str]:
+    """What MATRIX of an overlay of 1 bit adds up: -1 and +1 only, so nothing can be left out by a weight of 0."""
+    op = node.operator
+    if overlay.inp_bits > 1 or not isinstance(op, ops.Dense | ops.Conv2d | ops.ConvTranspose2d):
+        return
+    (t,) = node.inputs
+    weight: NDArray[np.generic] = op.weight
+    if _stored(node, overlay)[t.name].bits > 1:
+        yield f"{_stored(node, overlay)[t.name].bits} bits of {t.name}"
+    if (np.abs(weight.astype(np.int64)) != 1).any():
+        yield f"weights {int(weight.min())}..{int(weight.max())}"
+    if op.zero_point:
+        yield f"zero point {op.zero_point}"
+    if isinstance(op, ops.ConvTranspose2d) or (isinstance(op, ops.Conv2d) and op.groups > 1):
+        yield "a grouped or transposed convolution"
+    elif isinstance(op, ops.Conv2d) and any(op.padding) and t.shape[1] % 2:
+        yield f"{t.shape[1]} channels with padding"
+
+
+def _signs(node: Node, overlay: Overlay) -> Iterator[str]:
+    """VECTOR reads a stored bit as 0 or 1; layouts fold as long as they leave no channel out."""
+    op = node.operator
+    if overlay.inp_bits > 1:
+        return
+    bits = [_stored(node, overlay)[t.name].bits for t in node.inputs]
+    if 1 in bits and isinstance(op, ops.SumPool2d | ops.Add | ops.Multiply):
+        yield f"a {op.kind} of one bit"
+    if isinstance(op, ops.Layout) and any(step.kind in ("slice", "pad", "repeat") for step in op.steps):
+        yield f"{' then '.join(step.kind for step in op.steps)}"
+
+
+def _padded(node: Node, overlay: Overlay) -> Iterator[str]:
+    op = node.operator
+    if isinstance(op, ops.Conv2d | ops.ConvTranspose2d) and overlay.inp_bits > 1:
+        (t,) = node.inputs
+        stored = _stored(node, overlay)[t.name]
+        if not 0 <= op.zero_point + stored.offset <= stored.largest:
+            yield f"zero point {op.zero_point} of {t.name}, which has {stored.bits} bits"
+
+
+def _layout_bits(node: Node, overlay: Overlay) -> Iterator[str]:
+    """Scores of 16 bits are laid out by the host, which reads them anyway."""
     for t in node.inputs:
-        if ops.planes(t.dtype) > 1:
-            yield f"{t.dtype} of {t.name}"
-    if ops.planes(node.output.dtype) > 1 and (not isinstance(node.operator, _WIDE) or overlay.inp_bits != 8):
-        yield f"a {node.operator.kind} of {node.output.dtype}"
+        bits = _stored(node, overlay)[t.name].bits
+        if isinstance(node.operator, ops.Layout) and bits > 8:
+            yield f"{bits} bits of {t.name}"
 
 
 def _operands(node: Node, _: Overlay) -> Iterator[str]:
@@ -116,7 +184,7 @@ def _moves(node: Node, overlay: Overlay) -> Iterator[str]:
         height, width = shape[1:] if len(shape) == 3 else (1, 1)
         m = Map(t.name, height, width, -(-shape[0] // overlay.block_in))
         operands.append(Value.of_map(m, range(shape[0]), shape))
-    value = place_layout(node.operator, node.output, operands)
+    value = place_layout(node.operator, _stored(node, overlay)[node.output.name], operands)
     if len(value.shape) == 1 or value.channels_in_place():
         return
     found = gathers(value)
@@ -134,6 +202,16 @@ def _pools_read(node: Node, _: Overlay) -> Iterator[str]:
             yield f"kernel {op.kernel}, padding {op.padding} on {node.inputs[0].shape[2:]}"
 
 
+def _shifts(node: Node, _: Overlay) -> Iterator[str]:
+    op = node.operator
+    if isinstance(op, ops.Shift):
+        farthest = int(np.abs(op.displacement).max())
+        if farthest > FARTHEST:
+            yield f"one by {farthest}"
+        if min(rows_left(op, node.inputs[0].shape[2:])) < 0:
+            yield f"{op.size} results of a map of {node.inputs[0].shape[2:]} with strides {op.strides}"
+
+
 def _window_fits(node: Node, overlay: Overlay) -> Iterator[str]:
     if not isinstance(node.operator, _WINDOW):
         return
@@ -142,7 +220,7 @@ def _window_fits(node: Node, overlay: Overlay) -> Iterator[str]:
     rows, columns = (
         min((k - 1) * d + 1, n) for k, d, n in zip(_kernel(node), dilation, (height, width), strict=True)
     )
-    blocks = -(-channels // overlay.block_in) if isinstance(node.operator, _MATRIX) else 1
+    blocks = -(-channels // overlay.block_in) if isinstance(node.operator, (*_MATRIX, ops.Shift)) else 1
     need = 2 * rows * columns * blocks + 2 * (overlay.halves_per_vector if blocks > 1 else 1)
     if need > overlay.act_half_words:
         yield f"a window of {rows} x {columns} and {channels} channels"
@@ -150,7 +228,18 @@ def _window_fits(node: Node, overlay: Overlay) -> Iterator[str]:
 
 RULES: tuple[Rule, ...] = (
     Rule("tensors have the shape (1, C, H, W) or (1, K)", _ranks),
-    Rule("operands have 8 bits; 16 bits only a result of sums or products that the host reads", _narrow),
+    Rule("the second operand of a sum or product has the overlay's bits", _second, WIDER),
+    Rule("a table has operands and results of 8 bits", _tables, WIDER),
+    Rule("a layout moves 8 bits at most", _layout_bits),
+    Rule("padding is a value that the operand's bits hold", _padded),
+    Rule(
+        "operands and weights of 1 bit are -1 or +1, of all channels; padded ones have an even number of channels",
+        _one_bit,
+        WIDER,
+    ),
+    Rule(
+        "tensors of 1 bit are multiplied on MATRIX, pooled by their largest, or laid out whole", _signs, WIDER
+    ),
     Rule("maps are at most {results} rows and columns", _sizes),
     Rule("kernels of convolutions are at most {matrix_kernel} rows and columns", _matrix_kernels),
     Rule("pooling windows are at most {vector_kernel} rows and columns", _vector_kernels),
@@ -159,5 +248,6 @@ RULES: tuple[Rule, ...] = (
     Rule("dilations are at most {dilation}", _dilations),
     Rule("the second operand has the first one's channels, and its height and width or 1", _operands),
     Rule("elements move by whole channels: slices, repeats and turns of rows and columns", _moves),
+    Rule("a shift moves channels by at most {farthest} rows and columns within their map", _shifts),
     Rule("a window of all channels fits the activation memory twice", _window_fits),
 )

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 from tvm import relax
 
 from tilewright.codegen.graph import Graph, Node, Tensor
-from tilewright.relay_passes.integer.emit import LAYER
-from tilewright.relay_passes.integer.ops import DType
+from tilewright.relay_passes.integer.emit import LAYER, ranges_of
+from tilewright.relay_passes.integer.ops import DType, result_range
 from tilewright.relay_passes.integer.parse import kind_of, parse
+from tilewright.targets.storage import Range
 
 
-def tensor(var: relax.Var) -> Tensor:
-    """A variable as a tensor."""
+def tensor(var: relax.Var, held: Range | None = None) -> Tensor:
+    """A variable as a tensor of these values."""
     shape = tuple(int(d) for d in var.ty.shape.values)
-    return Tensor(var.name, shape, cast(DType, str(var.ty.dtype)))
+    return Tensor(var.name, shape, cast(DType, str(var.ty.dtype)), held)
 
 
-def node(var: relax.Var, args: Sequence[relax.Var], composite: relax.Function) -> Node:
-    """A call of a composite as a node."""
+def node(
+    var: relax.Var,
+    args: Sequence[relax.Var],
+    composite: relax.Function,
+    known: Mapping[str, Tensor] | None = None,
+) -> Node:
+    """A call of a composite as a node. Operands in `known` are those tensors, others have the values it names."""
     layer = str(composite.attrs[LAYER]) if LAYER in composite.attrs else var.name
-    return Node(layer or var.name, parse(composite), tuple(tensor(a) for a in args), tensor(var))
+    operator = parse(composite)
+    found = known or {}
+    inputs = [
+        found.get(a.name) or tensor(a, held) for a, held in zip(args, ranges_of(composite), strict=True)
+    ]
+    result = tensor(var)
+    held = result_range(operator, [t.range for t in inputs], result.dtype)
+    return Node(layer or var.name, operator, tuple(inputs), replace(result, held=held))
 
 
 def lift(function: relax.Function, name: str = "") -> Graph:
@@ -39,6 +53,7 @@ def lift(function: relax.Function, name: str = "") -> Graph:
     aliases: dict[str, relax.Var] = {}
     results: dict[str, list[relax.Var]] = {}
     nodes: list[Node] = []
+    known: dict[str, Tensor] = {}
 
     def real(var: relax.Var) -> relax.Var:
         while var.name in aliases:
@@ -52,7 +67,9 @@ def lift(function: relax.Function, name: str = "") -> Graph:
                 composites[binding.var.name] = value
             elif isinstance(value, relax.Call) and getattr(value.op, "name", "") in composites:
                 args = [real(a) for a in value.args]
-                nodes.append(node(binding.var, args, composites[value.op.name]))
+                found = node(binding.var, args, composites[value.op.name], known)
+                known |= {t.name: t for t in (*found.inputs, found.output)}
+                nodes.append(found)
             elif isinstance(value, relax.Tuple):
                 results[binding.var.name] = [real(f) for f in value.fields]
             elif isinstance(value, relax.Var):
@@ -66,6 +83,5 @@ def lift(function: relax.Function, name: str = "") -> Graph:
         end = real(end)
         outputs = results.get(end.name, [end])
     symbol = name or str(function.attrs["global_symbol"])
-    return Graph(
-        symbol, tuple(tensor(p) for p in function.params), tuple(tensor(o) for o in outputs), tuple(nodes)
-    )
+    inputs, results_ = ([known.get(v.name) or tensor(v) for v in vs] for vs in (function.params, outputs))
+    return Graph(symbol, tuple(inputs), tuple(results_), tuple(nodes))

@@ -75,7 +75,9 @@ class _Counter:
         return np.where(self.offsets[place] == offsets, self.counts[place], 0)
 
     def matrix(self, i: Matrix) -> int:
-        """Every tile serves all rows and columns."""
+        """Every tile serves all rows and columns; those that meet a higher plane of values have met the lowest."""
+        if i.shift:
+            return 0
         index = _grid((i.n_oc, i.n_ic, i.n_ky, i.n_kx))
         tiles = i.wgt_base + _dot(index, (i.wgt_oc, i.wgt_ic, i.wgt_ky, i.wgt_kx))
         return int(self.rows[Memory.WGT][tiles].sum()) * i.n_y * i.n_x

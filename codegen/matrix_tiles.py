@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from tilewright.codegen.buffers import Step
 from tilewright.codegen.chunks import TABLE_RECORDS, Area, MatrixChunk, Pass
+from tilewright.codegen.displacement import Entries, table_rows
 from tilewright.codegen.flow import is_flat
-from tilewright.codegen.layers import MatrixLayer
+from tilewright.codegen.layers import Geometry, MatrixLayer
 from tilewright.codegen.tile import Access, Constants, Portion, Space, TileProgram
 from tilewright.codegen.transfer import rows_of
 from tilewright.codegen.vector_tiles import destination
@@ -22,7 +23,10 @@ from tilewright.targets.isa.spec import Matrix, Source, Vector, VectorOp
 
 @dataclass(frozen=True)
 class Piece:
-    """Sums that lie in one half of ACC: output vectors of a chunk, result rows and columns."""
+    """Sums that lie in one half of ACC: output vectors of a chunk, result rows and columns.
+
+    `sums_y`, `sums_x`: first row (column) of the sums, and how many there are.
+    """
 
     vector: int
     vectors: int
@@ -30,11 +34,13 @@ class Piece:
     rows: int
     x: int
     columns: int
+    sums_y: tuple[int, int]
+    sums_x: tuple[int, int]
 
     @property
     def area(self) -> int:
-        """Results of one output vector."""
-        return self.rows * self.columns
+        """Sums of one output vector."""
+        return self.sums_y[1] * self.sums_x[1]
 
     @property
     def size(self) -> int:
@@ -47,6 +53,7 @@ class MatrixEmitter:
     """Makes the instructions of steps. `half`: of ACC, which takes turns."""
 
     overlay: Overlay
+    entries: Entries
     half: int = 0
 
     def emit(
@@ -58,7 +65,7 @@ class MatrixEmitter:
         """
         ratio = self.overlay.halves_per_vector
         for chunk in chunks:
-            pieces = self.pieces(chunk, steps[0])
+            pieces = self.pieces(layer, chunk, steps[0])
             for piece in pieces:
                 beside = max(1, self.overlay.acc_half_vectors // piece.size)
                 for first in range(0, len(steps), beside):
@@ -76,11 +83,10 @@ class MatrixEmitter:
                         yield Portion(step.layer, step.image, tuple(program.operations), range(0), made)
                         program = TileProgram()
 
-    def pieces(self, chunk: MatrixChunk, step: Step) -> list[Piece]:
+    def pieces(self, layer: MatrixLayer, chunk: MatrixChunk, step: Step) -> list[Piece]:
         """Cut a chunk of a step: as many columns, rows, vectors as fit, in parts of about one size."""
-        vectors, rows, columns = piece_size(
-            chunk.count, step.stop - step.start, step.columns, self.overlay.acc_half_vectors
-        )
+        room = self.overlay.acc_half_vectors // layer.sums_per_result
+        vectors, rows, columns = piece_size(chunk.count, step.stop - step.start, step.columns, room)
         return [
             Piece(
                 o,
@@ -89,6 +95,8 @@ class MatrixEmitter:
                 min(rows, step.stop - y),
                 x,
                 min(columns, step.columns - x),
+                sums_of(layer, 0, y, min(rows, step.stop - y)),
+                sums_of(layer, 1, step.x + x, min(columns, step.columns - x)),
             )
             for y in range(step.start, step.stop, rows)
             for x in range(0, step.columns, columns)
@@ -106,7 +114,7 @@ class MatrixEmitter:
         p: Pass,
         fresh: bool,
     ) -> None:
-        g, source = layer.geometry, layer.source
+        g, source = layer.convolution, layer.source
         m, block = source.blocks[p.block]
         window = step.held[m]
         buffer = window.buffer
@@ -115,13 +123,16 @@ class MatrixEmitter:
         per_vector = p.count_ic * p.count_ky * kw
         top = p.first_ky * g.dilation[0] + g.offset[0]
         height, width = (1, 1) if flat else (m.height, window.columns)
+        rows = table_rows(source, p.block, p.count_ic)
+        held, entry = self.entries.find(rows) if rows else (None, 0)
+        down, right = source.offsets[p.block] if source.offsets else (0, 0)
         instruction = Matrix(
             n_oc=piece.vectors,
             n_ic=p.count_ic,
             n_ky=p.count_ky,
             n_kx=kw,
-            n_y=piece.rows,
-            n_x=piece.columns,
+            n_y=piece.sums_y[1],
+            n_x=piece.sums_x[1],
             wgt_base=p.tile + piece.vector * per_vector,
             wgt_oc=per_vector,
             wgt_ic=p.count_ky * kw,
@@ -129,9 +140,9 @@ class MatrixEmitter:
             wgt_kx=1,
             acc_base=acc,
             acc_oc=piece.area if piece.vectors > 1 else 0,
-            acc_y=piece.columns if piece.rows > 1 else 0,
-            acc_x=1 if piece.columns > 1 else 0,
-            act_base=buffer.address + block - window.block,
+            acc_y=piece.sums_x[1] if piece.sums_y[1] > 1 else 0,
+            acc_x=1 if piece.sums_x[1] > 1 else 0,
+            act_base=buffer.address + block + p.plane * m.plane_blocks - window.block,
             act_row=0 if height == 1 else buffer.row,
             act_x=0 if width == 1 else buffer.blocks,
             act_ic=1,
@@ -140,16 +151,21 @@ class MatrixEmitter:
             stride_x=g.stride[1],
             dilation_y=g.dilation[0],
             dilation_x=g.dilation[1],
-            offset_y=piece.y * g.stride[0] + top,
-            offset_x=(step.x + piece.x) * g.stride[1] + g.offset[1] - window.x,
+            offset_y=piece.sums_y[0] * g.stride[0] + top + down,
+            offset_x=piece.sums_x[0] * g.stride[1] + g.offset[1] - window.x + right,
             height=height,
             width=width,
-            pad=layer.pad,
+            pad=layer.pad >> p.plane * self.overlay.inp_bits & self.overlay.inp_max,
+            displaced=int(bool(rows)),
+            disp_base=entry,
             fresh=int(fresh),
+            w_signed=p.signed,
+            lane_shift=int(p.quartered),
+            shift=p.shift,
         )
         reads = [Access(Space.ACT, buffer.address, buffer.address + buffer.half_words, False)]
         if not flat:
-            first, count = g.span(0, piece.y, piece.rows, m.height)
+            first, count = layer.geometry.span(0, piece.y, piece.rows, m.height)
             reads = rows_of(buffer, first, first + count, False)
         program.add(
             layer.name,
@@ -157,6 +173,7 @@ class MatrixEmitter:
             *reads,
             Access(Space.ACC, self.half, self.half + 1, True),
             constants=tiles,
+            displacements=held,
         )
 
     def vector(
@@ -172,17 +189,18 @@ class MatrixEmitter:
         area = Area(piece.y, piece.x, piece.rows, piece.columns)
         fields, writes = destination(layer, step.result, area, block)
         table = layer.table is not None
+        windows = {} if layer.pool is None else window_fields(layer.pool, step, piece)
         instruction = Vector(
-            op=VectorOp.SUM,
+            op=VectorOp.SUM if layer.pool is None else VectorOp.MAX,
             source=Source.ACC,
             n_c=half_words,
             n_y=piece.rows,
             n_x=piece.columns,
-            height=piece.rows,
-            width=piece.columns,
+            height=piece.sums_y[1],
+            width=piece.sums_x[1],
             src_base=acc,
-            src_row=piece.columns if piece.rows > 1 else 0,
-            src_x=1 if piece.columns > 1 else 0,
+            src_row=piece.sums_x[1] if piece.sums_y[1] > 1 else 0,
+            src_x=1 if piece.sums_x[1] > 1 else 0,
             src_c=piece.area if piece.vectors > 1 else 0,
             param_base=first * per,
             param_c=per,
@@ -193,6 +211,7 @@ class MatrixEmitter:
             table=int(table),
             table_base=chunk.records.count - TABLE_RECORDS if table else 0,
             **fields,
+            **windows,
         )
         program.add(
             layer.name,
@@ -201,6 +220,25 @@ class MatrixEmitter:
             *writes,
             constants=chunk.records,
         )
+
+
+def sums_of(layer: MatrixLayer, axis: int, start: int, count: int) -> tuple[int, int]:
+    """First row (axis 0) or column of the sums behind results start .., and how many there are."""
+    if layer.pool is None:
+        return start, count
+    return layer.pool.span(axis, start, count, layer.convolution.count[axis])
+
+
+def window_fields(pool: Geometry, step: Step, piece: Piece) -> dict[str, int]:
+    """VECTOR's fields of a piece's windows over its sums."""
+    return {
+        "kernel_y": pool.kernel[0],
+        "kernel_x": pool.kernel[1],
+        "stride_y": pool.stride[0],
+        "stride_x": pool.stride[1],
+        "offset_y": piece.y * pool.stride[0] + pool.offset[0] - piece.sums_y[0],
+        "offset_x": (step.x + piece.x) * pool.stride[1] + pool.offset[1] - piece.sums_x[0],
+    }
 
 
 def piece_size(vectors: int, rows: int, columns: int, room: int) -> tuple[int, int, int]:

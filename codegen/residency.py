@@ -1,4 +1,5 @@
-"""Weights and parameters come on chip: a LOAD before their first use, WGT and PARAM being kept like caches.
+"""Weights, parameters and displacements come on chip: a LOAD before their first use; WGT, PARAM and DISP are kept
+like caches.
 
 The program says which constants each instruction needs, in order; so it is known what will be needed again, and when.
 Room is made where the least has to be loaded anew; not where the last instructions still read, and otherwise where the
@@ -14,7 +15,7 @@ from tilewright.errors import Fault, ScheduleError
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.spec import RECORD_BYTES, Base, Instruction, Load, Matrix, Memory, Vector
 
-_SPACE = {Memory.WGT: Space.WGT, Memory.PARAM: Space.PARAM}
+_SPACE = {Memory.WGT: Space.WGT, Memory.PARAM: Space.PARAM, Memory.DISP: Space.DISP}
 RECENT = 2
 """Portions used last that are not overwritten if it can be helped."""
 
@@ -59,60 +60,62 @@ class _Cache:
 
 
 def load_constants(program: TileProgram, overlay: Overlay) -> TileProgram:
-    """The program with LOADs of constants, and the instructions' addresses in WGT and PARAM set."""
-    caches = {Memory.WGT: _Cache(overlay.wgt_tiles), Memory.PARAM: _Cache(overlay.param_records)}
-    unit = {Memory.WGT: overlay.tile_bytes, Memory.PARAM: RECORD_BYTES}
+    """The program with LOADs of constants, and the instructions' addresses in WGT, PARAM and DISP set."""
+    caches = {
+        Memory.WGT: _Cache(overlay.wgt_tiles),
+        Memory.PARAM: _Cache(overlay.param_records),
+        Memory.DISP: _Cache(overlay.disp_entries),
+    }
+    unit = {Memory.WGT: overlay.tile_bytes, Memory.PARAM: RECORD_BYTES, Memory.DISP: overlay.entry_bytes}
     uses: dict[Constants, list[int]] = {}
     for i in reversed(range(len(program.operations))):
-        constants = program.operations[i].constants
-        if constants is not None:
-            uses.setdefault(constants, []).append(i)
+        for c in _needed(program.operations[i]):
+            uses.setdefault(c, []).append(i)
     where: dict[Constants, _Held] = {}
     done = TileProgram()
     for i, operation in enumerate(program.operations):
-        c = operation.constants
-        if c is None:
-            done.operations.append(operation)
-            continue
-        space, cache = _SPACE[c.memory], caches[c.memory]
-        if c not in where:
-            if c.count > cache.size:
-                text = f"needs {c.count} units of {space.name} at a time, {overlay.name} has {cache.size}"
-                raise ScheduleError(
-                    Fault(text, f"layer {operation.layer}", "choose an overlay with more memory")
+        instruction, reads = operation.instruction, list(operation.accesses)
+        for c in _needed(operation):
+            space, cache = _SPACE[c.memory], caches[c.memory]
+            if c not in where:
+                if c.count > cache.size:
+                    text = f"needs {c.count} units of {space.name} at a time, {overlay.name} has {cache.size}"
+                    raise ScheduleError(
+                        Fault(text, f"layer {operation.layer}", "choose an overlay with more memory")
+                    )
+                address, gone = cache.room(c.count)
+                for h in gone:
+                    cache.held.remove(h)
+                    del where[h.constants]
+                where[c] = _Held(c, address, i, uses[c])
+                cache.held.append(where[c])
+                load = Load(
+                    memory=c.memory,
+                    base=Base.CONSTANT,
+                    dram_offset=c.offset,
+                    dram_stride2=unit[c.memory],
+                    address=address,
+                    n2=c.count,
                 )
-            address, gone = cache.room(c.count)
-            for h in gone:
-                cache.held.remove(h)
-                del where[h.constants]
-            where[c] = _Held(c, address, i, uses[c])
-            cache.held.append(where[c])
-            load = Load(
-                memory=c.memory,
-                base=Base.CONSTANT,
-                dram_offset=c.offset,
-                dram_stride2=unit[c.memory],
-                address=address,
-                n2=c.count,
-            )
-            done.add(operation.layer, load, Access(space, address, address + c.count, True))
-        here = where[c]
-        here.last_use = i
-        here.uses.pop()
-        reads = Access(space, here.address, here.stop, False)
-        done.operations.append(
-            TileOperation(
-                _moved(operation.instruction, here.address),
-                (*operation.accesses, reads),
-                operation.layer,
-            )
-        )
+                done.add(operation.layer, load, Access(space, address, address + c.count, True))
+            here = where[c]
+            here.last_use = i
+            here.uses.pop()
+            reads.append(Access(space, here.address, here.stop, False))
+            instruction = _moved(instruction, c.memory, here.address)
+        done.operations.append(TileOperation(instruction, tuple(reads), operation.layer))
     return done
 
 
-def _moved(instruction: Instruction, address: int) -> Instruction:
-    """The instruction with its constants at `address`."""
+def _needed(operation: TileOperation) -> list[Constants]:
+    return [c for c in (operation.constants, operation.displacements) if c is not None]
+
+
+def _moved(instruction: Instruction, memory: Memory, address: int) -> Instruction:
+    """The instruction with its constants in `memory` at `address`."""
     if isinstance(instruction, Matrix):
+        if memory is Memory.DISP:
+            return replace(instruction, disp_base=instruction.disp_base + address)
         return replace(instruction, wgt_base=instruction.wgt_base + address)
     assert isinstance(instruction, Vector)
     return replace(

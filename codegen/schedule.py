@@ -196,7 +196,8 @@ class GroupSchedule:
                 for i in cut
                 if s.blocks[i][0] is m
             ]
-            return (min(held), max(held) + 1 - min(held)) if held else (0, 0)
+            last = max(held, default=0) + (m.planes - 1) * m.plane_blocks
+            return (min(held), last + 1 - min(held)) if held else (0, 0)
         spans = [self.flow.reading[i, m] for i in self.flow.readers[m] if i in self.layers]
         first = min(r.first_block for r in spans)
         return first, max(r.first_block + r.blocks for r in spans) - first
@@ -313,6 +314,10 @@ class GroupSchedule:
         readers = [i for i in self.flow.readers[m] if i in self.layers]
         return min(self.flow.needs(i, m, 0, self.flow.layers[i].geometry.count[0])[0] for i in readers)
 
+    def finished(self, i: int) -> tuple[int, int]:
+        """The turn in which a layer makes its last rows, and the layer."""
+        return self.lag[i] + self.ends[i].index(self.ends[i][-1]), i
+
     def step(self, i: int, t: int, x: int, columns: int, cut: range) -> None:
         layer = self.flow.layers[i]
         start, stop = self.made(i, t)
@@ -336,7 +341,7 @@ class GroupSchedule:
         )
         if result.staged or self.flow.plain(layer.output):
             self.act(Drain(i, result, start, stop, x, columns, first, count, self.image))
-        elif i == self.flow.writers[layer.output][-1] and stop == self.ends[i][-1]:
+        elif (self.lag[i] + t, i) == max(self.finished(w) for w in self.flow.writers[layer.output]):
             m = layer.output
             self.act(Drain(i, result, 0, m.height, 0, m.width, first, count, self.image))
 

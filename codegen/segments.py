@@ -197,7 +197,8 @@ class Segments:
         halo = 0
         for c in readers:
             g = self.flow.layers[c].geometry
-            halo = max(halo, (g.kernel[0] - 1) * g.dilation[0] + 1 - g.stride[0])
+            window = (g.kernel[0] - 1) * g.dilation[0] + 1 + g.above[0] + g.below[0]
+            halo = max(halo, window - g.stride[0])
         blocks = m.blocks if made else self.span(m, readers)
         stores = made and (m.segment is Base.OUTPUT or self.last_use[m] >= layers.stop)
         spans = (behind[0], behind[1], behind[2])

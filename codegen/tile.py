@@ -2,7 +2,7 @@
 
 The same list serves the pass that brings weights and parameters on chip (which instruction needs which constants), the
 token pass (which orders units by what they touch) and the encoder. A place is a range of one memory's rows: ACT half
-words, WGT tiles, PARAM records, ACC halves, half words of a DRAM segment.
+words, WGT tiles, PARAM records, displacement entries, ACC halves, half words of a DRAM segment.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ class Space(enum.IntEnum):
     ACC = 3
     WORKSPACE = 4
     OUTPUT = 5
+    DISP = 6
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Access:
 
 @dataclass(frozen=True)
 class Constants:
-    """Weight tiles or parameter records that come on chip together: `count` units at byte `offset` of the segment."""
+    """Tiles, records or displacements that come on chip together: `count` units at byte `offset` of the segment."""
 
     memory: Memory
     offset: int
@@ -47,13 +48,14 @@ class Constants:
 class TileOperation:
     """An instruction without tokens, what it touches, and its source layer.
 
-    `constants`: what it needs in WGT or PARAM; its fields count from where that will lie.
+    `constants`: what it needs in WGT or PARAM, `displacements`: in DISP; its fields count from where that will lie.
     """
 
     instruction: Instruction
     accesses: tuple[Access, ...]
     layer: str
     constants: Constants | None = None
+    displacements: Constants | None = None
 
 
 @dataclass(eq=False)
@@ -63,10 +65,15 @@ class TileProgram:
     operations: list[TileOperation] = field(default_factory=list)
 
     def add(
-        self, layer: str, instruction: Instruction, *accesses: Access, constants: Constants | None = None
+        self,
+        layer: str,
+        instruction: Instruction,
+        *accesses: Access,
+        constants: Constants | None = None,
+        displacements: Constants | None = None,
     ) -> None:
         """Append an operation."""
-        self.operations.append(TileOperation(instruction, accesses, layer, constants))
+        self.operations.append(TileOperation(instruction, accesses, layer, constants, displacements))
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,16 @@ from tilewright.targets.isa.spec import Base
 from tilewright.targets.region import Packing
 
 I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
 
 
 @dataclass(eq=False)
 class Map:
     """A stored map: `height x width` pixels of `blocks` half words. `offset` (bytes) is set by the allocator.
 
-    `packing` says which columns of a region's input its pixels hold; None: their own. With two `planes` (16 bits) the
-    first half of a pixel's half words holds the low bytes, the other the high ones.
+    Values have `bits`. Those wider than the overlay's operands lie in `planes`: a pixel's half words are those of the
+    lowest plane, then those of the next. Places of elements are those of the lowest. `packing` says which columns of a
+    region's input its pixels hold, None: their own; `lanes` what their lanes do, none: its channels, plane by plane.
     """
 
     name: str
@@ -34,13 +36,20 @@ class Map:
     blocks: int
     segment: Base = Base.WORKSPACE
     offset: int = -1
+    bits: int = 8
     planes: int = 1
     packing: Packing | None = None
+    lanes: tuple[int, ...] = ()
 
     @property
     def half_words(self) -> int:
         """Size."""
         return self.height * self.width * self.blocks
+
+    @property
+    def plane_blocks(self) -> int:
+        """Half words of a pixel in each plane."""
+        return self.blocks // self.planes
 
 
 CONSTANT = -1
@@ -52,13 +61,14 @@ class Value:
     """A tensor as a table of places.
 
     Shapes: `maps[number[i]]`, `pixel[i]`, `lane[i]` give the place of element i; the three arrays have the tensor's
-    shape without the batch axis: (C, H, W) or (K,).
+    shape without the batch axis: (C, H, W) or (K,). So has `moved`, where a shift is in it (`displacement.py`).
     """
 
     maps: tuple[Map, ...]
     number: I32
     pixel: I32
     lane: I32
+    moved: I64 | None = None
 
     @classmethod
     def of_map(cls, m: Map, channels: Sequence[int], shape: tuple[int, ...]) -> Value:
@@ -76,7 +86,9 @@ class Value:
         return self.number.shape
 
     def channels_in_place(self) -> bool:
-        """Whether every channel is one lane of a map of the tensor's own height and width."""
+        """Whether every channel is one lane of a map of the tensor's own height and width, and none is moved."""
+        if self.moved is not None and self.moved.any():
+            return False
         if len(self.shape) == 1:
             used = np.unique(self.number)
             return bool(
@@ -117,18 +129,23 @@ class Source:
         blocks: (map, half word of the pixel), in the order in which they lie in ACT.
         lanes: (len(blocks), block_in): channel of each lane, -1 where there is none of this tensor's.
         height, width: rows and columns of pixels; 1 x 1 where whole maps are read as one pixel (dense layers).
+        moves: (len(blocks), block_in, 2): displacement of each lane; None: none is displaced.
+        offsets: (dy, dx) of each half word that all its lanes have; empty: none has any.
     """
 
     blocks: tuple[tuple[Map, int], ...]
     lanes: I32
     height: int
     width: int
+    moves: I64 | None = None
+    offsets: tuple[tuple[int, int], ...] = ()
 
     def runs(self, first: int, count: int) -> list[tuple[Map, int, int, int]]:
         """Blocks `first` .. as runs of neighbours: (map, half word of the pixel, count, position after `first`)."""
         found: list[tuple[Map, int, int, int]] = []
         for i, (m, block) in enumerate(self.blocks[first : first + count]):
-            if found and found[-1][0] is m and found[-1][1] + found[-1][2] == block:
+            beside = found and found[-1][0] is m and found[-1][1] + found[-1][2] == block
+            if beside and (not self.offsets or self.offsets[first + i] == self.offsets[first + i - 1]):
                 found[-1] = (m, found[-1][1], found[-1][2] + 1, found[-1][3])
             else:
                 found.append((m, block, 1, i))
@@ -184,7 +201,7 @@ def join(values: Sequence[Value]) -> tuple[tuple[Map, ...], list[Value]]:
     joined = []
     for value in values:
         renumber = np.array([index[id(m)] for m in value.maps] + [CONSTANT], np.int32)  # [-1] is CONSTANT
-        joined.append(Value(tuple(maps), renumber[value.number], value.pixel, value.lane))
+        joined.append(Value(tuple(maps), renumber[value.number], value.pixel, value.lane, value.moved))
     return tuple(maps), joined
 
 

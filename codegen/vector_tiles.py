@@ -24,7 +24,11 @@ def destination(
     """Where VECTOR writes results of a layer, from half word `block` of a pixel on: fields, and the rows touched."""
     g, planes = layer.geometry, layer.output.planes
     down, across = result.row, result.blocks
-    fields = {"out_planes": planes - 1, "dst_plane": result.blocks // planes if planes > 1 else 0, "dst_c": 1}
+    fields = {
+        "out_planes": planes.bit_length() - 1,
+        "dst_plane": result.blocks // planes if planes > 1 else 0,
+        "dst_c": 1,
+    }
     if result.staged or not _scattered(layer):
         base, writes = result.at(area.y), rows_of(result, area.y, area.y + area.rows, True)
         if area.y % result.lines + area.rows > result.lines:
@@ -77,7 +81,8 @@ class VectorEmitter:
     def row_cost(self, layer: VectorLayer, blocks: range) -> int:
         """About the cycles of a row of results."""
         g = layer.geometry
-        reads = g.kernel[0] * min(g.stride[1], g.kernel[1]) + (layer.source2 is not None)
+        (m, _) = layer.source.blocks[blocks.start]
+        reads = g.kernel[0] * min(g.stride[1], g.kernel[1]) * m.planes + (layer.source2 is not None)
         lanes = max(1, self.overlay.vector_lanes // self.overlay.block_in)
         return max(1, g.count[1] * reads * -(-len(blocks) // lanes))
 
@@ -150,6 +155,8 @@ class VectorEmitter:
             dilation_y=g.dilation[0],
             dilation_x=g.dilation[1],
             src_c=1,
+            in_planes=m.planes.bit_length() - 1,
+            src_plane=m.plane_blocks if m.planes > 1 else 0,
             param_base=area * self.overlay.block_in if parameters.by_position else skipped * per,
             param_c=per,
             depthwise_base=chunk.taps + skipped * taps if layer.op is VectorOp.DEPTHWISE else 0,

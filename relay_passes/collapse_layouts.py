@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from tvm import relax
 from tvm.ir import GlobalVar, IRModule
 
-from tilewright.relay_passes.integer.emit import LAYER, emit
+from tilewright.relay_passes.integer.emit import LAYER, emit, ranges_of
 from tilewright.relay_passes.integer.ops import Layout, LayoutStep
 from tilewright.relay_passes.integer.parse import kind_of, parse
 from tilewright.relay_passes.rewrite import bindings_of, call_of, finish, symbol_of
 from tilewright.relay_passes.values import dtype_of, static_shape
+from tilewright.targets.storage import Range
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class _Known:
 
     layout: Layout
     args: tuple[relax.Var, ...]
+    ranges: tuple[Range, ...]
 
 
 def _indices(args: Sequence[relax.Var]) -> list[NDArray[np.int64]]:
@@ -63,19 +65,24 @@ def simplified(layout: Layout, args: Sequence[relax.Var]) -> Layout:
     return Layout(tuple(steps))
 
 
-def _merged(layout: Layout, args: Sequence[relax.Var], known: dict[str, _Known]) -> _Known:
+def _merged(
+    layout: Layout, args: Sequence[relax.Var], ranges: Sequence[Range], known: dict[str, _Known]
+) -> _Known:
     first = layout.steps[0]
     if first.kind != "concat":
         (x,) = args
         source = known.get(x.name)
         if source is None:
-            return _Known(layout, (x,))
-        return _Known(Layout(source.layout.steps + layout.steps), source.args)
-    operands: list[relax.Var] = []
-    for arg in args:
+            return _Known(layout, (x,), tuple(ranges))
+        return _Known(Layout(source.layout.steps + layout.steps), source.args, source.ranges)
+    operands: list[tuple[relax.Var, Range]] = []
+    for arg, held in zip(args, ranges, strict=True):
         source = known.get(arg.name)
-        operands.extend(source.args if source is not None and source.layout.steps == (first,) else (arg,))
-    return _Known(layout, tuple(operands))
+        if source is not None and source.layout.steps == (first,):
+            operands.extend(zip(source.args, source.ranges, strict=True))
+        else:
+            operands.append((arg, held))
+    return _Known(layout, tuple(a for a, _ in operands), tuple(r for _, r in operands))
 
 
 @dataclass(frozen=True)
@@ -99,16 +106,17 @@ class CollapseLayouts:
                 continue
             layout = parse(functions[symbol])
             assert isinstance(layout, Layout)
-            found = _merged(layout, list(call.args), known)
+            found = _merged(layout, list(call.args), ranges_of(functions[symbol]), known)
             short = simplified(found.layout, found.args)
             if not short.steps:
                 bindings.append(relax.VarBinding(binding.var, found.args[0]))
                 changed = True
                 continue
-            known[binding.var.name] = _Known(short, found.args)
+            known[binding.var.name] = _Known(short, found.args, found.ranges)
             if short != layout or not all(a.same_as(b) for a, b in zip(found.args, call.args, strict=False)):
                 layer = str(functions[symbol].attrs[LAYER])
-                body = emit(short, [(static_shape(a) or (), dtype_of(a)) for a in found.args], layer)
+                specs = [(static_shape(a) or (), dtype_of(a)) for a in found.args]
+                body = emit(short, specs, layer, found.ranges)
                 del functions[symbol]
                 symbol = symbol_of(symbol.name_hint, body)
                 functions[symbol] = body

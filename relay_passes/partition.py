@@ -31,7 +31,7 @@ from tilewright.relay_passes.rewrite import (
     with_same_blocks,
     with_unique_names,
 )
-from tilewright.relay_passes.values import RESULT_TYPES
+from tilewright.relay_passes.values import ACTIVATION_TYPES
 from tilewright.targets.config import Overlay
 
 CODEGEN = "tilewright"
@@ -209,7 +209,7 @@ def assert_integer(module: IRModule) -> None:
         result = function.ret_ty
         fields += list(result.fields) if isinstance(result, relax.TupleType) else [result]
         for ty in fields:
-            assert str(ty.dtype) in RESULT_TYPES, f"{symbol.name_hint} has a {ty.dtype} operand or result"
+            assert str(ty.dtype) in ACTIVATION_TYPES, f"{symbol.name_hint} has a {ty.dtype} operand or result"
 
 
 @dataclass(frozen=True)

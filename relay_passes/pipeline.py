@@ -30,7 +30,7 @@ class Pass(Protocol):
 
 
 PASSES: dict[str, Callable[[Overlay], Pass]] = {
-    QdqToInteger.name: lambda target: QdqToInteger(target.acc_bits),
+    QdqToInteger.name: lambda target: QdqToInteger(target.acc_bits, target.inp_bits),
     CollapseLayouts.name: lambda target: CollapseLayouts(),
     Partition.name: Partition,
 }
@@ -47,7 +47,7 @@ def make_pass(spec: str, target: Overlay) -> Pass:
 
     >>> from tilewright.targets.config import overlay
     >>> make_pass("qdq_to_integer{acc_bits=27}", overlay("ultra96-w8"))
-    QdqToInteger(acc_bits=27)
+    QdqToInteger(acc_bits=27, inp_bits=8)
     """
     match = _SPEC.fullmatch(spec.strip())
     if match is None or match["name"] not in PASSES:

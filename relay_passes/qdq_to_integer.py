@@ -17,7 +17,9 @@ from tvm.ir import GlobalVar, IRModule
 
 from tilewright.frontend.relax_import import Sources
 from tilewright.relay_passes.integer.emit import Spec, emit
-from tilewright.relay_passes.match.lowering import Lowering
+from tilewright.relay_passes.integer.evaluate import same
+from tilewright.relay_passes.integer.ops import Operator
+from tilewright.relay_passes.match.lowering import Lowering, Widths
 from tilewright.relay_passes.match.table import anchor, lower
 from tilewright.relay_passes.placement import Placement
 from tilewright.relay_passes.predicate import Reject
@@ -27,10 +29,11 @@ from tilewright.relay_passes.values import Cone, Shape, dtype_of, members, read,
 
 @dataclass(frozen=True)
 class QdqToInteger:
-    """The pass; `acc_bits` is the width in which sums must be proven to fit."""
+    """The pass; `acc_bits` is the width in which sums must be proven to fit, `inp_bits` that of stored values."""
 
     name = "qdq_to_integer"
     acc_bits: int = 32
+    inp_bits: int = 8
 
     def __call__(self, module: IRModule) -> IRModule:
         """Rewrite `main`. Running it twice changes nothing the second time."""
@@ -41,12 +44,14 @@ class QdqToInteger:
         sources = Sources.of(function)
         writer = _Writer(module, sources, Placement.of(function))
         names = {v: sources.nodes[i].name for v, i in sources.node_of.items()}
+        ranges = {name: cone.held for name, cone in values.cones.items()}
+        widths = Widths(self.inp_bits, self.acc_bits)
         lowered: dict[str, Lowering] = {}
         for name, cone in values.cones.items():
             layer = writer.layer(cone)
-            result = lower(cone, layer, self.acc_bits, names)
+            result = lower(cone, layer, widths, names, ranges)
             if isinstance(result, Reject):
-                writer.placement.refused[name] = result
+                writer.placement.refused.update(dict.fromkeys((name, *cone.inner), result))
             else:
                 lowered[name] = result
         bindings: list[relax.VarBinding] = []
@@ -69,6 +74,7 @@ class _Writer:
         self.placement = placement
         self.names = {gv.name_hint for gv in self.functions}
         self.layers: set[str] = {row.layer for row in placement.accelerated.values()}
+        self.made: dict[tuple[str, tuple[str, ...]], list[tuple[Operator, relax.Var]]] = {}
 
     def source(self, variable: str) -> str:
         index = self.sources.node_of.get(variable)
@@ -82,7 +88,7 @@ class _Writer:
         cone = low.cone
         layer = unique_name(low.layer, self.layers)
         if not low.drafts:  # the operators change nothing: QuantizeLinear undoes DequantizeLinear
-            self.placement.note(cone.var.name, layer, members(cone.value))
+            self.placement.note(cone.var.name, layer, [*cone.inner, *members(cone.value)])
             (leaf,) = [low.move(cone.value, lambda x: x, cone.quant)]
             return [relax.VarBinding(cone.var, leaf)]
         results: list[relax.Var] = []
@@ -90,8 +96,14 @@ class _Writer:
         for i, draft in enumerate(low.drafts):
             last = i == len(low.drafts) - 1
             args = [results[r] if isinstance(r, int) else r for r in draft.args]
+            made = self.made.setdefault((draft.operator.kind, tuple(a.name for a in args)), [])
+            if not last:  # cones that share a part of their way to a rounding share its operators
+                known = next((var for operator, var in made if same(operator, draft.operator)), None)
+                if known is not None:
+                    results.append(known)
+                    continue
             name = layer if last else f"{layer}:{draft.operator.kind}{i}"
-            body = emit(draft.operator, [_spec(a) for a in args], name)
+            body = emit(draft.operator, [_spec(a) for a in args], name, [low.held(a) for a in draft.args])
             symbol = symbol_of(
                 unique_name(_identifier(f"tilewright_{draft.operator.kind}_{name}"), self.names), body
             )
@@ -99,7 +111,8 @@ class _Writer:
             var = cone.var if last else relax.DataflowVar(name, relax.TensorType(draft.shape, draft.dtype))
             bindings.append(relax.VarBinding(var, call_of(symbol, args, body)))
             results.append(var)
-        self.placement.note(cone.var.name, layer, members(cone.value))
+            made.append((draft.operator, var))
+        self.placement.note(cone.var.name, layer, [*cone.inner, *members(cone.value)])
         return bindings
 
     def finish(self, main: relax.Function) -> IRModule:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import onnx
 from tvm import relax
-from tvm.ir import GlobalVar, IRModule
+from tvm.ir import GenericConst, GlobalVar, IRModule
 
+from tilewright.codegen.displacement import in_range
 from tilewright.codegen.legal import check
 from tilewright.frontend.relax_import import Sources, to_relax
 from tilewright.relay_passes.match.lowering import ON_HOST
@@ -20,6 +21,7 @@ from tilewright.relay_passes.pipeline import integer_passes
 from tilewright.relay_passes.placement import Placement
 from tilewright.relay_passes.predicate import Reject
 from tilewright.relay_passes.rewrite import bindings_of
+from tilewright.relay_passes.shifts import Move, move_of
 from tilewright.relay_passes.values import static_shape
 from tilewright.targets.config import Overlay
 
@@ -30,7 +32,7 @@ _NOT_QUANTISED = Reject(
 )
 _FOLDED = "folded into "
 _NOTHING = "folded: it does nothing"
-_EDGES = {
+CONVERSIONS = {
     "QuantizeLinear": "converts float values for the accelerator",
     "DequantizeLinear": "converts the accelerator's results to float",
 }
@@ -71,6 +73,8 @@ def count_macs(module: IRModule) -> dict[int, int]:
         x, w = static_shape(call.args[0]), static_shape(call.args[1])
         if x is None or w is None:
             continue
+        if call.op.name == "relax.nn.conv2d" and w[1] == 1 and _shift(call):
+            continue
         if call.op.name in ("relax.nn.conv1d", "relax.nn.conv2d"):
             count = math.prod(out) * math.prod(w[1:])
         elif call.op.name in ("relax.nn.conv1d_transpose", "relax.nn.conv2d_transpose"):
@@ -83,6 +87,14 @@ def count_macs(module: IRModule) -> dict[int, int]:
         if node is not None:
             macs[node] = macs.get(node, 0) + count
     return macs
+
+
+def _shift(call: relax.Expr) -> Move | None:
+    """What a convolution with a float kernel moves; None where it multiplies."""
+    if not isinstance(call, relax.Call) or getattr(call.op, "name", "") != "relax.nn.conv2d":
+        return None
+    weight = call.args[1]
+    return move_of(weight.value.numpy(), call.attrs) if isinstance(weight, GenericConst) else None
 
 
 @dataclass(frozen=True)
@@ -120,6 +132,8 @@ class _Report:
             if isinstance(b.value, relax.Call) and hasattr(b.value.op, "name")
         }
         self.macs = count_macs(imported)
+        self.overlay = overlay
+        self.moves = {b.var.name: _shift(b.value) for b in bindings_of(imported["main"])}
         self.evicted = found.evicted
         main = module["main"]
         self.sources = Sources.of(main)
@@ -172,7 +186,7 @@ class _Report:
             if i in seen:
                 continue
             seen.add(i)
-            if self.sources.nodes[i].op not in _EDGES and not own & set(self.cones(i)):
+            if self.sources.nodes[i].op not in CONVERSIONS and not own & set(self.cones(i)):
                 found.append(i)
             else:
                 stack.extend(self.readers.get(i, []))
@@ -196,15 +210,31 @@ class _Report:
                     return self.placement.refused[variable]
             if i == node or self.sources.nodes[i].op != "QuantizeLinear":
                 stack.extend(self.readers.get(i, []))
-        return Reject(_EDGES[op], "", "", "") if op in _EDGES else _NOT_QUANTISED
+        return Reject(CONVERSIONS[op], "", "", "") if op in CONVERSIONS else _NOT_QUANTISED
+
+    def with_remarks(self, node: int) -> SupportedRow:
+        """A node's row; of a shift that takes a pass a direction, why."""
+        row, o = self.row(node), self.overlay
+        moves = [m for v in self.variables.get(node, []) if (m := self.moves.get(v)) is not None]
+        if row.place == "host" or not moves or in_range(moves[0].displacement, o):
+            return row
+        d = moves[0].displacement
+        table = f"holds {o.displacement_min}..{o.displacement_max}" if o.disp_entries else "has no entries"
+        remark = f"one pass a direction: it moves by {d.min()}..{d.max()}, the displacement table {table}"
+        remedy = (
+            "move by less, or choose an overlay with a wider table"
+            if o.disp_entries
+            else "choose an overlay with a table"
+        )
+        return replace(row, reason=f"{row.reason}; {remark}" if row.reason else remark, remedy=remedy)
 
     def row(self, node: int) -> SupportedRow:
         source = self.sources.nodes[node]
         macs = self.macs.get(node, 0)
         name, op = source.name, source.op
         if any(v in self.live for v in self.variables.get(node, [])):
-            if op in _EDGES:
-                return SupportedRow(name, op, "host", _EDGES[op], "", 0)
+            if op in CONVERSIONS:
+                return SupportedRow(name, op, "host", CONVERSIONS[op], "", 0)
             no = self.refusal(node)
             return SupportedRow(name, op, "host", str(no), no.remedy, macs)
         cones = self.cones(node)
@@ -236,4 +266,4 @@ def supported_rows(
         UnsupportedModel: where the model cannot be imported at all.
     """
     report = _Report(model, overlay, stages)
-    return [report.row(i) for i in range(len(report.sources.nodes))]
+    return [report.with_remarks(i) for i in range(len(report.sources.nodes))]

@@ -7,8 +7,10 @@ expression behind a QuantizeLinear: what lies between two roundings of the model
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,12 +19,14 @@ from tvm import relax
 from tvm.ir import GenericConst
 
 from tilewright.relay_passes.float_ops import ELEMENTWISE, Attrs, elementwise
+from tilewright.relay_passes.shifts import move_of
+from tilewright.targets.storage import Range
 
 RelaxExpr: TypeAlias = relax.Expr
 Shape: TypeAlias = tuple[int, ...]
-ACTIVATION_TYPES = ("int8", "uint8")
-RESULT_TYPES = (*ACTIVATION_TYPES, "int16", "uint16")
-"""What a layer may give: 16 bits for those results that only the host reads."""
+TABLE_TYPES = ("int8", "uint8")
+"""What a function of one element may read and give."""
+ACTIVATION_TYPES = (*TABLE_TYPES, "int16", "uint16")
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Leaf:
     var: relax.Var
     shape: Shape
     quant: Quant
+    held: Range
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +89,7 @@ class Foreign:
     shape: Shape
     name: str
     why: str
+    remedy: str = "put a QuantizeLinear/DequantizeLinear pair before this layer"
 
 
 Value: TypeAlias = Leaf | Const | Apply | Foreign
@@ -99,6 +105,15 @@ class Cone:
     quant: Quant
     lo: int
     hi: int
+    inner: tuple[str, ...] = field(default=(), kw_only=True)
+    """Variables of the same tensor before its bounds were narrowed, which nothing else reads."""
+    step: int = field(default=1, kw_only=True)
+    """Distance of the integers: 2 for one bit, which is +1 where `value` is 0 or more, else -1."""
+
+    @property
+    def held(self) -> Range:
+        """Its values."""
+        return Range(self.lo, self.hi, self.step)
 
 
 @dataclass
@@ -191,6 +206,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.values = Values()
+        self.readers: Counter[str] = Counter()
         self.tuples: dict[str, Apply] = {}
 
     def value(self, expr: RelaxExpr) -> Value:
@@ -235,15 +251,22 @@ class _Reader:
             return Const(shape, ints=wide - z.astype(wide.dtype), scale=s)
         dtype = dtype_of(x)
         if dtype not in ACTIVATION_TYPES or not isinstance(x, relax.Var):
-            return Foreign(shape, name, f"it is quantised to {dtype or 'no tensor'} and not to 8 bits")
+            why = f"it is quantised to {dtype or 'no tensor'} and not to 16 bits or fewer"
+            return Foreign(shape, name, why, "quantise it to 8 bits or fewer")
         if s.size > 1 or z.size > 1:
-            return Foreign(shape, name, f"it has {s.size} scales and not one for the tensor")
-        return Leaf(x, shape, Quant(float(s.reshape(())), int(z.reshape(())), dtype))
+            why = f"it has {max(s.size, z.size)} scales and not one for the tensor"
+            return Foreign(shape, name, why, "quantise activations per tensor; per channel is for weights")
+        return Leaf(x, shape, Quant(float(s.reshape(())), int(z.reshape(())), dtype), self.held(x))
+
+    def held(self, x: relax.Var) -> Range:
+        """The values of a tensor of integers, as far as they are known."""
+        cone = self.values.cones.get(x.name)
+        return Range.of(dtype_of(x)) if cone is None else cone.held
 
     def quantise(self, call: RelaxExpr, var: relax.Var, shape: Shape) -> None:
         x, scale, zero = call.args
         dtype = dtype_of(var)
-        if dtype not in RESULT_TYPES:
+        if dtype not in ACTIVATION_TYPES:
             return
         if not isinstance(scale, GenericConst) or not isinstance(zero, GenericConst):
             return
@@ -270,8 +293,27 @@ class _Reader:
             lo, hi = max(lo, numbers[0]), max(hi, numbers[0])
         if op in ("minimum", "clip"):
             lo, hi = min(lo, numbers[-1]), min(hi, numbers[-1])
-        self.values.cones[var.name] = Cone(var, cone.value, shape, cone.quant, lo, hi)
+        inner: tuple[str, ...] = ()
+        if self.readers[source.name] == 1:
+            inner = (*cone.inner, source.name)
+            del self.values.cones[source.name]
+        self.values.cones[var.name] = Cone(var, cone.value, shape, cone.quant, lo, hi, inner=inner)
         return True
+
+    def bipolar(self, call: RelaxExpr, var: relax.Var, shape: Shape) -> None:
+        """One bit: +1 where a value is at least a bound, else -1."""
+        bit, *signs = self.operands(call)
+        if not isinstance(bit, Apply) or bit.op != "greater_equal" or bit.args[0].shape != shape:
+            return
+        numbers = [float(a.real.reshape(())) if isinstance(a, Const) and a.is_scalar else 0.0 for a in signs]
+        x, least = bit.args
+        if numbers != [1.0, -1.0] or not isinstance(least, Const):
+            return
+        value = x if not least.real.any() else Apply("subtract", (x, least), bit.attrs, shape, bit.name)
+        inner = (bit.name,) if self.readers[bit.name] == 1 else ()
+        self.values.cones[var.name] = Cone(
+            var, value, shape, Quant(1.0, 0, dtype_of(var)), -1, 1, inner=inner, step=2
+        )
 
     def move_integers(self, op: str, call: RelaxExpr, var: relax.Var, shape: Shape) -> None:
         """A layout operator or a pool on the integers themselves."""
@@ -282,10 +324,13 @@ class _Reader:
             arg_shape = static_shape(arg)
             if not isinstance(arg, relax.Var) or arg_shape is None or dtype_of(arg) != dtype:
                 return
-            args.append(Leaf(arg, arg_shape, quant))
-        info = np.iinfo(dtype)
+            args.append(Leaf(arg, arg_shape, quant, self.held(arg)))
         value = Apply(op, tuple(args), _Attrs(call), shape, var.name)
-        self.values.cones[var.name] = Cone(var, value, shape, quant, int(info.min), int(info.max))
+        held = reduce(Range.join, [a.held for a in args if isinstance(a, Leaf)])
+        if op == "nn.pad":
+            fill = int(call.attrs.pad_value)
+            held = held.join(Range(fill, fill, held.step))
+        self.values.cones[var.name] = Cone(var, value, shape, quant, held.lo, held.hi, step=held.step)
 
     def bind(self, var: relax.Var, value: RelaxExpr) -> None:
         shape = static_shape(var)
@@ -314,6 +359,8 @@ class _Reader:
         elif dtype_of(var) in ACTIVATION_TYPES:
             if op in ("maximum", "minimum", "clip") and self.clip_integers(op, value, var, shape):
                 return
+            if op == "where" and dtype_of(var) == "int8":
+                self.bipolar(value, var, shape)
             if op in INTEGER_MOVES:
                 self.move_integers(op, value, var, shape)
         else:
@@ -326,6 +373,13 @@ class _Reader:
             folded = _folded(op, consts, call.attrs, shape)
             if folded is not None:
                 return folded
+        if op == "nn.conv2d" and isinstance(args[1], Const) and args[1].shape[1:2] == (1,):
+            move = move_of(args[1].real, call.attrs)
+            if move is not None:
+                return Apply("shift", (args[0],), move, shape, name)
+        shifted = op == "add" and isinstance(args[0], Apply) and args[0].op == "shift"
+        if shifted and consts and not any(c.real.any() for c in consts):  # a bias of zeros
+            return args[0]
         return Apply(op, tuple(args), _Attrs(call), shape, name)
 
 
@@ -354,9 +408,18 @@ INTEGER_MOVES = frozenset(
 """Operators that integers may pass without a DequantizeLinear."""
 
 
+def _reads(function: relax.Function) -> Iterator[str]:
+    """Variables as often as bindings and the result read them."""
+    yield from (v.name for v in relax.analysis.free_vars(function.body.body))
+    for block in function.body.blocks:
+        for binding in block.bindings:
+            yield from (v.name for v in relax.analysis.free_vars(binding.value))
+
+
 def read(function: relax.Function) -> Values:
     """Read a function; bindings outside dataflow blocks are left to the host."""
     reader = _Reader()
+    reader.readers.update(_reads(function))
     for block in function.body.blocks:
         if not isinstance(block, relax.DataflowBlock):
             continue

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from tilewright.errors import ConfigError, Fault, FaultList
 from tilewright.targets.isa.spec import RECORD_BYTES, Bits, Instruction, Load, Matrix, Vector, layout
+from tilewright.targets.resources import resources
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -89,6 +90,8 @@ class Overlay:
         act_kib .. param_kib: sizes of the scratchpads; acc_kib counts both halves.
         disp_entries: rows of the displacement table; 0: no displaced reads.
         displacement_min, displacement_max: what an entry may hold.
+        matrix_pumping: times that MATRIX's DSPs multiply in a cycle: 2 where they run at twice the clock. What an
+            overlay does and how fast is the same; the part that it needs differs (`resources.py`).
     """
 
     name: str
@@ -107,6 +110,7 @@ class Overlay:
     displacement_min: int
     displacement_max: int
     mhz: int
+    matrix_pumping: int = 1
     description: str = ""
 
     def __post_init__(self) -> None:
@@ -225,14 +229,21 @@ def read_board(path: Path) -> Board:
 
 
 def read_overlay(path: Path) -> Overlay:
-    """Read an overlay, whose `board` names an installed board; its name is the file's. Raises ConfigError."""
+    """Read an overlay, whose `board` names an installed board; its name is the file's.
+
+    Raises ConfigError where the file contradicts itself, or takes more than the board's part has.
+    """
     values, source = _read(path), _short(path)
     name = values.get("board")
     if isinstance(name, str):
         if name not in boards():
             raise ConfigError(f"board={name!r}: must be one of {', '.join(boards())} in {source}")
         values["board"] = boards()[name]
-    return Overlay.from_dict(values, source)
+    found = Overlay.from_dict(values, source)
+    faults = resources(found).faults()
+    if faults:
+        raise ConfigError(*(Fault(f"{f.message} in {source}", remedy=f.remedy) for f in faults))
+    return found
 
 
 def _named(known: Mapping[str, T], what: str, name: str) -> T:
@@ -361,6 +372,7 @@ def _overlay_faults(o: Overlay, faults: _Faults) -> None:
         f"a power of two up to 2*block_in = {2 * o.block_in}",
     )
     faults.need(0 < o.mhz <= 1000, "mhz", "1..1000")
+    faults.need(o.matrix_pumping in (1, 2), "matrix_pumping", "1 or 2")
     most = _bits(Matrix, "disp_base").hi + 1
     faults.need(0 <= o.disp_entries <= most, "disp_entries", f"0..{most}")
     faults.need(-8 <= o.displacement_min <= 0, "displacement_min", "-8..0")

@@ -101,11 +101,11 @@ HOST_OPS: tuple[HostOp, ...] = (
     HostOp(
         "region",
         (1, MANY),
-        "Runs an accelerator region; operands are int8 or uint8, results these or int16 or uint16, as "
-        "its memory map says.",
+        "Runs an accelerator region; operands and results are int8, uint8, int16 or uint16, as its memory "
+        "map says.",
         (Attribute("index", "int", "which region of the package"),),
         (1, MANY),
-        types=("int8", "uint8"),
+        types=("int8", "uint8", "int16", "uint16"),
     ),
     HostOp(
         "quantize",

@@ -15,7 +15,7 @@ HOST_DTYPES + 1. The C++ reader is `board/native/src/program.cc`.
 
 | region | |
 |---|---|
-| magic | `TWRG` and u16 3 |
+| magic | `TWRG` and u16 4 |
 | name | text |
 | machine | i32 for each of MACHINE_FIELDS |
 | sizes | u64 workspace, input, output bytes |
@@ -23,8 +23,8 @@ HOST_DTYPES + 1. The C++ reader is `board/native/src/program.cc`.
 | layers | list of text |
 | layer_of | list of u32 |
 | products | list of u64 offsets, list of u32 counts; only compilers read them |
-| inputs, outputs | list of: text name, u8 type, u8 rank, i64 dims, u64 offset, list of i32 lanes, packing |
-| packing | u8 0: none; 1: i32 columns, taps, stride, dilation, offset, fill |
+| inputs, outputs | list of: text name, u8 type, u8 rank, i64 dims, u64 offset, u8 bits, list of i32 lanes, packing |
+| packing | u8 0: none; 1: i32 columns, rows, taps, stride, dilation, offset, top, fill |
 
 A region's stream and constants are byte strings beside it. Every tensor is defined once (input, constant or result of a
 step) before it is used.
@@ -45,9 +45,10 @@ from tilewright.targets.binary import Reader, Writer
 from tilewright.targets.config import Overlay
 from tilewright.targets.host_ops import ATTRIBUTE_TYPES, BY_NAME, HOST_DTYPES, HostDType
 from tilewright.targets.region import MOST_IMAGES, REGION_DTYPES, CompiledRegion, MapLayout, Packing
+from tilewright.targets.storage import WIDTHS
 
 PROGRAM_MAGIC = b"TWHP\x02\x00"
-REGION_MAGIC = b"TWRG\x03\x00"
+REGION_MAGIC = b"TWRG\x04\x00"
 MAX_RANK = 8
 MACHINE_FIELDS = (
     "block_in",
@@ -288,10 +289,11 @@ def encode_region(region: CompiledRegion, overlay: Overlay) -> bytes:
             w.u8(len(m.shape))
             w.pack(f"{len(m.shape)}q", *m.shape)
             w.u64(m.offset)
+            w.u8(m.bits)
             w.array("i", m.lanes)
             w.u8(m.packing is not None)
             if m.packing is not None:
-                w.pack("6i", *astuple(m.packing))
+                w.pack("8i", *astuple(m.packing))
     return w.bytes()
 
 
@@ -331,7 +333,10 @@ def decode_region(data: bytes, stream: bytes, constants: bytes, overlay: Overlay
                 expected = ", ".join(REGION_DTYPES)
                 raise PackageError(f"region {name}: expected one of {expected} for {tensor}, found {dtype}")
             shape = _shape(r, 1)
-            items.append(MapLayout(tensor, shape, dtype, r.u64(), r.array("i"), _packing(r)))
+            offset, bits = r.u64(), r.u8()
+            if bits not in WIDTHS:
+                raise PackageError(f"region {name}: expected 1, 2, 4, 8 or 16 bits of {tensor}, found {bits}")
+            items.append(MapLayout(tensor, shape, dtype, offset, r.array("i"), _packing(r), bits))
         maps.append(tuple(items))
     r.end()
     if any(number >= len(layers) for number in layer_of):

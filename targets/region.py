@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tilewright.targets.storage import Storage
+
 RegionDType = Literal["int8", "uint8", "int16", "uint16"]
 REGION_DTYPES: tuple[RegionDType, ...] = ("int8", "uint8", "int16", "uint16")
 
@@ -18,22 +20,25 @@ class Packing:
     """How columns of an input are packed into the lanes of a pixel, so that few channels fill a half word.
 
     A pixel holds `taps` columns of the input side by side: lane value t * C + c is element
-    (c, y, x * stride + t * dilation + offset), of a column outside of the input the stored value `fill`.
+    (c, y + top, x * stride + t * dilation + offset), outside of the input the stored number `fill`.
 
     Attributes:
-        columns: of the stored map; its rows are the input's.
+        columns, rows: of the stored map.
         taps: columns of the input that a pixel holds.
         stride: columns of the input from one pixel to the next.
         dilation: columns of the input from one tap to the next.
         offset: column of the input in tap 0 of pixel 0; may be negative.
-        fill: stored value of columns outside of the input, below 2^inp_bits.
+        top: row of the input in row 0 of the map; may be negative.
+        fill: stored number of what lies outside of the input, below 2^bits.
     """
 
     columns: int
+    rows: int
     taps: int
     stride: int = 1
     dilation: int = 1
     offset: int = 0
+    top: int = 0
     fill: int = 0
 
 
@@ -41,11 +46,11 @@ class Packing:
 class MapLayout:
     """How a tensor lies in the input or output segment of DRAM.
 
-    Element (c, y, x) is the lane l with `lanes[l] == c` of pixel (y, x): with P = len(lanes) lanes a pixel, value
-    number (y*W + x)*P + l after `offset` bytes, of the overlay's `inp_bits`, little-endian within a byte. Stored is
-    the value + 128 for int8, the value for uint8. Lanes with -1 hold nothing (an input's may have any content).
-    Results of 16 bits (stored + 32768 for int16) have two planes of 8: a pixel's low bytes, then its high bytes.
-    An input with a `packing` has its columns instead of W, and lanes that name a column and a channel.
+    Stored is the value + 2^(bits-1) for int8 and int16, the value for uint8 and uint16, in `bits`; with 1 bit 0 for -1
+    and 1 for +1. A stored number lies in planes of the overlay's `inp_bits`, plane 0 being its lowest bits. Plane p of
+    element (c, y, x) is the lane l with `lanes[l] == p*C + c` of pixel (y, x): with P = len(lanes) lanes a pixel, lane
+    number (y*W + x)*P + l after `offset` bytes, of `inp_bits`, little-endian within a byte. Lanes with -1 hold nothing.
+    An input with a `packing` has its rows and columns instead, and lanes that name a plane, a column and a channel.
     The images of a batch lie one behind the other.
 
     Attributes:
@@ -53,8 +58,9 @@ class MapLayout:
         shape: (1, C, H, W) or (1, K), K being channels of a 1x1 map.
         dtype: element type outside.
         offset: bytes from the segment's start, a multiple of the half word's bytes.
-        lanes: channel of each lane (of an input with a packing t * C + c) or -1; a multiple of block_in long.
-        packing: of an input of rank 4 and 8 bits; None: its own columns.
+        lanes: what each lane holds (of an input with a packing (p*taps + t)*C + c) or -1; a multiple of block_in long.
+        packing: of an input of rank 4; None: its own columns.
+        bits: 1, 2, 4, 8 or 16. A value that they do not hold is an error.
     """
 
     name: str
@@ -63,6 +69,12 @@ class MapLayout:
     offset: int
     lanes: tuple[int, ...]
     packing: Packing | None = None
+    bits: int = 8
+
+    @property
+    def storage(self) -> Storage:
+        """How its values are stored."""
+        return Storage(self.dtype, self.bits)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import tilewright as tw
 NAMES = [
     "Dataset",
     "Evaluation",
+    "Exploration",
     "LayerRow",
     "Model",
     "Overlay",
@@ -28,6 +29,7 @@ NAMES = [
     "Tuned",
     "compile",
     "evaluate",
+    "explore",
     "load",
     "open_dataset",
     "overlay",

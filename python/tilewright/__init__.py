@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tilewright.codegen.plan import Plan
     from tilewright.errors import TilewrightError
     from tilewright.evaluation import Evaluation, evaluate
+    from tilewright.explore.api import Exploration, explore
     from tilewright.frontend.dataset import Dataset, open_dataset
     from tilewright.frontend.model import Model, load
     from tilewright.frontend.preprocess import Preprocess
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Dataset",
     "Evaluation",
+    "Exploration",
     "LayerRow",
     "Model",
     "Overlay",
@@ -51,6 +53,7 @@ __all__ = [
     "Tuned",
     "compile",
     "evaluate",
+    "explore",
     "load",
     "open_dataset",
     "overlay",
@@ -65,6 +68,7 @@ __all__ = [
 _HOME = {
     "Dataset": "frontend.dataset",
     "Evaluation": "evaluation",
+    "Exploration": "explore.api",
     "LayerRow": "placement",
     "Model": "frontend.model",
     "Overlay": "targets.config",
@@ -78,6 +82,7 @@ _HOME = {
     "Tuned": "tune.api",
     "compile": "pipeline",
     "evaluate": "evaluation",
+    "explore": "explore.api",
     "load": "frontend.model",
     "open_dataset": "frontend.dataset",
     "overlay": "targets.config",
@@ -92,7 +97,7 @@ _HOME = {
 
 
 class _Package(types.ModuleType):
-    """Loads public names on first use, and keeps `quantize` and `tune` the functions.
+    """Loads public names on first use, and keeps `explore`, `quantize` and `tune` the functions.
 
     Python sets a folder that it imports as an attribute of its parent, and the folder `quantize` has the name
     of the function.

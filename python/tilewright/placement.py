@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from tilewright.frontend.graph import folded_nodes, node_origins
 from tilewright.frontend.model import Model, SourceNode
-from tilewright.relay_passes.supported import Stages, SupportedRow, supported_rows
+from tilewright.frontend.qonnx_nodes import OPERATORS as QUANTISERS
+from tilewright.relay_passes.supported import CONVERSIONS, Stages, SupportedRow, supported_rows
 from tilewright.targets.config import Overlay
 
 Place = Literal["accelerator", "host"]
@@ -98,8 +99,11 @@ class _Nodes:
         return LayerRow(node.name, node.op, row.place, f"folded into {target}", row.remedy, 0)
 
     def _joined(self, node: SourceNode, rows: list[SupportedRow]) -> LayerRow:
-        """One row for a node and its parts: on the host if one of them is."""
-        first = next((row for row in rows if row.place == "host"), rows[0])
+        """One row for a node and its parts: on the host if one of them is; conversions behind a layer do not count."""
+        order = {name: i for i, name in enumerate(self.rows)}
+        rows = sorted(rows, key=lambda row: order[row.name])
+        layers = [row for row in rows if row.op not in CONVERSIONS] if node.op not in QUANTISERS else rows
+        first = next((row for row in layers or rows if row.place == "host"), (layers or rows)[0])
         return LayerRow(
             node.name, node.op, first.place, first.reason, first.remedy, sum(row.macs for row in rows)
         )

@@ -12,6 +12,7 @@ quotient only.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from typing import TypeAlias
 
 import numpy as np
@@ -29,9 +30,11 @@ from tilewright.relay_passes.integer.ops import (
     Multiply,
     Operator,
     Rescale,
+    Shift,
     SumPool2d,
     Table,
 )
+from tilewright.targets.storage import Range
 
 Spec: TypeAlias = tuple[tuple[int, ...], str]
 """Shape and element type of an operand."""
@@ -40,6 +43,8 @@ Expr: TypeAlias = relax.Expr
 COMPOSITE_PREFIX = "tilewright."
 LAYER = "tilewright.layer"
 """Attribute of a composite: name of the source layer."""
+RANGES = "tilewright.ranges"
+"""Attribute of a composite some of whose operands have not all values of their types: lo, hi, step of each."""
 
 
 def constant(value: ArrayLike, dtype: str) -> Expr:
@@ -49,6 +54,11 @@ def constant(value: ArrayLike, dtype: str) -> Expr:
 
 def _shifted(x: Expr, zero_point: int, dtype: str) -> Expr:
     return relax.op.subtract(relax.op.astype(x, dtype), constant(zero_point, dtype))
+
+
+def _sum_type(x: Expr) -> str:
+    """The type in which products' operands are held: 8 bits less a zero point have 9."""
+    return "int32" if str(x.ty.dtype).endswith("16") else "int16"
 
 
 def _finish(p: Expr, r: Rescale) -> Expr:
@@ -72,8 +82,8 @@ def _rescale(bb: relax.BlockBuilder, acc: Expr, r: Rescale) -> Expr:
 def _conv2d(bb: relax.BlockBuilder, op: Operator, xs: Sequence[Expr]) -> Expr:
     assert isinstance(op, Conv2d)
     acc = relax.op.nn.conv2d(
-        _shifted(xs[0], op.zero_point, "int16"),
-        constant(op.weight, "int16"),
+        _shifted(xs[0], op.zero_point, _sum_type(xs[0])),
+        constant(op.weight, _sum_type(xs[0])),
         op.strides,
         op.padding,
         op.dilation,
@@ -102,7 +112,9 @@ def _conv2d_transpose(bb: relax.BlockBuilder, op: Operator, xs: Sequence[Expr]) 
 def _dense(bb: relax.BlockBuilder, op: Operator, xs: Sequence[Expr]) -> Expr:
     assert isinstance(op, Dense)
     acc = relax.op.matmul(
-        _shifted(xs[0], op.zero_point, "int16"), constant(op.weight.T, "int16"), out_dtype="int32"
+        _shifted(xs[0], op.zero_point, _sum_type(xs[0])),
+        constant(op.weight.T, _sum_type(xs[0])),
+        out_dtype="int32",
     )
     return _rescale(bb, acc, op.rescale)
 
@@ -117,8 +129,8 @@ def _sum_pool2d(bb: relax.BlockBuilder, op: Operator, xs: Sequence[Expr]) -> Exp
     assert isinstance(op, SumPool2d)
     channels = int(xs[0].ty.shape.values[1])
     acc = relax.op.nn.conv2d(
-        _shifted(xs[0], op.zero_point, "int16"),
-        constant(np.ones((channels, 1, *op.kernel)), "int16"),
+        _shifted(xs[0], op.zero_point, _sum_type(xs[0])),
+        constant(np.ones((channels, 1, *op.kernel)), _sum_type(xs[0])),
         op.strides,
         op.padding,
         groups=channels,
@@ -146,6 +158,31 @@ def _table(bb: relax.BlockBuilder, op: Operator, xs: Sequence[Expr]) -> Expr:
     assert isinstance(op, Table)
     lowest = -128 if str(xs[0].ty.dtype) == "int8" else 0
     return relax.op.take(constant(op.table, op.dtype), _shifted(xs[0], lowest, "int32"), axis=0, mode="clip")
+
+
+def _shift(bb: relax.BlockBuilder, op: Operator, xs: Sequence[Expr]) -> Expr:
+    """A depthwise convolution with a one-hot kernel, whose window holds tap (0, 0) and leaves `size` results."""
+    assert isinstance(op, Shift)
+    channels = len(op.displacement)
+    low = np.minimum(op.displacement.min(0), 0)
+    high = np.maximum(op.displacement.max(0), 0)
+    after = [0, 0]
+    for axis in range(2):
+        held = int(xs[0].ty.shape.values[2 + axis])
+        high[axis] = max(high[axis], held - op.size[axis] * op.strides[axis])
+        after[axis] = max(0, (op.size[axis] - 1) * op.strides[axis] + int(high[axis]) + 1 - held)
+    kernel = np.zeros((channels, 1, *(high - low + 1)), np.int16)
+    tap = op.displacement - low
+    kernel[np.arange(channels), 0, tap[:, 0], tap[:, 1]] = 1
+    moved = relax.op.nn.conv2d(
+        _shifted(xs[0], op.zero_point, "int16"),
+        constant(kernel, "int16"),
+        op.strides,
+        (-int(low[0]), -int(low[1]), *after),
+        groups=channels,
+        out_dtype="int32",
+    )
+    return relax.op.astype(relax.op.add(moved, constant(op.zero_point, "int32")), str(xs[0].ty.dtype))
 
 
 def _step(bb: relax.BlockBuilder, step: LayoutStep, xs: Sequence[Expr]) -> Expr:
@@ -188,17 +225,21 @@ _BODIES: dict[type[Operator], Callable[[relax.BlockBuilder, Operator, Sequence[E
     Add: _add,
     Multiply: _multiply,
     Table: _table,
+    Shift: _shift,
     Layout: _layout,
 }
 
 
-def emit(op: Operator, operands: Sequence[Spec], layer: str = "") -> relax.Function:
+def emit(
+    op: Operator, operands: Sequence[Spec], layer: str = "", ranges: Sequence[Range] = ()
+) -> relax.Function:
     """Write an operator's composite function, marked as `FuseOpsByPattern` marks them.
 
     Args:
         op: the operator.
         operands: shape and type of each operand, batch axis included.
         layer: name of the source layer, kept as an attribute.
+        ranges: of the operands' values, kept as an attribute; all values of their types where none are given.
     """
     params = [relax.Var(f"x{i}", relax.TensorType(shape, dtype)) for i, (shape, dtype) in enumerate(operands)]
     bb = relax.BlockBuilder()
@@ -207,4 +248,15 @@ def emit(op: Operator, operands: Sequence[Spec], layer: str = "") -> relax.Funct
             result = bb.emit_output(_BODIES[type(op)](bb, op, params))
         bb.emit_func_output(result)
     function = bb.get()["body"]
-    return function.with_attrs({"Composite": COMPOSITE_PREFIX + op.kind, "Primitive": True, LAYER: layer})
+    attrs: dict[str, object] = {"Composite": COMPOSITE_PREFIX + op.kind, "Primitive": True, LAYER: layer}
+    if any(r != Range.of(dtype) for r, (_, dtype) in zip(ranges, operands, strict=False)):
+        attrs[RANGES] = [n for r in ranges for n in astuple(r)]
+    return function.with_attrs(attrs)
+
+
+def ranges_of(composite: relax.Function) -> list[Range]:
+    """The values of a composite's operands."""
+    if RANGES not in composite.attrs:
+        return [Range.of(str(p.ty.dtype)) for p in composite.params]
+    numbers = [int(n) for n in composite.attrs[RANGES]]
+    return [Range(*numbers[i : i + 3]) for i in range(0, len(numbers), 3)]

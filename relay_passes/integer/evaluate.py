@@ -22,6 +22,7 @@ from tilewright.relay_passes.integer.ops import (
     Pads,
     Pair,
     Rescale,
+    Shift,
     SumPool2d,
     Table,
     storage_offset,
@@ -114,6 +115,21 @@ def _multiply(op: Operator, xs: Sequence[I64]) -> Array:
     return rescale((xs[0] - op.zero_point_a) * (xs[1] - op.zero_point_b), op.rescale)
 
 
+def _shift(op: Operator, xs: Sequence[I64]) -> Array:
+    assert isinstance(op, Shift)
+    (x,) = xs
+    rows, columns = (
+        np.arange(n) * s + op.displacement[:, axis, None]
+        for axis, (n, s) in enumerate(zip(op.size, op.strides, strict=True))
+    )
+    inside = ((rows >= 0) & (rows < x.shape[2]))[:, :, None] & ((columns >= 0) & (columns < x.shape[3]))[
+        :, None
+    ]
+    rows, columns = np.clip(rows, 0, x.shape[2] - 1), np.clip(columns, 0, x.shape[3] - 1)
+    picked = x[0, np.arange(x.shape[1])[:, None, None], rows[:, :, None], columns[:, None]]
+    return np.asarray(np.where(inside, picked, op.zero_point)[None])
+
+
 _KERNELS: dict[type[Operator], Callable[[Operator, Sequence[I64]], Array]] = {
     Conv2d: _conv2d,
     ConvTranspose2d: _conv2d_transpose,
@@ -122,6 +138,7 @@ _KERNELS: dict[type[Operator], Callable[[Operator, Sequence[I64]], Array]] = {
     SumPool2d: _sum_pool2d,
     Add: _add,
     Multiply: _multiply,
+    Shift: _shift,
 }
 
 
@@ -133,7 +150,7 @@ def evaluate(op: Operator, arrays: Sequence[Array]) -> Array:
         x = arrays[0]
         return np.asarray(op.table[x.astype(np.int64) + storage_offset(str(x.dtype))], op.dtype)
     result = _KERNELS[type(op)](op, [a.astype(np.int64) for a in arrays])
-    return result.astype(arrays[0].dtype) if isinstance(op, MaxPool2d) else result
+    return result.astype(arrays[0].dtype) if isinstance(op, MaxPool2d | Shift) else result
 
 
 def same(a: object, b: object) -> bool:

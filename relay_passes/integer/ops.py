@@ -12,28 +12,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tilewright.targets.storage import Range
+
 Array = NDArray[np.generic]
 I64 = NDArray[np.int64]
 DType = Literal["int8", "uint8", "int16", "uint16"]
-"""Operands have 8 bits; results that only the host reads (scores) may have 16."""
+"""Types of tensors; how many bits their values take is their range's matter (`targets/storage.py`)."""
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
 """Top, left, bottom, right; rows and columns of padding."""
 
 
 def storage_offset(dtype: str) -> int:
-    """What the machine adds to a value of this type: it stores int8 as unsigned with +128, int16 with +32768."""
+    """What the machine adds to a value of this type in its full width: 128 to int8, 32768 to int16."""
     return -int(np.iinfo(dtype).min)
-
-
-def planes(dtype: str) -> int:
-    """Planes of 8 bits in which the machine stores a value of this type."""
-    return np.dtype(dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,14 @@ class Rescale:
     b_neg: I64 | None = None
     zero_point: int = 0
     """Zero point of the result; used with `m_neg` only."""
+
+    @property
+    def odd(self) -> bool:
+        """Whether all results are odd, so that bounds -1..1 mean bipolar: m / 2^s is even and b / 2^s is odd."""
+        if self.m_neg is not None or (self.lo, self.hi) != (-1, 1):
+            return False
+        one = np.int64(1) << self.s
+        return bool((self.m % (2 * one) == 0).all() and (self.b % (2 * one) == one).all())
 
 
 @dataclass(frozen=True)
@@ -177,6 +183,20 @@ class Table(Operator):
     dtype: DType
 
 
+@dataclass(frozen=True)
+class Shift(Operator):
+    """`y[c, j, i] = x[c, j*sy + dy[c], i*sx + dx[c]]`, `zero_point` outside of the map. Type and scale stay.
+
+    Shapes: x (1, C, H, W), displacement (C, 2) of (dy, dx), result (1, C, *size).
+    """
+
+    kind = "shift"
+    displacement: I64
+    zero_point: int
+    strides: Pair
+    size: Pair
+
+
 LayoutKind = Literal["reshape", "transpose", "slice", "concat", "pad", "repeat"]
 
 
@@ -234,6 +254,26 @@ class Layout(Operator):
         return result
 
 
+def result_range(op: Operator, operands: Sequence[Range], dtype: str) -> Range:
+    """The values that an operator may give, of operands with these."""
+    if isinstance(op, MaxPool2d):
+        return operands[0]
+    if isinstance(op, Shift):
+        return operands[0].join(Range(op.zero_point, op.zero_point, operands[0].step))
+    if isinstance(op, Layout):
+        found = reduce(Range.join, operands)
+        fills = [step.args[2][0] for step in op.steps if step.kind == "pad"]
+        return reduce(Range.join, (Range(v, v, found.step) for v in fills), found)
+    if isinstance(op, Table):
+        x = operands[0]
+        first = 128 if x.lo < 0 else 0
+        held = np.unique(op.table[x.lo + first : x.hi + first + 1]).astype(np.int64)
+        step = 2 if len(held) < 3 and (np.abs(held) == 1).all() else 1
+        return Range(int(held.min()), int(held.max()), step)
+    r: Rescale = op.rescale  # type: ignore[attr-defined]
+    return Range(r.lo, r.hi, 2 if r.odd else 1)
+
+
 OPERATORS: tuple[type[Operator], ...] = (
     Conv2d,
     ConvTranspose2d,
@@ -243,5 +283,6 @@ OPERATORS: tuple[type[Operator], ...] = (
     Add,
     Multiply,
     Table,
+    Shift,
     Layout,
 )

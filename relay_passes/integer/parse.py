@@ -25,6 +25,7 @@ from tilewright.relay_passes.integer.ops import (
     Pads,
     Pair,
     Rescale,
+    Shift,
     SumPool2d,
     Table,
 )
@@ -191,6 +192,17 @@ def _table(body: Body) -> Operator:
     return Table(_array(call.args[0]), _dtype(call))
 
 
+def _shift(body: Body) -> Operator:
+    total = body.expect(body.expect(body.result, "astype").args[0], "add")
+    call = body.expect(total.args[0], "nn.conv2d")
+    kernel = _array(call.args[1])
+    tap = kernel.reshape(len(kernel), -1).argmax(1)
+    before = _pads(call.attrs.padding)[:2]
+    displacement = np.stack(np.divmod(tap, kernel.shape[3]), axis=1) - np.array(before)
+    size = _pair(call.ty.shape.values[2:])
+    return Shift(displacement.astype(np.int64), int(_array(total.args[1])), _pair(call.attrs.strides), size)
+
+
 def _step(body: Body, call: Expr) -> tuple[LayoutStep, Expr]:
     """A layout step and the expression that it works on."""
     name, args, shape = call.op.name, call.args, call.ty.shape.values
@@ -238,6 +250,7 @@ _PARSERS: dict[str, Callable[[Body], Operator]] = {
     "add": _add,
     "multiply": _multiply,
     "table": _table,
+    "shift": _shift,
     "layout": _layout,
 }
 

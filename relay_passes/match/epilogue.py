@@ -77,8 +77,10 @@ _BOUNDS = frozenset({"nn.relu", "maximum", "minimum", "clip"})
 _SLOPES = frozenset({"nn.leakyrelu", "nn.prelu"})
 
 
-def _split(call: Apply) -> tuple[Value, Const | None, bool] | None:
-    """The operand that is computed, the constant, and whether the constant comes first."""
+def split(call: Apply) -> tuple[Value, Const | None, bool] | None:
+    """The operand of an epilogue's operator, the constant, and whether that comes first; None for other operators."""
+    if call.op not in _AFFINE | _BOUNDS | _SLOPES:
+        return None
     if len(call.args) == 1:
         return call.args[0], None, False
     if call.op == "clip":
@@ -93,8 +95,8 @@ def _split(call: Apply) -> tuple[Value, Const | None, bool] | None:
 
 def _chain(value: Value) -> tuple[Value, list[tuple[Apply, Const | None, bool]]]:
     chain: list[tuple[Apply, Const | None, bool]] = []
-    while isinstance(value, Apply) and value.op in _AFFINE | _BOUNDS | _SLOPES:
-        parts = _split(value)
+    while isinstance(value, Apply):
+        parts = split(value)
         if parts is None:
             break
         chain.append((value, parts[1], parts[2]))
@@ -172,14 +174,15 @@ def _scale(low: Lowering, e: Epilogue, call: Apply, const: Const | None, first: 
 
 
 def _times(low: Lowering, e: Epilogue, factor: F64) -> None:
-    """Multiply; a positive factor commutes with PReLU, and with bounds if it scales them."""
-    if (e.slope is not None or e.bounded) and np.any(factor <= 0):
+    """Multiply; a positive factor commutes with PReLU, and with bounds if it scales them; a negative one turns them."""
+    turns = e.slope is None and factor.size == 1 and factor[0] < 0
+    if (e.slope is not None or e.bounded) and np.any(factor <= 0) and not turns:
         low.reject("a factor after PReLU, Relu or Clip must be positive", f"{factor.min():g}", _ONE_ROUNDING)
     if factor.size > 1 and not (e.lo in (0.0, -np.inf) and e.hi == np.inf):
         low.reject("a factor after Clip must be one number", f"{factor.size} numbers", _ONE_ROUNDING)
     e.gain, e.offset = e.gain * factor, e.offset * factor
     if e.bounded:
-        e.lo, e.hi = (b * float(factor[0]) if b else b for b in (e.lo, e.hi))
+        e.lo, e.hi = sorted(b * float(factor[0]) if b else b for b in (e.lo, e.hi))
 
 
 def _prelu(low: Lowering, call: Apply) -> F64:

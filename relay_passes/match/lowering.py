@@ -10,10 +10,19 @@ import numpy as np
 from tvm import relax
 
 from tilewright.relay_passes.float_ops import ELEMENTWISE, F32, elementwise, quantise
-from tilewright.relay_passes.integer.ops import DType, Layout, LayoutStep, MaxPool2d, Operator, Table
+from tilewright.relay_passes.integer.ops import (
+    DType,
+    Layout,
+    LayoutStep,
+    MaxPool2d,
+    Operator,
+    Table,
+    result_range,
+)
+from tilewright.relay_passes.match.shift import on_grid, write_shift
 from tilewright.relay_passes.predicate import Reject, Rejected
 from tilewright.relay_passes.values import (
-    ACTIVATION_TYPES,
+    TABLE_TYPES,
     Apply,
     Cone,
     Const,
@@ -22,7 +31,9 @@ from tilewright.relay_passes.values import (
     Quant,
     Shape,
     Value,
+    dtype_of,
 )
+from tilewright.targets.storage import Range, Storage, storage
 
 Ref: TypeAlias = relax.Var | int
 """An operand: a variable of the function, or the number of an operator of the same cone."""
@@ -37,6 +48,7 @@ class Draft:
     args: tuple[Ref, ...]
     shape: Shape
     dtype: str
+    held: Range
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,19 @@ class Operand:
     ref: Ref
     shape: Shape
     quant: Quant
+    held: Range
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Bits of the machine's activations and sums, and the rule by which it stores a tensor."""
+
+    inp: int = 8
+    acc: int = 32
+
+    def storage(self, quant: Quant, held: Range) -> Storage:
+        """How a tensor is stored, unless it is joined with a wider one."""
+        return storage(quant.dtype, held, self.inp)
 
 
 ON_HOST = "it runs on the host; express it by other operators to change that"
@@ -58,6 +83,11 @@ def identity(x: F32) -> F32:
     return x
 
 
+def sign(x: F32) -> F32:
+    """One bit: +1 where x is 0 or more, else -1."""
+    return np.where(x >= 0, np.float32(1), np.float32(-1))
+
+
 @dataclass
 class Lowering:
     """A cone being lowered.
@@ -65,16 +95,21 @@ class Lowering:
     Attributes:
         cone: what is to be computed.
         layer: name of the source layer.
-        acc_bits: width of the machine's accumulators.
+        widths: of the machine's operands and accumulators.
         names: source layer of each variable, for messages.
+        ranges: values of variables, where they are not all of their type's.
         drafts: operators so far; the last one gives the cone's result.
     """
 
     cone: Cone
     layer: str
-    acc_bits: int
+    widths: Widths
     names: Mapping[str, str] = field(default_factory=dict)
+    ranges: Mapping[str, Range] = field(default_factory=dict)
     drafts: list[Draft] = field(default_factory=list)
+    rounding: str = ""
+    bound: Callable[[float], float] = float
+    """How the cone rounds, and rounds its bounds, where that is not to the nearest even."""
 
     def reject(self, rule: str, found: str, remedy: str = ON_HOST) -> NoReturn:
         """Leave the match."""
@@ -86,8 +121,15 @@ class Lowering:
 
     def add(self, operator: Operator, args: Sequence[Ref], shape: Shape, dtype: str) -> int:
         """Append an operator and return its number."""
-        self.drafts.append(Draft(operator, tuple(args), shape, dtype))
+        held = result_range(operator, [self.held(a) for a in args], dtype)
+        self.drafts.append(Draft(operator, tuple(args), shape, dtype, held))
         return len(self.drafts) - 1
+
+    def held(self, ref: Ref) -> Range:
+        """The values of an operand."""
+        if isinstance(ref, int):
+            return self.drafts[ref].held
+        return self.ranges.get(ref.name) or Range.of(dtype_of(ref))
 
     def reshape_to(self, ref: int, shape: Shape) -> None:
         """Give a result another shape of as many elements."""
@@ -98,6 +140,7 @@ class Lowering:
     def clamp(self, lo: float, hi: float) -> tuple[int, int]:
         """Quantised bounds: rounding is monotone, so clipping after it is the same as before it."""
         q, cone = self.cone.quant, self.cone
+        lo, hi = self.bound(lo), self.bound(hi)
         low = (
             int(quantise(np.asarray(lo, np.float32), q.scale, q.zero_point, q.dtype))
             if lo > -np.inf
@@ -113,12 +156,12 @@ class Lowering:
     def operand(self, value: Value) -> Operand:
         """A value that is a quantised tensor or a change of its layout, on its own grid."""
         if isinstance(value, Leaf):
-            return Operand(value.var, value.shape, value.quant)
+            return Operand(value.var, value.shape, value.quant, value.held)
         if isinstance(value, Foreign):
             self.reject(
                 f"operand {self.source(value.name)} must be a quantised tensor",
                 value.why,
-                "put a QuantizeLinear/DequantizeLinear pair before this layer",
+                value.remedy,
             )
         if isinstance(value, Const):
             self.reject("an operand must be computed at run time", "a constant")
@@ -130,45 +173,60 @@ class Lowering:
                 "put a QuantizeLinear/DequantizeLinear pair behind it",
             )
         quant = leaves[0].quant
-        return Operand(self._move(value, identity, quant, None), value.shape, quant)
+        ref = self._move(value, identity, quant, None)
+        return Operand(ref, value.shape, quant, self.held(ref))
 
     def move(self, value: Value, post: Post, target: Quant) -> Ref:
         """Lower layouts, pools and functions of one element to `target`; `post` is applied to the result."""
         return self._move(value, post, target, (self.cone.lo, self.cone.hi))
 
-    def _table(self, leaf: Leaf, function: Post, target: Quant, bounds: tuple[int, int] | None) -> Ref:
-        info = np.iinfo(leaf.quant.dtype)
+    def _table(
+        self,
+        ref: Ref,
+        quant: Quant,
+        shape: Shape,
+        function: Post,
+        target: Quant,
+        bounds: tuple[int, int] | None,
+    ) -> Ref:
+        """A function of each element of a tensor; none where it changes nothing."""
+        info, held = np.iinfo(quant.dtype), self.held(ref)
         q = np.arange(info.min, info.max + 1)
-        x = ((q - leaf.quant.zero_point).astype(np.float32) * np.float32(leaf.quant.scale)).astype(np.float32)
+        x = ((q - quant.zero_point).astype(np.float32) * np.float32(quant.scale)).astype(np.float32)
         real = function(x)
         y = quantise(real, target.scale, target.zero_point, target.dtype)
+        used = slice(held.lo - int(info.min), held.hi - int(info.min) + 1, held.step)
         if bounds is not None:
             y = np.clip(y, *bounds)
-        elif np.any(np.abs(real / np.float32(target.scale) + target.zero_point - y) > _EXACT):
+        if target.dtype == quant.dtype and np.array_equal(y[used], q[used]):
+            return ref
+        if bounds is None and np.any(
+            np.abs(real / np.float32(target.scale) + target.zero_point - y)[used] > _EXACT
+        ):
             self.reject(
                 "a function between DequantizeLinear and this layer must give values of the tensor's own grid",
                 "values between its steps",
                 "put a QuantizeLinear/DequantizeLinear pair behind the function",
             )
-        if target.dtype == leaf.quant.dtype and np.array_equal(y, q):
-            return leaf.var
-        if target.dtype not in ACTIVATION_TYPES:
-            self.reject(
-                "a function of one element gives 8 bits", target.dtype, "quantise its result to 8 bits"
-            )
-        dtype: DType = "int8" if target.dtype == "int8" else "uint8"
-        return self.add(Table(y.astype(dtype), dtype), [leaf.var], leaf.shape, dtype)
+        for dtype, what in ((quant.dtype, "reads"), (target.dtype, "gives")):
+            if dtype not in TABLE_TYPES:
+                self.reject(f"a function of one element {what} 8 bits", dtype, "quantise to 8 bits")
+        result: DType = "int8" if target.dtype == "int8" else "uint8"
+        return self.add(Table(y.astype(result), result), [ref], shape, result)
 
     def _move(self, value: Value, post: Post, target: Quant, bounds: tuple[int, int] | None) -> Ref:
         function = element_function(value)
         if function is not None:
             leaf, inner = function
-            return self._table(leaf, lambda x: post(inner(x)), target, bounds)
+            return self._table(leaf.var, leaf.quant, leaf.shape, lambda x: post(inner(x)), target, bounds)
         if not isinstance(value, Apply):
             operand = self.operand(value)  # a Leaf is an element function, so this rejects
             raise AssertionError(f"{operand} is no leaf")
         if value.op == "nn.max_pool2d":
             return self._max_pool(value, post, target, bounds)
+        if value.op == "shift":
+            ref = self._move(value.args[0], post, target, bounds)
+            return write_shift(self, value, ref, post, target, exact=bounds is None)
         if value.op in ELEMENTWISE:
             return self._through(value, post, target, bounds)
         steps = layout_steps(value)
@@ -183,22 +241,11 @@ class Lowering:
                 target.dtype,
             )
             if bounds is None:
-                self._on_grid(value, target)
+                on_grid(self, value.name, float(value.attrs.pad_value), target)
             low, high = bounds or (np.iinfo(target.dtype).min, np.iinfo(target.dtype).max)
             steps = [LayoutStep("pad", (*steps[0].args[:2], (int(np.clip(fill[0], low, high)),)))]
         refs = [self._move(v, post, target, bounds) for v in inputs if not _is_parameter(value, v)]
         return self.add(Layout(tuple(steps)), refs, value.shape, target.dtype)
-
-    def _on_grid(self, value: Apply, target: Quant) -> None:
-        fill = float(value.attrs.pad_value)
-        q = fill / target.scale + target.zero_point
-        info = np.iinfo(target.dtype)
-        if abs(q - round(q)) > 1e-3 or not info.min <= round(q) <= info.max:
-            self.reject(
-                f"the padding of {self.source(value.name)} must be a value that the tensor's scale can hold",
-                f"{fill:g} with scale {target.scale:g}",
-                "put a QuantizeLinear/DequantizeLinear pair behind the padding",
-            )
 
     def _through(self, value: Apply, post: Post, target: Quant, bounds: tuple[int, int] | None) -> Ref:
         """A function of one element on top of a layout: done before the layout, which commutes."""
@@ -230,11 +277,7 @@ class Lowering:
             quant = leaves[0].quant
             ref = self._move(value.args[0], identity, quant, None)
             ref = self.add(pool, [ref], value.shape, quant.dtype)
-            result = self._table(Leaf(relax.Var("pooled"), value.shape, quant), post, target, bounds)
-            if not isinstance(result, int):
-                return ref
-            self.drafts[result] = Draft(self.drafts[result].operator, (ref,), value.shape, target.dtype)
-            return result
+            return self._table(ref, quant, value.shape, post, target, bounds)
         ramp = np.linspace(-1e4, 1e4, 4001, dtype=np.float32)
         if np.any(np.diff(post(ramp)) < 0):
             self.reject(
@@ -302,7 +345,7 @@ def _leaves(value: Value, through: frozenset[str] = frozenset()) -> list[Leaf] |
         if isinstance(v, Leaf):
             found.append(v)
         elif isinstance(v, Apply) and (
-            v.op in LAYOUTS or v.op in through or v.op in ("nn.max_pool2d", "split")
+            v.op in LAYOUTS or v.op in through or v.op in ("nn.max_pool2d", "shift", "split")
         ):
             stack.extend(
                 a for a in v.args if not (_is_parameter(v, a) or (v.op in through and isinstance(a, Const)))

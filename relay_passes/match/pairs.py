@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from tilewright.relay_passes.integer.ops import Add, Multiply, Rescale
+from tilewright.relay_passes.integer.ops import I64, Add, Multiply, Rescale
 from tilewright.relay_passes.match.epilogue import Epilogue, read_epilogue
 from tilewright.relay_passes.match.lowering import Lowering, Operand
-from tilewright.relay_passes.match.sums import dtype_of, rescale
+from tilewright.relay_passes.match.sums import (
+    OTHER_SCALE,
+    SAME_THRESHOLDS,
+    dtype_of,
+    few_bits,
+    rescale,
+)
 from tilewright.relay_passes.requantise import requantise
+from tilewright.relay_passes.thresholds import match_pair
 from tilewright.relay_passes.values import Apply, Shape, Value
+from tilewright.targets.arithmetic import M_BITS
 
+_BEHIND = "put a QuantizeLinear/DequantizeLinear pair of 8 bits behind the sum"
 _SPLIT = "put a QuantizeLinear/DequantizeLinear pair behind each operand"
 
 
@@ -36,6 +45,12 @@ def _ordered(low: Lowering, a: Operand, b: Operand, shape: Shape) -> bool:
     return a.shape != shape
 
 
+def _values(operand: Operand) -> I64:
+    """All values of a tensor, less its zero point."""
+    held = operand.held
+    return np.arange(held.lo, held.hi + 1, held.step) - operand.quant.zero_point
+
+
 def _one(low: Lowering, e: Epilogue) -> None:
     if not e.is_scalar or e.slope is not None:
         low.reject(
@@ -48,6 +63,8 @@ def _one(low: Lowering, e: Epilogue) -> None:
 def add(low: Lowering, e: Epilogue, call: Apply) -> None:
     """add, subtract of two tensors -> [factor] -> [bounds] -> Q."""
     _one(low, e)
+    if low.cone.step == 2:
+        low.reject("a sum of two tensors must be rounded to more than one bit", "one bit", _BEHIND)
     out, gain = low.cone.quant, float(e.gain[0])
     a, ga, oa = _scaled_operand(low, call.args[0])
     b, gb, ob = _scaled_operand(low, call.args[1])
@@ -68,6 +85,20 @@ def add(low: Lowering, e: Epilogue, call: Apply) -> None:
     zero = int(np.rint(np.ldexp(offset, s))) + (out.zero_point << s)
     shape = (1,) * (len(call.shape) - 1)
     lo, hi = low.clamp(e.lo, e.hi)
+    if not low.rounding and few_bits(low, lo, hi):
+        found = match_pair(
+            (m, m2),
+            s,
+            zero,
+            (_values(a), _values(b)),
+            (ra * out.scale, rb * out.scale),
+            offset * out.scale,
+            (out.scale, out.zero_point),
+            (lo, hi),
+        )
+        if found is None:
+            low.reject(SAME_THRESHOLDS, f"no {M_BITS}-bit multipliers that do", OTHER_SCALE)
+        m, m2, zero = found
     r = Rescale(
         np.full(shape, m, np.int64),
         np.full(shape, s, np.int64),
@@ -90,5 +121,7 @@ def multiply(low: Lowering, e: Epilogue, call: Apply) -> None:
         a, b = b, a
     unit = np.asarray([ga * gb * a.quant.scale * b.quant.scale])
     shape = (1,) * (len(call.shape) - 1)
-    r = rescale(low, e, unit, 0, 1, shape)
+    products = np.outer(_values(a)[[0, -1]], _values(b)[[0, -1]])
+    reach = np.array([products.min()]), np.array([products.max()])
+    r = rescale(low, e, unit, 0, 1, shape, reach=reach)
     low.add(Multiply(a.quant.zero_point, b.quant.zero_point, r), [a.ref, b.ref], call.shape, r.dtype)

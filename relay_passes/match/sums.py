@@ -22,11 +22,17 @@ from tilewright.relay_passes.integer.ops import (
 from tilewright.relay_passes.match.epilogue import F64, Epilogue
 from tilewright.relay_passes.match.lowering import Lowering, Operand
 from tilewright.relay_passes.requantise import requantise
+from tilewright.relay_passes.thresholds import MOST_BITS, float_target, match
 from tilewright.relay_passes.values import Apply, Const, Shape, Value
-from tilewright.targets.arithmetic import largest_sum
+from tilewright.targets.arithmetic import M_BITS, S_MIN, largest_sum
+from tilewright.targets.storage import Range
 
+SAME_THRESHOLDS = f"results of {MOST_BITS} bits or fewer must change at the quantised model's own sums"
+OTHER_SCALE = "choose an even zero point, or scales that are no powers of two times each other"
 AFFINE_WEIGHT = 127
 _VALUE_MAX = 255
+_FARTHEST = 1 << 32
+"""Thresholds of one bit beyond any sum."""
 
 
 def _pads(values: Sequence[int]) -> Pads:
@@ -53,6 +59,7 @@ def rescale(
     shape: Shape,
     sums: I64 | None = None,
     spread: I64 | int = 0,
+    reach: tuple[I64, I64] | None = None,
 ) -> Rescale:
     """The requantisation of a sum whose unit is worth `unit` (real value of 1, per channel).
 
@@ -63,6 +70,7 @@ def rescale(
         shape: how the arrays broadcast against the result.
         sums: largest magnitude of the raw sums, per channel; checked with the bias against the accumulator.
         spread: how far what MATRIX adds may lie from `raw_zero`.
+        reach: least and largest sum, per channel; thresholds of results of few bits are matched within.
     """
     out = low.cone.quant
     gain, unit = np.broadcast_to(e.gain, count), np.broadcast_to(unit, count)
@@ -70,6 +78,8 @@ def rescale(
     with np.errstate(divide="ignore", invalid="ignore"):
         # A channel without gain is the constant `offset`: counted in steps of the result.
         bias = np.where(per_step == 0, 0.0, np.broadcast_to(e.offset, count) / per_step)
+    if low.cone.step == 2:
+        return _sign(low, e, per_step, bias, shape, sums)
     ratio = per_step / out.scale
     limit = 1 << 22
     if np.any(np.abs(ratio) >= limit) or not np.all(np.isfinite(bias)):
@@ -84,10 +94,10 @@ def rescale(
     live = scaling.m != 0
     if sums is not None:
         total = np.where(live, sums + np.abs(np.where(live, np.rint(bias), 0)), 0)
-        most, top = int(total.max()), (1 << (low.acc_bits - 1)) - 1
+        most, top = int(total.max()), (1 << (low.widths.acc - 1)) - 1
         if most > top:
             low.reject(
-                f"sums must fit {low.acc_bits} bits (at most {top})",
+                f"sums must fit {low.widths.acc} bits (at most {top})",
                 f"{most} in output channel {int(total.argmax())}",
                 "quantise with a larger weight scale, or split the layer's input channels",
             )
@@ -100,6 +110,17 @@ def rescale(
         fixed = np.clip(np.rint(steps) + out.zero_point, -(1 << 40), 1 << 40).astype(np.int64) << scaling.s
         b = np.where(dead, fixed, b)
     lo, hi = low.clamp(e.lo, e.hi)
+    m = scaling.m
+    if reach is not None and e.slope is None and not low.rounding and few_bits(low, lo, hi):
+        target = float_target(per_step, np.broadcast_to(e.offset, count), out.scale, out.zero_point, (lo, hi))
+        found = match(m, scaling.s, b, target, (lo, hi), reach)
+        if found.failed.any():
+            low.reject(
+                SAME_THRESHOLDS,
+                f"no {M_BITS}-bit multiplier that does in channel {int(found.failed.argmax())}",
+                OTHER_SCALE,
+            )
+        m, b = found.m, found.b
     if scaling.m_neg is not None and scaling.b_neg is not None:
         b_neg = np.where(dead, b, scaling.b_neg)
         return Rescale(
@@ -113,9 +134,44 @@ def rescale(
             b_neg.reshape(shape),
             out.zero_point,
         )
-    return Rescale(
-        scaling.m.reshape(shape), scaling.s.reshape(shape), b.reshape(shape), lo, hi, dtype_of(low)
-    )
+    return Rescale(m.reshape(shape), scaling.s.reshape(shape), b.reshape(shape), lo, hi, dtype_of(low))
+
+
+def few_bits(low: Lowering, lo: int, hi: int) -> bool:
+    """Whether a result of lo..hi has few enough bits for its thresholds to be matched."""
+    return Range(lo, hi).bits(dtype_of(low).startswith("int")) <= MOST_BITS
+
+
+def reach_of(operand: Operand, weight: I64) -> tuple[I64, I64]:
+    """Least and largest sum of each channel. Shapes: weight (n, k) -> two (n,)."""
+    below = min(operand.held.lo - operand.quant.zero_point, 0)
+    above = max(operand.held.hi - operand.quant.zero_point, 0)
+    plus = np.maximum(weight, 0).sum(1, dtype=np.int64)
+    minus = np.minimum(weight, 0).sum(1, dtype=np.int64)
+    return plus * below + minus * above, plus * above + minus * below
+
+
+def _sign(low: Lowering, e: Epilogue, gain: F64, bias: F64, shape: Shape, sums: I64 | None) -> Rescale:
+    """One bit: `clip(2 * (acc - t) + 1, -1, 1)`, t the least sum whose value is 0 or more.
+
+    With a negative gain it is the largest, and the difference the other way. All results are odd.
+    """
+    if e.slope is not None:
+        low.reject("no PReLU may come before one bit", "one", "leave it out: it keeps the sign")
+    most, top = 0 if sums is None else int(sums.max()), (1 << (low.widths.acc - 1)) - 1
+    if most > top:
+        low.reject(
+            f"sums must fit {low.widths.acc} bits (at most {top})", f"{most}", "split the input channels"
+        )
+    gain = np.where((e.lo >= 0) | (e.hi < 0), 0.0, gain)
+    fixed = np.broadcast_to(np.clip(e.offset, e.lo, e.hi) >= 0, gain.shape)
+    least = np.clip(-bias, -_FARTHEST, _FARTHEST)
+    t = np.where(gain > 0, np.ceil(least), np.floor(least)).astype(np.int64)
+    direction = np.sign(gain).astype(np.int64)
+    b: I64 = np.where(direction == 0, np.where(fixed, 1, -1), 1 - 2 * direction * t).astype(np.int64)
+    s: I64 = np.full(b.shape, S_MIN, np.int64)
+    m: I64 = (2 * direction) << s
+    return Rescale(m.reshape(shape), s.reshape(shape), (b << s).reshape(shape), -1, 1, dtype_of(low))
 
 
 def _weights(low: Lowering, value: Value, axis: int) -> tuple[I64, F64]:
@@ -149,8 +205,20 @@ def _weights(low: Lowering, value: Value, axis: int) -> tuple[I64, F64]:
     return ints, column[:1] if np.all(column == column[0]) else column
 
 
-def _raw_zero(operand: Operand, weight: I64) -> I64:
-    return (operand.quant.zero_point + storage_offset(operand.quant.dtype)) * weight
+def _raw_zero(low: Lowering, operand: Operand, weight: I64) -> tuple[I64, I64]:
+    """What MATRIX adds to a sum for the zero point, and how far that may be off: a wider neighbour in a concat
+    widens the operand's own storage."""
+    own = low.widths.storage(operand.quant, operand.held)
+    most = storage_offset(operand.quant.dtype) - own.offset if own.offset else 0
+    return (operand.quant.zero_point + own.offset) * weight, np.abs(most * weight)
+
+
+def _largest(low: Lowering, operand: Operand, weight: I64) -> I64:
+    """Largest magnitude of MATRIX's sums of each channel. Shapes: weight (n, k) -> (n,)."""
+    own = low.widths.storage(operand.quant, operand.held)
+    if own.bits == 1:  # values of both signs
+        return np.asarray(np.abs(weight).sum(1, dtype=np.int64))
+    return largest_sum(weight, max(operand.held.hi, operand.quant.zero_point) + own.offset)
 
 
 def _conv_input(low: Lowering, call: Apply, padding: Pads) -> tuple[Operand, Pads]:
@@ -180,9 +248,10 @@ def conv2d(low: Lowering, e: Epilogue, call: Apply) -> None:
     # VECTOR, which runs depthwise layers, subtracts the zero point; MATRIX does not.
     depthwise = groups == count == operand.shape[1] and groups > 1
     flat = weight.reshape(count, -1)
-    raw_zero = 0 if depthwise else _raw_zero(operand, flat.sum(1, dtype=np.int64))
+    raw_zero, spread = _raw_zero(low, operand, flat.sum(1, dtype=np.int64) * (not depthwise))
     unit = operand.quant.scale * w_scale
-    r = rescale(low, e, unit, raw_zero, count, (-1, 1, 1), largest_sum(flat, _VALUE_MAX))
+    largest = _largest(low, operand, flat)
+    r = rescale(low, e, unit, raw_zero, count, (-1, 1, 1), largest, spread, reach_of(operand, flat))
     operator = Conv2d(
         weight.astype(np.int16, copy=False),
         operand.quant.zero_point,
@@ -209,11 +278,12 @@ def conv2d_transpose(low: Lowering, e: Epilogue, call: Apply) -> None:
         weight.reshape(groups, -1, per, *weight.shape[2:]).transpose(0, 2, 1, 3, 4).reshape(groups * per, -1)
     )
     unit = operand.quant.scale * (np.tile(w_scale, groups) if w_scale.size > 1 else w_scale)
-    raw_zero = _raw_zero(operand, by_output.sum(1, dtype=np.int64))
+    raw_zero, spread = _raw_zero(low, operand, by_output.sum(1, dtype=np.int64))
     # Every phase adds up taps of its own, so no two of them have the same part of zero points.
-    spread = np.abs(_raw_zero(operand, np.abs(by_output).sum(1, dtype=np.int64)))
-    largest = largest_sum(by_output, _VALUE_MAX)
-    r = rescale(low, e, unit, raw_zero, groups * per, (-1, 1, 1), largest, spread)
+    spread = spread + np.abs(_raw_zero(low, operand, np.abs(by_output).sum(1, dtype=np.int64))[0])
+    largest = _largest(low, operand, by_output)
+    reach = reach_of(operand, by_output)
+    r = rescale(low, e, unit, raw_zero, groups * per, (-1, 1, 1), largest, spread, reach)
     operator = ConvTranspose2d(
         weight.astype(np.int16, copy=False),
         operand.quant.zero_point,
@@ -239,8 +309,10 @@ def dense(low: Lowering, e: Epilogue, call: Apply) -> None:
     weight, w_scale = _weights(low, call.args[1], 1)
     weight = weight.T
     unit = operand.quant.scale * w_scale
-    raw_zero = _raw_zero(operand, weight.sum(1, dtype=np.int64))
-    r = rescale(low, e, unit, raw_zero, weight.shape[0], (-1,), largest_sum(weight, _VALUE_MAX))
+    raw_zero, spread = _raw_zero(low, operand, weight.sum(1, dtype=np.int64))
+    largest = _largest(low, operand, weight)
+    reach = reach_of(operand, weight)
+    r = rescale(low, e, unit, raw_zero, weight.shape[0], (-1,), largest, spread, reach)
     low.add(
         Dense(weight.astype(np.int16, copy=False), operand.quant.zero_point, r),
         [operand.ref],
@@ -303,7 +375,10 @@ def average_pool(low: Lowering, e: Epilogue, call: Apply) -> None:
     unit = operand.quant.scale / divisor.reshape(-1)
     same = bool(np.all(divisor == divisor[0, 0]))
     shape = (1, 1, 1) if same else (1, *out)
-    r = rescale(low, e, unit[:1] if same else unit, 0, 1 if same else unit.size, shape)
+    taps = np.full((1 if same else unit.size, 1), kernel[0] * kernel[1])
+    reach = reach_of(operand, taps)
+    largest = np.maximum(-reach[0], reach[1])
+    r = rescale(low, e, unit[:1] if same else unit, 0, len(taps), shape, largest, reach=reach)
     pads = (padding[0], padding[1], ends[0], ends[1])
     pool = SumPool2d(kernel, operand.quant.zero_point, r, strides, pads)
     ref = low.add(pool, [operand.ref], (1, operand.shape[1], *out), r.dtype)
@@ -322,6 +397,7 @@ def affine(low: Lowering, e: Epilogue) -> None:
     channels = operand.shape[1]
     weight = np.full((channels, 1, 1, 1), AFFINE_WEIGHT, np.int16)
     unit = np.asarray([operand.quant.scale / AFFINE_WEIGHT])
-    r = rescale(low, e, unit, 0, channels, (-1, 1, 1))
+    reach = reach_of(operand, weight.reshape(channels, 1).astype(np.int64))
+    r = rescale(low, e, unit, 0, channels, (-1, 1, 1), reach=reach)
     operator = Conv2d(weight, operand.quant.zero_point, r, groups=channels)
     low.add(operator, [operand.ref], operand.shape, r.dtype)

@@ -179,7 +179,8 @@ def _columns(
         columns.append(column)
         end = spec.offset + bits.width
     word, bit = divmod(end, 64)
-    bad |= (words[:, word] >> np.uint64(bit)) != 0
+    if word < words.shape[1]:
+        bad |= (words[:, word] >> np.uint64(bit)) != 0
     bad |= words[:, word + 1 :].any(axis=1)
     if kind is Matrix:
         names = [spec.name for spec in layout(kind)]

@@ -360,13 +360,13 @@ struct Vector {
   std::uint32_t src_zp;  // zero point of the first operand
   std::uint32_t src2_zp;  // zero point of the second operand
   std::uint32_t out_zp;  // zero point of the result, for `negative`
-  std::uint32_t in_planes;  // the first operand has two planes
-  std::uint32_t out_planes;  // the result has two planes
-  std::uint32_t src_plane;  // half words to the high plane
-  std::uint32_t dst_plane;  // half words to the high plane
+  std::uint32_t in_planes;  // planes of the first operand, log2
+  std::uint32_t out_planes;  // planes of the result, log2
+  std::uint32_t src_plane;  // half words from a plane to the next
+  std::uint32_t dst_plane;  // half words from a plane to the next
 };
 
-constexpr int kVectorBits = 509;  // those from here up are 0
+constexpr int kVectorBits = 512;  // those from here up are 0
 
 inline Vector DecodeVector(const std::uint8_t* bytes) {
   Vector x;
@@ -414,10 +414,10 @@ inline Vector DecodeVector(const std::uint8_t* bytes) {
   x.src_zp = static_cast<std::uint32_t>(GetBits(bytes, 427, 16));
   x.src2_zp = static_cast<std::uint32_t>(GetBits(bytes, 443, 16));
   x.out_zp = static_cast<std::uint32_t>(GetBits(bytes, 459, 16));
-  x.in_planes = static_cast<std::uint32_t>(GetBits(bytes, 475, 1));
-  x.out_planes = static_cast<std::uint32_t>(GetBits(bytes, 476, 1));
-  x.src_plane = static_cast<std::uint32_t>(GetBits(bytes, 477, 16));
-  x.dst_plane = static_cast<std::uint32_t>(GetBits(bytes, 493, 16));
+  x.in_planes = static_cast<std::uint32_t>(GetBits(bytes, 475, 2));
+  x.out_planes = static_cast<std::uint32_t>(GetBits(bytes, 477, 3));
+  x.src_plane = static_cast<std::uint32_t>(GetBits(bytes, 480, 16));
+  x.dst_plane = static_cast<std::uint32_t>(GetBits(bytes, 496, 16));
   return x;
 }
 
@@ -466,10 +466,10 @@ constexpr Field kVectorFields[] = {
     {"src_zp", 427, 16, false, 0, 65535, "zero point of the first operand"},
     {"src2_zp", 443, 16, false, 0, 65535, "zero point of the second operand"},
     {"out_zp", 459, 16, false, 0, 65535, "zero point of the result, for `negative`"},
-    {"in_planes", 475, 1, false, 0, 1, "the first operand has two planes"},
-    {"out_planes", 476, 1, false, 0, 1, "the result has two planes"},
-    {"src_plane", 477, 16, false, 0, 65535, "half words to the high plane"},
-    {"dst_plane", 493, 16, false, 0, 65535, "half words to the high plane"},
+    {"in_planes", 475, 2, false, 0, 3, "planes of the first operand, log2"},
+    {"out_planes", 477, 3, false, 0, 7, "planes of the result, log2"},
+    {"src_plane", 480, 16, false, 0, 65535, "half words from a plane to the next"},
+    {"dst_plane", 496, 16, false, 0, 65535, "half words from a plane to the next"},
 };
 
 struct Store {

@@ -295,7 +295,7 @@ class Vector(Instruction):
     * taps ky, kx: py = y*stride_y + ky*dilation_y + offset_y, px likewise; a tap outside `height` x `width`
       contributes nothing. A window without any tap inside is an error.
     * value(py, px, c), source ACT: half word src_base + (py mod ring)*src_row + px*src_x + c*src_c (ring 0:
-      no wrap); with `in_planes` 1 (two planes) plus 2^inp_bits times the half word `src_plane` further.
+      no wrap), the lowest of 2^in_planes planes; plane k lies k*src_plane further and counts 2^(k*inp_bits).
       Source ACC: lanes (c mod R)*block_in.. of vector src_base + py*src_row + px*src_x + (c div R)*src_c,
       R = block_out/block_in (1 or 2), sums sign-extended from acc_bits; ring 0 and in_planes 0.
     * v = op over the window of (value - src_zp), wrapped to acc_bits; the second operand (SCALED_ADD,
@@ -310,11 +310,10 @@ class Vector(Instruction):
       With `negative`, where p < (out_zp << s): p = v*m2 + B2 (PReLU; one s for both; not with SCALED_ADD or
       MULTIPLY).
     * y = clamp(rne(p, s), lo, hi), rne(p, s) = p / 2^s rounded half to even, lo <= hi; with `table`
-      (out_planes 0, hi <= 255) y = byte y of the 256 at record table_base, whose 16 records are read. Without
-      out_planes y's low inp_bits are kept.
+      (hi <= 255) y = byte y of the 256 at record table_base, whose 16 records are read.
     * y goes to half word dst_base + ((dst_y + y) mod dst_ring)*dst_row + x*dst_x + c*dst_c (dst_ring 0: no
-      wrap); with `out_planes` 1 its low inp_bits go there and the inp_bits above them `dst_plane` further.
-      No two results have a half word in common.
+      wrap): its low inp_bits there, the next k*dst_plane further, up to 2^out_planes planes; bits above are
+      dropped. Values and results have 16 bits at most. No two results have a half word in common.
 
     Source and destination may overlap if no half word is read after this instruction wrote it, in counter
     order; a result's reads come before its writes.
@@ -365,10 +364,10 @@ class Vector(Instruction):
     src_zp: Annotated[int, Bits(16, "zero point of the first operand")] = 0
     src2_zp: Annotated[int, Bits(16, "zero point of the second operand")] = 0
     out_zp: Annotated[int, Bits(16, "zero point of the result, for `negative`")] = 0
-    in_planes: Annotated[int, _flag("the first operand has two planes")] = 0
-    out_planes: Annotated[int, _flag("the result has two planes")] = 0
-    src_plane: Annotated[int, Bits(16, "half words to the high plane")] = 0
-    dst_plane: Annotated[int, Bits(16, "half words to the high plane")] = 0
+    in_planes: Annotated[int, Bits(2, "planes of the first operand, log2")] = 0
+    out_planes: Annotated[int, Bits(3, "planes of the result, log2")] = 0
+    src_plane: Annotated[int, Bits(16, "half words from a plane to the next")] = 0
+    dst_plane: Annotated[int, Bits(16, "half words from a plane to the next")] = 0
 
 
 @dataclass(frozen=True, kw_only=True)

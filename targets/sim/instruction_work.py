@@ -94,7 +94,7 @@ def vector_groups(i: Vector, o: Overlay, r: Rules) -> list[Group]:
     beside = o.block_out == 2 * o.block_in if acc else i.src_c == 1
     pairs = o.vector_lanes == 2 * o.block_in and i.dst_c == 1 and beside and (not two or i.src2_c == 1)
     sets = 2 if i.negative or i.op == VectorOp.SCALED_ADD else 1
-    planes = 1 + i.in_planes
+    planes = 1 << i.in_planes
     reuse = i.dilation_x == 1 or i.kernel_x == 1
     passes = -(-min(i.n_x, -(-i.kernel_x // i.stride_x)) // r.window_reuse) if reuse else 1
     groups: list[Group] = []
@@ -127,7 +127,7 @@ def vector_groups(i: Vector, o: Overlay, r: Rules) -> list[Group]:
                 for x in done:
                     row = (i.dst_y + y) % i.dst_ring if i.dst_ring else i.dst_y + y
                     to = i.dst_base + row * i.dst_row + x * i.dst_x + c * i.dst_c
-                    written = [halves(to + plane * i.dst_plane) for plane in range(1 + i.out_planes)]
+                    written = [halves(to + plane * i.dst_plane) for plane in range(1 << i.out_planes)]
                     reads[-1].results.append(written)
         groups.append(Group(records, reads))
         c += size

@@ -105,7 +105,7 @@ class _VectorUnit:
         self.reads = deque(first.reads)
         self.loaded = now + self.r.start_cycles + self._load(first) + (self.r.table_cycles if i.table else 0)
         self.ready, self.wait = self.loaded, Activity.START
-        self.result_cycles = max(self.narrow, 1 + i.out_planes)
+        self.result_cycles = max(self.narrow, 1 << i.out_planes)
         self._load_next()
 
     def _load(self, group: Group) -> int:

@@ -185,8 +185,9 @@ def random_vector(o: Overlay, rng: np.random.Generator, filled: int) -> Vector:
     two = op in (VectorOp.SCALED_ADD, VectorOp.MULTIPLY)
     acc = 0 if two else pick(0, 1)
     table = int(pick(0, 3) == 0)
-    planes = 0 if table else pick(0, 1)
-    most = 255 if table else (1 << o.inp_bits * (1 + planes)) - 1
+    widest = (16 // o.inp_bits).bit_length() - 1
+    planes = pick(0, widest) * pick(0, 1)
+    most = 255 if table else (1 << (o.inp_bits << planes)) - 1
     lo, hi = sorted((pick(0, most), pick(0, most)))
     n_c, n_y, n_x = pick(1, 3), pick(1, 4), pick(1, 4) if pick(0, 3) else pick(33, 40)
     kernel_y, kernel_x = (1, 1) if two else (pick(1, 3), pick(1, 3))
@@ -203,5 +204,6 @@ def random_vector(o: Overlay, rng: np.random.Generator, filled: int) -> Vector:
         param_base=pick(0, 40), param_c=pick(0, 20), depthwise_base=pick(0, 40), depthwise_c=pick(0, 20),
         table=table, table_base=pick(0, 40), negative=0 if two else pick(0, 1), lo=lo, hi=hi,
         src_zp=pick(0, o.inp_max), src2_zp=pick(0, o.inp_max), out_zp=pick(0, most),
-        in_planes=0 if acc else pick(0, 1), out_planes=planes, src_plane=pick(0, 99), dst_plane=pick(0, 400),
+        in_planes=0 if acc else pick(0, min(3, widest)) * pick(0, 1), out_planes=planes,
+        src_plane=pick(0, 99), dst_plane=pick(0, 400),
     )  # fmt: skip

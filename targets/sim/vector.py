@@ -15,35 +15,38 @@ from tilewright.targets.sim.effect import Effect
 from tilewright.targets.sim.memory import I64, Memories, Rows, Trap
 
 TABLE_BYTES = 256
+WIDEST = 16
+"""Bits of a value in several planes."""
 TWO_OPERANDS = (VectorOp.SCALED_ADD, VectorOp.MULTIPLY)
 
 
 def vector(x: Vector, memories: Memories, o: Overlay) -> tuple[Effect, int]:
     """Compute what a VECTOR instruction writes, and count the first operand's reads. Raises Trap."""
-    _check_rules(x)
+    _check_rules(x, o)
     _check_size(x, memories)
     operation = _Operation(x, memories, o)
     operation.check_windows()
     destination = _destination(x, memories)
     v = wrap(operation.windows(), o.acc_bits)
     y = _requantise(x, v, operation)
-    values = [y & o.inp_max]
-    rows = [destination.ravel()]
-    if x.out_planes:
-        values.append((y >> o.inp_bits) & o.inp_max)
-        rows.append(rows[0] + x.dst_plane)
+    planes = range(1 << x.out_planes)
+    values = [(y >> plane * o.inp_bits) & o.inp_max for plane in planes]
+    rows = [destination.ravel() + plane * x.dst_plane for plane in planes]
     operation.check_overlap(rows)
     flat = np.concatenate([part.reshape(-1, o.block_in) for part in values]).astype(np.uint8)
     return Effect(operation.reads(), memories.act, np.concatenate(rows), flat), operation.count
 
 
-def _check_rules(x: Vector) -> None:
+def _check_rules(x: Vector, o: Overlay) -> None:
     name = VectorOp(x.op).name
     if x.source == Source.ACC:
         if x.ring:
             raise Trap(f"ring={x.ring} with source ACC, which has no rings")
         if x.in_planes:
-            raise Trap("in_planes=1 with source ACC, which has no planes")
+            raise Trap(f"in_planes={x.in_planes} with source ACC, which has no planes")
+    for name_, planes, what in (("in", x.in_planes, "value"), ("out", x.out_planes, "result")):
+        if o.inp_bits << planes > WIDEST:
+            raise Trap(f"{name_}_planes={planes} of {o.inp_bits} bits, a {what} has {WIDEST} at most")
     if x.op in TWO_OPERANDS:
         if x.source == Source.ACC:
             raise Trap(f"{name} with source ACC, both operands must come from ACT")
@@ -53,8 +56,6 @@ def _check_rules(x: Vector) -> None:
             raise Trap(f"{name} with negative=1, which needs the second set of parameters for itself")
     if x.lo > x.hi:
         raise Trap(f"lo={x.lo} is above hi={x.hi}")
-    if x.table and x.out_planes:
-        raise Trap("table=1 with out_planes=1, a table has results of one plane")
     if x.table and x.hi >= TABLE_BYTES:
         raise Trap(f"hi={x.hi} is beyond the table of {TABLE_BYTES} entries")
 
@@ -62,8 +63,8 @@ def _check_rules(x: Vector) -> None:
 def _check_size(x: Vector, memories: Memories) -> None:
     """Refuse more results than ACT has half words, before anything is as large as they are."""
     results = x.n_c * x.n_y * x.n_x
-    if results * (1 + x.out_planes) > len(memories.act.data):
-        needed = results * (1 + x.out_planes)
+    needed = results << x.out_planes
+    if needed > len(memories.act.data):
         raise Trap(f"writes {needed} half words, but ACT has {len(memories.act.data)}")
 
 
@@ -197,8 +198,8 @@ class _Operation:
         row = py % x.ring if x.ring else py
         rows = x.src_base + row * x.src_row + px * x.src_x + self.c * x.src_c
         values = self._act(rows, inside)
-        if x.in_planes:
-            values = values + (self._act(rows + x.src_plane, inside) << self.overlay.inp_bits)
+        for plane in range(1, 1 << x.in_planes):
+            values = values + (self._act(rows + plane * x.src_plane, inside) << plane * self.overlay.inp_bits)
         return values
 
     def _act(self, rows: I64, inside: NDArray[np.bool_]) -> I64:
@@ -237,7 +238,7 @@ class _Operation:
 
 
 def _requantise(x: Vector, v: I64, operation: _Operation) -> I64:
-    """From the operation's result to what is stored, both planes in one number."""
+    """From the operation's result to what is stored, all planes in one number."""
     m, s, b = operation.parameters(0)
     if x.op == VectorOp.SCALED_ADD:
         m2, _, _ = operation.parameters(1)

@@ -93,6 +93,19 @@ def max_pool(x: Array, op: ops.MaxPool2d) -> Array:
     return np.asarray(np.max(np.array(taps), axis=0), x.dtype)
 
 
+def shifted(x: Array, op: ops.Shift) -> Array:
+    """Element by element, as a shift is defined."""
+    _, channels, height, width = x.shape
+    y = np.full((1, channels, *op.size), op.zero_point, x.dtype)
+    for c, (dy, dx) in enumerate(op.displacement.tolist()):
+        for j in range(op.size[0]):
+            for i in range(op.size[1]):
+                row, column = j * op.strides[0] + dy, i * op.strides[1] + dx
+                if 0 <= row < height and 0 <= column < width:
+                    y[0, c, j, i] = x[0, c, row, column]
+    return y
+
+
 def evaluate(op: ops.Operator, inputs: Sequence[Array], shape: tuple[int, ...]) -> Array:
     """One operator on arrays with their batch axis."""
     wide = [np.asarray(x).astype(np.int64) for x in inputs]
@@ -129,6 +142,8 @@ def evaluate(op: ops.Operator, inputs: Sequence[Array], shape: tuple[int, ...]) 
     if isinstance(op, ops.Table):
         low = np.iinfo(str(inputs[0].dtype)).min
         return op.table.astype(op.dtype)[wide[0] - low]
+    if isinstance(op, ops.Shift):
+        return shifted(np.asarray(inputs[0]), op)
     assert isinstance(op, ops.Layout)
     return op.apply([np.asarray(x) for x in inputs])
 
@@ -144,37 +159,51 @@ def evaluate_graph(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]
     return values
 
 
-def pack(layout: MapLayout, x: Array, segment: NDArray[np.uint8]) -> None:
-    """Write a tensor to the input segment (8-bit overlays), element by element as `MapLayout` says."""
+def pack(layout: MapLayout, x: Array, segment: NDArray[np.uint8], inp_bits: int) -> None:
+    """Write a tensor to the input segment, element by element as `MapLayout` says."""
     c, h, w = (*x.shape[1:], 1, 1)[:3]
-    stored = (x.astype(np.int64) + ops.storage_offset(layout.dtype)).reshape(c, h, w)
-    p = layout.packing or Packing(w, 1)
+    wide = x.astype(np.int64).reshape(c, h, w)
+    stored = (wide + 1) // 2 if layout.bits == 1 else wide + offset(layout)
+    assert stored.min() >= 0 and stored.max() < 1 << layout.bits
+    p = layout.packing or Packing(w, h, 1)
     lane = np.array(layout.lanes)
-    column = np.arange(p.columns)[:, None] * p.stride + lane // c * p.dilation + p.offset
-    inside = (column >= 0) & (column < w)
-    picked = stored[lane % c, :, np.where(inside, column, 0)]  # (columns, lanes, rows)
-    values = np.where(inside[:, :, None], picked, p.fill)
+    plane = lane // (c * p.taps)
+    column = np.arange(p.columns)[:, None] * p.stride + lane // c % p.taps * p.dilation + p.offset
+    row = np.arange(p.rows) + p.top
+    inside = ((column >= 0) & (column < w))[:, :, None] & ((row >= 0) & (row < h))
+    at = (lane % c)[:, None], np.clip(row, 0, h - 1), np.clip(column, 0, w - 1)[:, :, None]
+    values = np.where(inside, stored[at], p.fill)  # (columns, lanes, rows)
+    values = values >> plane[:, None] * inp_bits
     pixels = np.where(lane[:, None] < 0, 0, values).transpose(2, 0, 1).astype(np.uint8)
-    segment[layout.offset : layout.offset + pixels.size] = pixels.reshape(-1)
+    bits = np.unpackbits(pixels.reshape(-1, 1), axis=1, bitorder="little")[:, :inp_bits]
+    data = np.packbits(bits.reshape(-1), bitorder="little")
+    segment[layout.offset : layout.offset + data.size] = data
 
 
-def unpack(layout: MapLayout, segment: NDArray[np.uint8]) -> Array:
-    """Read a tensor from the output segment (8-bit overlays)."""
+def unpack(layout: MapLayout, segment: NDArray[np.uint8], inp_bits: int) -> Array:
+    """Read a tensor from the output segment."""
     c, h, w = (*layout.shape[1:], 1, 1)[:3]
     lanes = np.array(layout.lanes)
-    planes = ops.planes(layout.dtype)
-    size = h * w * planes * len(lanes)
-    pixels = segment[layout.offset : layout.offset + size].reshape(h * w, planes, len(lanes)).astype(np.int64)
+    data = segment[layout.offset : layout.offset + h * w * len(lanes) * inp_bits // 8]
+    bits = np.unpackbits(data, bitorder="little").reshape(h * w, len(lanes), inp_bits).astype(np.int64)
+    pixels = (bits << np.arange(inp_bits)).sum(2)
     x = np.zeros((c, h * w), np.int64)
-    x[lanes[lanes >= 0]] = sum(pixels[:, p, lanes >= 0].T << (8 * p) for p in range(planes))
-    return (x - ops.storage_offset(layout.dtype)).astype(layout.dtype).reshape(layout.shape)
+    for number in np.flatnonzero(lanes >= 0):
+        plane, channel = divmod(int(lanes[number]), c)
+        x[channel] += pixels[:, number] << plane * inp_bits
+    x = 2 * x - 1 if layout.bits == 1 else x - offset(layout)
+    return x.astype(layout.dtype).reshape(layout.shape)
 
 
-def of_image(layout: MapLayout, image: int) -> MapLayout:
+def offset(layout: MapLayout) -> int:
+    return 1 << (layout.bits - 1) if layout.dtype in ("int8", "int16") else 0
+
+
+def of_image(layout: MapLayout, image: int, inp_bits: int) -> MapLayout:
     """Where a tensor of an image lies, of a batch whose images lie one behind the other."""
     _, _, h, w = (*layout.shape, 1, 1)[:4]
-    columns = w if layout.packing is None else layout.packing.columns
-    size = h * columns * ops.planes(layout.dtype) * len(layout.lanes)
+    p = layout.packing or Packing(w, h, 1)
+    size = p.rows * p.columns * len(layout.lanes) * inp_bits // 8
     return replace(layout, offset=layout.offset + image * size)
 
 
@@ -199,13 +228,16 @@ def run_images(
     inputs = np.zeros(region.input_bytes, np.uint8)
     for image, feeds in enumerate(images):
         for layout in region.inputs:
-            pack(of_image(layout, image), feeds[layout.name], inputs)
+            pack(of_image(layout, image, overlay.inp_bits), feeds[layout.name], inputs, overlay.inp_bits)
     dram = DramImage(
         np.frombuffer(region.constants, np.uint8), inputs, region.workspace_bytes, region.output_bytes
     )
     layers = [region.layers[i] for i in region.layer_of]
     result = simulator(Program(region.stream, overlay, layers), dram)
     return [
-        {layout.name: unpack(of_image(layout, image), result.outputs) for layout in region.outputs}
+        {
+            layout.name: unpack(of_image(layout, image, overlay.inp_bits), result.outputs, overlay.inp_bits)
+            for layout in region.outputs
+        }
         for image in range(len(images))
     ]

@@ -111,6 +111,10 @@ CASES: dict[str, tuple[Callable[[Expr], Expr], str]] = {
     "broadcast_to": (lambda x: op.broadcast_to(x, (3, *SHAPE)), "int8"),
     "take": (lambda x: op.take(x, _const([0, 5, 2], "int64"), 1), "float32"),
     "take one": (lambda x: op.take(x, _const(4, "int32"), 1), "float32"),
+    "one bit": (
+        lambda x: op.where(op.greater_equal(op.round(x), _const(0)), _const(1, "int8"), _const(-1, "int8")),
+        "float32",
+    ),
     "topk": (lambda x: op.topk(x, 4, 1, "both", True, "int32"), "float32"),
     "topk values": (lambda x: op.topk(x, 2, 1, "values", False), "float32"),
 }
@@ -168,6 +172,20 @@ def test_all_operators_outside_the_table_are_named_at_once() -> None:
     assert [str(f) for f in caught.value.faults] == [
         f"{where}: the package's host part cannot do this: {reason}; {remedy}" for where, reason in reasons
     ]
+
+
+def test_truth_values_stay_inside() -> None:
+    with pytest.raises(UnsupportedModel) as error:
+        host_program(_module(lambda x: op.greater_equal(x, _const(0))), [])
+    assert str(error.value) == (
+        "node0: the package's host part cannot do this: truth values as a result; "
+        "compile with tvm.compile, whose host part is native code"
+    )
+
+
+def test_choices_other_than_between_two_numbers_are_refused() -> None:
+    with pytest.raises(UnsupportedModel, match=r"node0: .*a choice between values that are not two numbers"):
+        host_program(_module(lambda x: op.where(op.greater_equal(x, _const(0)), x, _const(1))), [])
 
 
 def test_outputs_get_their_names_and_inputs_may_be_outputs() -> None:

@@ -11,6 +11,7 @@ from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Tensor
 from tilewright.codegen.legal import check
 from tilewright.relay_passes.integer.ops import LayoutStep
+from tilewright.relay_passes.predicate import Reject
 from tilewright.targets.config import overlay
 
 REFUSED: dict[str, tuple[Callable[[Builder], Tensor], str]] = {
@@ -69,3 +70,45 @@ def test_accepted_compiles() -> None:
     machine = overlay("pynq-z1-w8")
     assert all(check(node, machine) for node in b.nodes)
     assert compile_region(b.graph(z), machine).stream
+
+
+NARROW: dict[str, tuple[str, Callable[[Builder], Tensor], str]] = {
+    "two wide operands": (
+        "ultra96-w4",
+        lambda b: b.add(b.input(6, 4, 4, bits=4), b.input(6, 4, 4)),
+        "the second operand of a sum or product has the overlay's bits, found 8 bits of in1",
+    ),
+    "eight bits times one": (
+        "ultra96-w1",
+        lambda b: b.conv(b.input(6, 4, 4, dtype="int8"), 6, (1, 1), w_bits=1),
+        "operands and weights of 1 bit are -1 or +1, of all channels; padded ones have an even number of channels, "
+        "found 8 bits of in0",
+    ),
+    "odd channels with padding": (
+        "ultra96-w1",
+        lambda b: b.conv(b.input(7, 4, 4, dtype="int8", bits=1), 6, (3, 3), w_bits=1, padding=(1, 1, 1, 1)),
+        "found 7 channels with padding",
+    ),
+    "weights of 0": (
+        "ultra96-w1",
+        lambda b: b.conv(b.input(6, 4, 4, dtype="int8", bits=1), 6, (1, 1), w_bits=2),
+        "found weights -1..1",
+    ),
+    "an average of signs": (
+        "ultra96-w1",
+        lambda b: b.sum_pool(b.input(6, 4, 4, dtype="int8", bits=1), (4, 4), (1, 1)),
+        "tensors of 1 bit are multiplied on MATRIX, pooled by their largest, or laid out whole, "
+        "found a sum_pool2d of one bit",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NARROW)
+def test_widths_that_an_overlay_does_not_offer(case: str) -> None:
+    target, make, text = NARROW[case]
+    b = Builder()
+    make(b)
+    verdict = check(b.nodes[-1], overlay(target))
+    assert isinstance(verdict, Reject)
+    assert text in str(verdict)
+    assert verdict.remedy == "compile for an overlay of more bits, or quantise to fewer"

@@ -17,6 +17,7 @@ from tests.networks.test_random_regions import Region
 
 from tilewright.codegen.compile import compile_prepared
 from tilewright.codegen.graph import Graph
+from tilewright.codegen.plan import Group, RegionPlan
 from tilewright.codegen.prepared import prepare
 from tilewright.targets.config import overlay
 from tilewright.targets.sim import fast
@@ -59,7 +60,17 @@ def upsampled(b: Builder) -> Graph:
     return b.graph(b.conv(b.add(y, b.conv(y, 18, (3, 3), padding=PAD)), 10, (1, 1)))
 
 
-NETWORKS: list[Callable[[Builder], Graph]] = [residual, inception, mobile, upsampled]
+def shifted(b: Builder) -> Graph:
+    rng = np.random.default_rng(1)
+    y = b.shift(b.conv(b.input(9, 21, 18), 40, (1, 1)), rng.integers(-1, 2, (40, 2)))
+    low = b.conv(b.max_pool(y, (2, 2), (2, 2), (1, 0, 0, 0)), 24, (1, 1))
+    high = b.max_pool(b.conv(y, 48, (1, 1)), (2, 2), (2, 2), (1, 0, 0, 0))
+    high = b.conv(b.shift(high, rng.integers(-2, 3, (48, 2)), zero_point=9), 24, (1, 1), zero_point=9)
+    z = b.shift(b.layout([CONCAT], low, high), rng.integers(-1, 2, (48, 2)), (2, 2), zero_point=7)
+    return b.graph(b.conv(z, 20, (3, 3), padding=PAD, zero_point=7))
+
+
+NETWORKS: list[Callable[[Builder], Graph]] = [residual, inception, mobile, upsampled, shifted]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -102,6 +113,23 @@ def test_any_legal_plan_of_a_batch_gives_each_image_its_bits(network: Callable[[
                     outputs[image][tensor.name], values[tensor.name], err_msg=f"image {image}, {plan}"
                 )
     assert len(found) > 8, len(found)
+
+
+def test_a_map_of_several_writers_is_stored_when_all_have_ended() -> None:
+    """The last phase of the rows has the fewest and ends first."""
+    b = Builder(1)
+    x = b.conv(b.input(9, 3, 5), 12, (1, 1))
+    y = b.conv_transpose(x, 27, (2, 3), (3, 2), (0, 0, 0, 0))
+    graph, machine, feeds = b.graph(y, b.conv(y, 8, (1, 1))), overlay("pynq-z1-w8"), b.feeds()
+    expected = evaluate_graph(graph, feeds)
+    prepared = prepare(graph, machine)
+    made, last = tuple(prepared.flow.names[:-1]), prepared.flow.names[-1]
+    for stripes in (1, 2, 3):
+        groups = (Group(layers=made, stripes=stripes, keep=(made[1],)), Group(layers=(last,)))
+        region = compile_prepared(prepared, RegionPlan(region=prepared.name, groups=groups))
+        found = run_region(region, machine, feeds, fast.run)
+        for tensor in graph.outputs:
+            np.testing.assert_array_equal(found[tensor.name], expected[tensor.name])
 
 
 def check(network: NetworkPlan, target: str, seed: int, number: int) -> None:

@@ -117,8 +117,8 @@ def test_all_unknown_operators_at_once() -> None:
     model.graph.node[2].name = "q"
     assert message(model, UnsupportedModel).splitlines() == [
         "node a and 1 more: operator 'Rellu' is unknown in opset 21; did you mean Relu?",
-        "node q: operator onnx.brevitas.Zebra is not a standard ONNX operator; convert the QONNX nodes to "
-        "Quantize-Clip-Dequantize with qonnx's QuantToQCDQ",
+        "node q: operator onnx.brevitas.Zebra is not a standard ONNX operator; of these domains BipolarQuant, "
+        "IntQuant, Quant, Trunc are known; export as QCDQ",
     ]
 
 

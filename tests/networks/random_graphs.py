@@ -8,11 +8,14 @@ from typing import Literal
 import numpy as np
 import onnx
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from tests.relay_passes.qdq_graphs import QdqGraph
+
+from tilewright.frontend.shift_kernel import one_hot
 
 Kind = Literal[
     "conv", "depthwise", "grouped", "transposed", "max", "average", "global", "add", "multiply", "concat", "slice",
-    "shuffle", "resize", "depth_to_space", "dense",
+    "shuffle", "resize", "depth_to_space", "dense", "shift",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
 AFTER = ("", "Relu", "Clip", "PRelu", "Sigmoid", "Tanh", "HardSwish", "LeakyRelu")
@@ -266,6 +269,25 @@ class Writer:
         name = self.graph.op("DepthToSpace", x.name, blocksize=2, mode=mode)
         self._add_value(name, (1, x.shape[1] // 4, 2 * x.shape[2], 2 * x.shape[3]), x.rms, "", x)
 
+    def _shift(self, layer: LayerPlan, x: Value) -> None:
+        """Read by the next layer with its own scale, or behind a QuantizeLinear/DequantizeLinear pair."""
+        kernel = one_hot(shift_moves(layer, x.shape[1]))
+        size = [-(-n // s) for n, s in zip(x.shape[2:], layer.strides, strict=True)]
+        pads = [kernel.shape[2] // 2] * 4
+        name = self.graph.op(
+            "Conv", x.name, self.graph.const(kernel),
+            kernel_shape=kernel.shape[2:], strides=list(layer.strides), pads=pads, group=x.shape[1],
+        )  # fmt: skip
+        shape = (*x.shape[:2], *size)
+        if layer.other % 2:
+            self._add_value(name, shape, x.rms, "", x)
+            return
+        outputs = layer.channels
+        weights = self.graph.weights((outputs, x.shape[1], 1, 1))
+        name = self.graph.op("Conv", name, weights)
+        rms = x.rms * 0.45 * float(np.sqrt(x.shape[1]))
+        self._add_value(name, (1, outputs, *size), rms, layer.after, x)
+
     def _dense(self, layer: LayerPlan, x: Value) -> None:
         inputs = int(np.prod(x.shape[1:]))
         rms = x.rms * 0.45 * float(np.sqrt(inputs))
@@ -275,6 +297,13 @@ class Writer:
         name = self.graph.op("Gemm", flat, weights, bias, transB=1)
         after = layer.after if layer.after != "PRelu" else ""
         self._add_value(name, (1, layer.channels), rms, after, x)
+
+
+def shift_moves(layer: LayerPlan, channels: int) -> NDArray[np.int64]:
+    """Displacements of a shift: neighbours move differently, by one pixel mostly. Shape: (channels, 2)."""
+    rng = np.random.default_rng(layer.channels)
+    farthest = 2 if layer.source == 3 else 1
+    return rng.integers(-farthest, farthest + 1, (channels, 2))
 
 
 def write(plan: NetworkPlan) -> onnx.ModelProto:

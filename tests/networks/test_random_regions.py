@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.codegen.build import CONCAT, Builder, shuffle
 from tests.codegen.evaluate import evaluate_graph, run_region
-from tests.networks.random_graphs import LayerPlan, NetworkPlan, plans
+from tests.networks.random_graphs import LayerPlan, NetworkPlan, plans, shift_moves
 
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph, Tensor
@@ -103,6 +103,9 @@ class Region:
                 return b.layout(shuffle(next(g for g in (4, 3, 2, 1) if channels % g == 0), x.shape), x)
             case "resize" if max(height, width) <= 12:
                 return b.layout([LayoutStep("repeat", ((1, 1, 2, 2),))], x)
+            case "shift":
+                y = b.shift(x, shift_moves(p, channels), p.strides)
+                return y if p.other % 2 else b.conv(y, p.channels, (1, 1))
             case "dense" if height == width == 1:
                 return None
             case _:

@@ -10,6 +10,7 @@ import pytest
 from tests.quantize.builders import build, node, noise_samples, normal, run
 from tests.quantize.unit_check import check_units, parameters
 
+from tilewright.frontend.shift_kernel import one_hot
 from tilewright.quantize import QuantizeOptions, find_units, quantize_onnx
 from tilewright.quantize.graph import Graph
 
@@ -75,6 +76,17 @@ MODELS: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], list[str], dict[st
         ["y"],
         {"w": normal((6, 1, 3, 3)), "b": normal((6,))},
         ["mac: Conv"],
+    ),
+    "shift": (
+        [
+            node("Conv", "x w b", "c"),
+            node("Relu", "c", "r"),
+            node("Conv", "r k", "y", group=5, pads=[1] * 4, strides=[2, 2]),
+        ],
+        {"x": MAP},
+        ["y"],
+        {**CONV, "k": one_hot([[-1, 0], [0, -1], [0, 0], [0, 1], [1, 0]])},
+        ["mac: Conv Relu", "move: Conv"],
     ),
     "transposed": (
         [node("ConvTranspose", "x w b", "y", strides=[2, 2])],

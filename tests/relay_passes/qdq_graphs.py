@@ -44,18 +44,39 @@ class QdqGraph:
     def dq(self, quantised: str, scale: ArrayLike, zero: str, **attrs: Any) -> str:
         return self.op("DequantizeLinear", quantised, self.const(scale), zero, **attrs)
 
-    def q(self, value: str, scale: float, zero_point: int, dtype: str | None = None) -> str:
-        """Quantise and dequantise."""
-        zero = self.const(zero_point, dtype or self.dtype)
+    def q(
+        self, value: str, scale: float, zero_point: int, dtype: str | None = None, bits: int | None = None
+    ) -> str:
+        """Quantise, clip where `bits` are fewer than the type's (QCDQ), dequantise."""
+        kind = dtype or self.dtype
+        zero = self.const(zero_point, kind)
         s = self.const(scale)
-        return self.op("DequantizeLinear", self.op("QuantizeLinear", value, s, zero), s, zero)
+        q = self.op("QuantizeLinear", value, s, zero)
+        if bits is not None and bits < np.iinfo(kind).bits:
+            low = -(1 << (bits - 1)) if kind.startswith("int") else 0
+            q = self.op("Clip", q, self.const(low, kind), self.const(low + (1 << bits) - 1, kind))
+        return self.op("DequantizeLinear", q, s, zero)
+
+    def sign(self, value: str, scale: float = 1.0) -> str:
+        """Bipolar: +1 where the value is 0 or more, else -1, dequantised."""
+        positive = self.op("GreaterOrEqual", value, self.const(0.0))
+        chosen = self.op("Where", positive, self.const(1, "int8"), self.const(-1, "int8"))
+        return self.dq(chosen, scale, self.const(0, "int8"))
 
     def weights(
-        self, shape: tuple[int, ...], axis: int | None = 0, dtype: str = "int8", zero_point: int = 0
+        self,
+        shape: tuple[int, ...],
+        axis: int | None = 0,
+        dtype: str = "int8",
+        zero_point: int = 0,
+        bits: int | None = None,
     ) -> str:
-        """Random weights behind a DequantizeLinear."""
+        """Random weights behind a DequantizeLinear; of 1 bit they are -1 and +1."""
         info = np.iinfo(dtype)
-        ints = self.const(self.rng.integers(info.min, info.max + 1, shape), dtype)
+        low, high = (info.min, info.max) if bits is None else (-(1 << bits) // 2, (1 << bits) // 2 - 1)
+        ints = self.const(self.rng.integers(low, high + 1, shape), dtype)
+        if bits == 1:
+            ints = self.const(2 * self.rng.integers(0, 2, shape) - 1, dtype)
         if axis is None:
             return self.dq(ints, 0.01, self.const(zero_point, dtype))
         count = shape[axis]

@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from tests.relay_passes.qdq_graphs import QdqGraph
+from tilewright.frontend.shift_kernel import one_hot
 from tilewright.integer_level import integer_module, layerwise_compare, run_integer
 from tilewright.relay_passes.integer.parse import kind_of
 from tilewright.relay_passes.partition import composite_calls
@@ -69,6 +70,22 @@ def squeeze_excite(g: QdqGraph) -> str:
 
 def scales(g: QdqGraph, low: float = -2.0, high: float = 2.0) -> str:
     return g.const(g.rng.uniform(low, high, (4, 1, 1)))
+
+
+MOVES = [[-1, 0], [0, 1], [0, 0], [1, -1]]
+
+
+def shift(g: QdqGraph, x: str, moves: list[list[int]] = MOVES, stride: int = 1) -> str:
+    kernel = one_hot(moves)
+    return g.op("Conv", x, g.const(kernel), group=4, pads=[kernel.shape[2] // 2] * 4, strides=[stride] * 2)
+
+
+def quantised_shift(g: QdqGraph) -> str:
+    """As quantisers leave it that take it for a convolution."""
+    kernel = g.dq(
+        g.const(one_hot(MOVES) * 127, "int8"), np.full(4, 1 / 127), g.const(np.zeros(4), "int8"), axis=0
+    )
+    return q(g, g.op("Conv", g.x, kernel, g.const(np.zeros(4)), group=4, pads=[1] * 4))
 
 
 CASES: dict[str, tuple[Case, list[str]]] = {
@@ -305,6 +322,39 @@ CASES: dict[str, tuple[Case, list[str]]] = {
         ["conv2d"],
     ),
     "relu_of_layout": (lambda g: q(g, g.op("Relu", g.op("Flatten", g.x))), ["table", "layout"]),
+    "shift": (lambda g: q0(g, shift(g, g.x)), ["shift"]),
+    "shift_stride": (lambda g: q0(g, shift(g, g.x, [[2, 0], [0, -2], [1, 1], [0, 0]], 2)), ["shift"]),
+    "shift_nothing": (lambda g: q(g, conv(g, q0(g, shift(g, g.x, [[0, 0]] * 4)))), ["conv2d"]),
+    "shift_other_scale": (lambda g: q(g, shift(g, g.x)), ["table", "shift"]),
+    "shift_quantised_kernel": (quantised_shift, ["table", "shift"]),
+    "shift_then_conv": (lambda g: q(g, conv(g, shift(g, g.x))), ["shift", "conv2d"]),
+    "shift_relu_then_conv": (
+        lambda g: q(g, conv(g, g.op("Relu", shift(g, g.x)))),
+        ["table", "shift", "conv2d"],
+    ),
+    "conv_relu_then_shift": (
+        lambda g: q(g, shift(g, g.op("Relu", conv(g, g.x, out=4, pads=[1] * 4)))),
+        ["conv2d", "shift"],
+    ),
+    "shift_then_pool": (
+        lambda g: q0(g, g.op("MaxPool", shift(g, g.x), kernel_shape=[2, 2], strides=[2, 2])),
+        ["shift", "max_pool2d"],
+    ),
+    "shift_twice": (lambda g: q0(g, shift(g, shift(g, g.x))), ["shift", "shift"]),
+    "shift_then_affine": (lambda g: q(g, g.op("Mul", shift(g, g.x), scales(g))), ["shift", "conv2d"]),
+    "shift_factor": (
+        lambda g: q(
+            g,
+            g.op(
+                "Conv",
+                g.x,
+                g.dq(g.const(one_hot(MOVES) * 127, "int8"), 2 / 127, g.const(0, "int8")),
+                group=4,
+                pads=[1] * 4,
+            ),
+        ),
+        ["conv2d"],
+    ),
     "nothing": (lambda g: q(g, g.op("Relu", g.op("Flatten", q0(g, g.x)))), ["table", "layout"]),
 }
 

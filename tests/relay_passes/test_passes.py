@@ -267,7 +267,10 @@ def test_pass_specs() -> None:
     assert make_pass(" collapse_layouts ", OVERLAY) == CollapseLayouts()
     for spec, text in [
         ("fold", r"-p: expected one of the passes qdq_to_integer, collapse_layouts, partition, found 'fold'"),
-        ("qdq_to_integer{bits=2}", r"-p: expected an option of qdq_to_integer \(acc_bits\), found 'bits'"),
+        (
+            "qdq_to_integer{bits=2}",
+            r"-p: expected an option of qdq_to_integer \(acc_bits, inp_bits\), found 'bits'",
+        ),
         ("collapse_layouts{n=2}", r"-p: expected an option of collapse_layouts \(none\), found 'n'"),
         ("qdq_to_integer{acc_bits=x}", r"-p: expected a whole number for acc_bits, found 'x'"),
     ]:

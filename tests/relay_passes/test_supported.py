@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tests.relay_passes.qdq_graphs import QdqGraph
+from tilewright.frontend.shift_kernel import one_hot
 from tilewright.relay_passes.supported import SupportedRow, supported_rows
 from tilewright.targets.config import overlay
 
@@ -52,6 +54,27 @@ def test_every_host_row_has_a_reason() -> None:
         == "a layer must lie between DequantizeLinear and QuantizeLinear, found no QuantizeLinear behind it"
     )
     assert all(r.reason for r in rows.values() if r.place == "host")
+
+
+@pytest.mark.parametrize("farthest", [1, 2])
+def test_shifts(farthest: int) -> None:
+    g = QdqGraph()
+    kernel = one_hot([[farthest, 0], [0, -1], [0, 0], [1, 1]])
+    pads = [kernel.shape[2] // 2] * 4
+    shift = g.op("Conv", g.x, g.const(kernel), group=4, pads=pads)
+    conv = g.op("Conv", shift, g.weights((8, 4, 1, 1)))
+    rows = rows_of(g, g.q(conv, 0.0613, 101))
+    remark = "; one pass a direction: it moves by -1..2, the displacement table holds -1..1"
+    remedy = "move by less, or choose an overlay with a wider table"
+    assert rows[shift] == SupportedRow(
+        shift,
+        "Conv",
+        "accelerator",
+        f"folded into {conv}{remark * (farthest == 2)}",
+        remedy * (farthest == 2),
+        0,
+    )
+    assert rows[conv].place == "accelerator" and not rows[conv].reason
 
 
 def test_evicted_layers_say_why() -> None:

@@ -182,8 +182,11 @@ def _low_bit(bits: int, dtype: str) -> tuple[Overlay, CompiledRegion]:
     changes = {"name": f"w{bits}", "inp_bits": bits}
     values = OVERLAY.to_dict() | changes
     overlay_bits = _Machine(values)
-    lanes = (3, -1, 0, 2, 1, -1, -1, -1) * 4
-    maps = tuple(MapLayout(n, (1, 4, 3, 3), dtype, OVERLAY.block_in * bits // 8, lanes) for n in ("a", "b"))  # type: ignore[arg-type]
+    lanes: tuple[int, ...] = (3, -1, 0, 2, 1, -1, -1, -1) * 4
+    held = max(bits, 2 if dtype == "uint8" else 1)
+    lanes += tuple(lane + 4 if lane >= 0 else -1 for lane in lanes) * (held > bits)
+    offset = OVERLAY.block_in * bits // 8
+    maps = tuple(MapLayout(n, (1, 4, 3, 3), dtype, offset, lanes, bits=held) for n in ("a", "b"))  # type: ignore[arg-type]
     size = OVERLAY.block_in * bits // 8 + 9 * len(lanes) * bits // 8
     region = CompiledRegion("r", b"", ("l",), (0,), b"", 0, size, size, maps[:1], maps[1:])
     return overlay_bits, region  # type: ignore[return-value]
@@ -214,21 +217,24 @@ def test_the_memory_map_for_every_width(bits: int, dtype: str) -> None:
         return inputs
 
     native.set_accelerator(accelerator)
-    stored = RNG.integers(0, 1 << bits, (1, 4, 3, 3))
-    x = (stored - (128 if dtype == "int8" else 0)).astype(dtype)
+    layout = region.inputs[0]
+    stored = RNG.integers(0, 1 << layout.bits, (1, 4, 3, 3))
+    offset = 1 << (layout.bits - 1) if dtype == "int8" else 0
+    x = (2 * stored - 1 if layout.bits == 1 else stored - offset).astype(dtype)
     (found,) = native.run([x])[0]
     np.testing.assert_array_equal(found, x)
-    layout = region.inputs[0]
     values = np.zeros((3, 3, len(layout.lanes)), np.int64)
     for lane, channel in enumerate(layout.lanes):
         if channel >= 0:
-            values[:, :, lane] = stored[0, channel]
+            values[:, :, lane] = stored[0, channel % 4] >> channel // 4 * bits
     spread = (values.reshape(-1, 1) >> np.arange(bits)) & 1
     packed = np.packbits(spread.astype(np.uint8).ravel(), bitorder="little").tobytes()
     assert seen[0][layout.offset : layout.offset + len(packed)] == packed
     if bits < 8:
-        with pytest.raises(DataError, match=f"tensor a: a value does not fit the overlay's {bits} bits"):
-            native.run([(np.full_like(stored, 1 << bits) - (128 if dtype == "int8" else 0)).astype(dtype)])
+        far = 0 if layout.bits == 1 else (1 << layout.bits) - offset
+        text = f"tensor a: a value of {far} does not fit its {layout.bits} bits"
+        with pytest.raises(DataError, match=text):
+            native.run([np.full_like(x, far)])
 
 
 def test_what_a_callers_accelerator_raises_comes_back() -> None:

@@ -146,9 +146,9 @@ def compare_region(
 
     def simulate(level: str, run: Simulator) -> list[Array]:
         segments[level] = run(program, dram).outputs
-        return [unpack(layout, segments[level]) for layout in region.outputs]
+        return [unpack(layout, segments[level], overlay.inp_bits) for layout in region.outputs]
 
-    arrays = [unpack(layout, inputs) for layout in region.inputs]
+    arrays = [unpack(layout, inputs, overlay.inp_bits) for layout in region.inputs]
     exact = _timed(seconds, "integer", lambda: integer(arrays))
     slow = _timed(seconds, "reference", lambda: simulate("reference", reference.run))
     quick = _timed(seconds, "fast", lambda: simulate("fast", fast.run))
@@ -232,8 +232,8 @@ def compare_layer(node: Node, overlay: Overlay, seed: int = 0) -> Comparison:
     random = np.random.default_rng(seed)
     segment = np.zeros(region.input_bytes, np.uint8)
     for layout in region.inputs:
-        info = np.iinfo(layout.dtype)
-        pack(layout, random.integers(info.min, info.max + 1, layout.shape), segment)
+        stored = random.integers(0, layout.storage.largest + 1, layout.shape)
+        pack(layout, layout.storage.values(stored), segment, overlay.inp_bits)
     integer = IntegerLevel.of_node(node)
     order = [inputs.index(t) for t in node.inputs]
     comparison, _ = compare_region(

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from tilewright.cli import compile as compile_command
-from tilewright.cli import evaluate, report, run, supported, targets, tune
+from tilewright.cli import evaluate, explore, report, run, supported, targets, tune
 from tilewright.cli.console import say
 from tilewright.errors import TilewrightError
 
@@ -74,8 +74,8 @@ def _main(
     """Compile trained ONNX and Caffe networks to the Tilewright accelerator, and run them on its simulator.
 
     [bold]supported[/bold] tells what of a network the accelerator takes, [bold]compile[/bold] makes a package,
-    [bold]run[/bold] and [bold]evaluate[/bold] use it, [bold]report[/bold] tells what it costs, and [bold]tune[/bold]
-    looks for a faster plan. Each has --help with examples.
+    [bold]run[/bold] and [bold]evaluate[/bold] use it, [bold]report[/bold] tells what it costs, [bold]tune[/bold]
+    looks for a faster plan, and [bold]explore[/bold] for a better overlay. Each has --help with examples.
     """
 
 
@@ -86,6 +86,7 @@ for _command in (
     evaluate.evaluate,
     report.report,
     tune.tune,
+    explore.explore,
     targets.targets,
 ):
     app.command(name=_command.__name__.removesuffix("_model"))(_command)

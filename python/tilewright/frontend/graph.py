@@ -219,6 +219,10 @@ class Graph:
 
     # -- changes -----------------------------------------------------------------------------------
 
+    def note(self, key: str, value: str) -> None:
+        """Keep a text with the model, among its metadata."""
+        self._header.metadata_props.add(key=key, value=value)
+
     def fresh_value(self, hint: str) -> str:
         """A value name that is not used yet."""
         return _fresh(hint, self._value_names)

@@ -49,7 +49,16 @@ def _check_reshapes(graph: Graph) -> None:
     faults = FaultList()
     for node in graph.of("Reshape"):
         before, after = graph.shape(node.inputs[0]), graph.shape(node.output)
-        if before is not None and after is not None and math.prod(before) != math.prod(after):
+        if before is None or after is None or math.prod(before) == math.prod(after):
+            continue
+        if len(after) == len(before) + 1 > 2 and (before[0], *before[2:]) == (after[0], *after[3:]):
+            groups = after[1]
+            faults.add(
+                f"{groups} groups of a channel shuffle do not divide {before[1]} channels",
+                where=f"node {node.name}",
+                remedy=f"choose a number of groups that divides {before[1]}",
+            )
+        else:
             faults.add(
                 f"{list(before)} has {math.prod(before)} elements, {list(after)} has {math.prod(after)}",
                 where=f"node {node.name}",

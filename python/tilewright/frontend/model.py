@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from tilewright.errors import ConfigError, DataError, Fault, FaultList, ModelError, UnsupportedModel
 from tilewright.frontend.caffe import load_caffe
 from tilewright.frontend.canonical import canonicalise
+from tilewright.frontend.graph import node_origins
 from tilewright.frontend.labels import read_class_names
 from tilewright.frontend.onnx_file import read_model
 from tilewright.frontend.onnx_loader import load_onnx
 from tilewright.frontend.preprocess import Preprocess
+from tilewright.frontend.qonnx_nodes import quantiser_operators
 from tilewright.quantize.graph import is_quantised
 from tilewright.targets.region import MOST_IMAGES
 
@@ -221,9 +223,16 @@ def load(
         labels=_labels(labels),
         label_offset=label_offset,
         batch=batch,
-        nodes=tuple(SourceNode(node.name or node.output[0], node.op_type) for node in graph.node),
+        nodes=_source_nodes(proto),
         random_weights=seed is not None,
     )
+
+
+def _source_nodes(proto: onnx.ModelProto) -> tuple[SourceNode, ...]:
+    """The nodes of the file; those that its reader made for one are left out."""
+    made, were = node_origins(proto), quantiser_operators(proto)
+    names = [(node.name or node.output[0], node.op_type) for node in proto.graph.node]
+    return tuple(SourceNode(name, were.get(name, op)) for name, op in names if made.get(name, name) == name)
 
 
 def _load_onnx(

@@ -17,13 +17,15 @@ from google.protobuf.message import DecodeError, Message
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ..errors import Fault, FaultList, ModelError, UnsupportedModel
+from .qonnx_nodes import DOMAINS as QONNX_DOMAINS
+from .qonnx_nodes import OPERATORS as QONNX_OPERATORS
 
 OWN_DOMAIN = "tilewright"
 _STANDARD = ("", "ai.onnx")
 _DOMAIN_REMEDIES = {
-    "onnx.brevitas": "convert the QONNX nodes to Quantize-Clip-Dequantize with qonnx's QuantToQCDQ",
-    "qonnx.custom_op.general": "convert the QONNX nodes to Quantize-Clip-Dequantize with qonnx's QuantToQCDQ",
-    "finn.custom_op.general": "convert the QONNX nodes to Quantize-Clip-Dequantize with qonnx's QuantToQCDQ",
+    **dict.fromkeys(
+        QONNX_DOMAINS, f"of these domains {', '.join(sorted(QONNX_OPERATORS))} are known; export as QCDQ"
+    ),
     "com.microsoft": "save the model without ONNX Runtime's optimisations (ORT_DISABLE_ALL)",
     "ai.onnx.ml": "only neural networks are compiled; leave this operator out of the exported graph",
 }
@@ -183,6 +185,8 @@ def check_operators(model: ModelProto) -> None:
         where = _place(nodes)
         if (domain, op) in functions or domain == OWN_DOMAIN:
             continue
+        if domain in QONNX_DOMAINS and op in QONNX_OPERATORS:
+            continue
         if domain not in _STANDARD:
             remedy = _DOMAIN_REMEDIES.get(domain, "export the model with standard ONNX operators only")
             faults.add(f"operator {domain}.{op} is not a standard ONNX operator", where=where, remedy=remedy)
@@ -293,6 +297,7 @@ _ITEM_BITS: dict[int, int] = {
     TensorProto.INT64: 64,
     TensorProto.UINT64: 64,
     TensorProto.BOOL: 8,
+    **{getattr(TensorProto, name): 2 for name in ("INT2", "UINT2") if hasattr(TensorProto, name)},
 }
 
 
@@ -302,7 +307,7 @@ def _lengths(tensor: TensorProto, elements: int) -> tuple[int, int, str]:
     if tensor.HasField("raw_data"):
         return (elements * bits + 7) // 8, len(tensor.raw_data), "bytes"
     stored = getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type))
-    return ((elements + 1) // 2 if bits == 4 else elements), len(stored), "values"
+    return (-(-elements * bits // 8) if bits < 8 else elements), len(stored), "values"
 
 
 def _first_line(exc: Exception) -> str:

@@ -1,7 +1,8 @@
 """Read an ONNX model into the one form that the rest of the compiler works on.
 
 Whatever a file holds, afterwards it is at opset 21 (ir_version 10), has fixed shapes, a complete
-value_info, float32 in place of other float types, and a name for every node.
+value_info, float32 in place of other float types, 8-bit types in place of narrower integers, standard
+operators in place of QONNX's, and a name for every node.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
 
 from ..errors import Fault, FaultList, ModelError, UnsupportedModel
+from .custom_ops import expand_custom_ops
 from .graph import IR_VERSION, OPSET, Graph
 from .onnx_file import OWN_DOMAIN, check_operators, check_tensors, opset_of, read_model
 from .onnx_shapes import fix_shapes
+from .qonnx_nodes import DOMAINS as QONNX_DOMAINS
+from .qonnx_nodes import convert_qonnx
+from .small_integers import widen_integers
 
 _SMALL = 1024
 _WIDE_FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
@@ -47,17 +52,21 @@ def load_onnx(
     """
     model = read_model(source)
     _adopt_domains(model)
+    expand_custom_ops(model)
     check_operators(model)
     check_tensors(model)
     _drop_initialised_inputs(model)
     _unique_names(model)
+    _import_domains(model)
     _check(model)
+    widen_integers(model)
     _to_opset(model)
     _widen_floats(model)
     _unique_names(model)
     model.ir_version = IR_VERSION  # before 4, inference ignores initialisers that are no inputs
     graph = Graph.from_model(model)
     graph.sort()
+    convert_qonnx(graph)
     graph = fix_shapes(graph, input_shapes, batch)
     _check_constants(graph)
     result = graph.to_model()
@@ -72,6 +81,13 @@ def _adopt_domains(model: ModelProto) -> None:
     for node in model.graph.node:
         if node.domain == "ai.onnx" or (node.domain == "com.microsoft" and node.op_type in _SAME_AS_STANDARD):
             node.domain = ""
+
+
+def _import_domains(model: ModelProto) -> None:
+    """Exporters of QONNX leave its domain out of the list."""
+    known = {o.domain for o in model.opset_import}
+    used = {n.domain for n in model.graph.node} & QONNX_DOMAINS
+    model.opset_import.extend(helper.make_opsetid(domain, 1) for domain in sorted(used - known))
 
 
 def _drop_initialised_inputs(model: ModelProto) -> None:

@@ -6,7 +6,9 @@ The bound of a network is the largest of three numbers of cycles:
   layer that reads the region's input has its kernel columns packed into channels. Depthwise layers take none.
 * VECTOR: one cycle for each read of `vector_lanes` lanes: a read for each output of a convolution, the reads of running
   windows for pooling and depthwise layers (`targets/timing.md`), one for each operand of an addition or product. Tables
-  ride on the layer before; layouts cost nothing.
+  ride on the layer before; layouts and shifts cost nothing.
+* Values wider than the overlay's operands take a step and a read for each plane, such weights a step for each digit;
+  where the region's input and its weights are two digits wide, one step makes all products of a quarter of a block.
 * DRAM: the region's inputs and outputs, weights and channel parameters, each moved once, over DRAM's widths.
 
 It is no promise that a plan exists; a ratio to it says how much there is left to look for. A window that VECTOR
@@ -25,12 +27,17 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tilewright.codegen.constants import weight_bits
 from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.errors import ConfigError, Fault
 from tilewright.relay_passes.integer import ops
 from tilewright.targets.config import FOLDER, Overlay
 from tilewright.targets.isa.spec import RECORD_BYTES
 from tilewright.targets.sim.rules import Rules
+from tilewright.targets.storage import storage
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -39,6 +46,8 @@ else:
 
 BASELINE = FOLDER / "bound_baseline.toml"
 LimitedBy = Literal["MATRIX", "VECTOR", "DRAM"]
+FREE = (ops.Layout, ops.Shift)
+"""Operators that move values: addresses of those who read them."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +214,7 @@ def _layers(graph: Graph, limits: Limits, batch: int) -> Iterator[LayerBound]:
     shapes = {t.name: t for node in graph.nodes for t in (*node.inputs, node.output)}
     fetched: set[str] = set()
     for node in graph.nodes:
-        if isinstance(node.operator, ops.Layout):
+        if isinstance(node.operator, FREE):
             continue
         sources = [name for t in node.inputs for name in sorted(behind.get(t.name, {t.name}))]
         packed = any(name in inputs for name in sources)
@@ -234,7 +243,7 @@ def _behind_layouts(graph: Graph) -> dict[str, set[str]]:
     """For each result of layouts the tensors whose elements it holds."""
     behind: dict[str, set[str]] = {}
     for node in graph.nodes:
-        if isinstance(node.operator, ops.Layout):
+        if isinstance(node.operator, FREE):
             behind[node.output.name] = {s for t in node.inputs for s in behind.get(t.name, {t.name})}
     return behind
 
@@ -244,7 +253,7 @@ def _rides(node: Node, makers: Mapping[str, Node], uses: Counter[str]) -> bool:
     if not isinstance(node.operator, ops.Table):
         return False
     maker = makers.get(node.inputs[0].name)
-    held = maker is not None and not isinstance(maker.operator, ops.Layout | ops.Table)
+    held = maker is not None and not isinstance(maker.operator, (*FREE, ops.Table))
     return held and uses[node.inputs[0].name] == 1
 
 
@@ -252,8 +261,22 @@ def _ceil(a: int, b: int) -> int:
     return -(-a // b)
 
 
+def _bits(tensor: Tensor, limits: Limits) -> int:
+    """Of a stored value of a tensor."""
+    return storage(tensor.dtype, tensor.range, limits.inp_bits).bits
+
+
+def _planes(tensor: Tensor, limits: Limits) -> int:
+    return _ceil(_bits(tensor, limits), limits.inp_bits)
+
+
 def _bytes(tensor: Tensor, limits: Limits) -> int:
-    return _ceil(math.prod(tensor.shape) * limits.inp_bits, 8)
+    return _ceil(math.prod(tensor.shape) * _bits(tensor, limits), 8)
+
+
+def _parts(weight: NDArray[np.generic], limits: Limits) -> int:
+    """Digits that the array's width cuts weights into; those of a zero point are few and left out."""
+    return _ceil(min(weight_bits(weight), 8), limits.wgt_bits)
 
 
 def _size(tensor: Tensor) -> tuple[int, int, int]:
@@ -288,7 +311,8 @@ def matrix_cycles(node: Node, limits: Limits, packed: bool) -> int:
     op = node.operator
     if isinstance(op, ops.Dense):
         outputs, inputs = op.weight.shape
-        return _ceil(outputs, limits.block_out) * _ceil(inputs, limits.block_in)
+        digits = _planes(node.inputs[0], limits) * _parts(op.weight, limits)
+        return digits * _ceil(outputs, limits.block_out) * _ceil(inputs, limits.block_in)
     if not isinstance(op, ops.Conv2d | ops.ConvTranspose2d) or is_depthwise(op):
         return 0
     if isinstance(op, ops.Conv2d):
@@ -299,10 +323,15 @@ def matrix_cycles(node: Node, limits: Limits, packed: bool) -> int:
         outputs, rows, columns = op.weight.shape[1] * op.groups, *op.weight.shape[2:]
         _, height, width = _size(node.inputs[0])
     blocks = _blocks(outputs, group_inputs, op.groups, limits)
-    steps = blocks * rows * columns
+    planes, parts = _planes(node.inputs[0], limits), _parts(op.weight, limits)
+    steps = planes * parts * blocks * rows * columns
     if packed and op.groups == 1:
-        wide = _ceil(outputs, limits.block_out) * _ceil(group_inputs * columns, limits.block_in) * rows
-        steps = min(steps, wide)
+        wide = _ceil(outputs, limits.block_out) * rows
+        steps = min(steps, planes * parts * wide * _ceil(group_inputs * columns, limits.block_in))
+        if (
+            planes == parts == 2 and limits.inp_bits == limits.wgt_bits
+        ):  # all four products of digits in one step
+            steps = min(steps, wide * _ceil(group_inputs * columns, limits.block_in // 4))
     return int(steps * height * width)
 
 
@@ -316,27 +345,30 @@ def _blocks(outputs: int, group_inputs: int, groups: int, limits: Limits) -> int
 
 
 def vector_cycles(node: Node, limits: Limits) -> int:
-    """Reads of VECTOR, `vector_lanes` lanes a cycle."""
+    """Reads of VECTOR, or its writes where those are more, `vector_lanes` lanes and a plane a cycle."""
     channels, height, width = _size(node.output)
     half_words = _ceil(channels, limits.block_in)
-    return _ceil(half_words * _reads(node, height, width, limits) * limits.block_in, limits.vector_lanes)
+    writes = height * width * _planes(node.output, limits)
+    cycles = max(_reads(node, height, width, limits), writes)
+    return _ceil(half_words * cycles * limits.block_in, limits.vector_lanes)
 
 
 def _reads(node: Node, height: int, width: int, limits: Limits) -> int:
     """Reads for a half word of channels of the whole map."""
     op = node.operator
-    pixels = height * width
+    pixels, planes = height * width, _planes(node.inputs[0], limits)
     if isinstance(op, ops.Add | ops.Multiply):
         second = _size(node.inputs[1])
-        return pixels + second[1] * second[2]
+        return planes * pixels + second[1] * second[2]
     if isinstance(op, ops.MaxPool2d):
-        return _window_reads(node, op.kernel, op.strides, op.padding, op.dilation, limits)
+        return planes * _window_reads(node, op.kernel, op.strides, op.padding, op.dilation, limits)
     if isinstance(op, ops.SumPool2d):
-        return _window_reads(node, op.kernel, op.strides, op.padding, (1, 1), limits)
+        return planes * _window_reads(node, op.kernel, op.strides, op.padding, (1, 1), limits)
     if isinstance(op, ops.Conv2d) and is_depthwise(op):
         kernel = (op.weight.shape[2], op.weight.shape[3])
-        return _window_reads(node, kernel, op.strides, op.padding, op.dilation, limits)
-    return pixels
+        return planes * _window_reads(node, kernel, op.strides, op.padding, op.dilation, limits)
+    matrix = isinstance(op, ops.Conv2d | ops.ConvTranspose2d | ops.Dense)
+    return pixels if matrix else planes * pixels  # sums come from ACC
 
 
 def _window_reads(
@@ -364,7 +396,8 @@ def _constant_bytes(node: Node, limits: Limits) -> int:
     op = node.operator
     weights = 0
     if isinstance(op, ops.Conv2d | ops.ConvTranspose2d | ops.Dense):
-        weights = _ceil(op.weight.size * limits.wgt_bits, 8)
+        digits = 1 if is_depthwise(op) else _parts(op.weight, limits)
+        weights = _ceil(op.weight.size * digits * limits.wgt_bits, 8)
     if isinstance(op, ops.Table):
         return op.table.size
     rescale = getattr(op, "rescale", None)

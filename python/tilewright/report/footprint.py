@@ -163,11 +163,11 @@ def _operand(i: Vector, rows: int, *, second: bool) -> I64:
     px = _inside(i.n_x, i.stride_x, i.kernel_x, i.dilation_x, i.offset_x, i.width)
     if second:
         return _sums(rows, i.src2_base, py * i.src2_row, px * i.src2_x, _axis(i.n_c, i.src2_c))
-    planes = _axis(1 + i.in_planes, i.src_plane)
+    planes = _axis(1 << i.in_planes, i.src_plane)
     return _sums(rows, i.src_base, py * i.src_row, px * i.src_x, _axis(i.n_c, i.src_c), planes)
 
 
 def _vector_writes(i: Vector, rows: int) -> I64:
     y = _ring(np.arange(i.n_y, dtype=np.int64) + i.dst_y, i.dst_ring) * i.dst_row
-    planes = _axis(1 + i.out_planes, i.dst_plane)
+    planes = _axis(1 << i.out_planes, i.dst_plane)
     return _sums(rows, i.dst_base, y, _axis(i.n_x, i.dst_x), _axis(i.n_c, i.dst_c), planes)

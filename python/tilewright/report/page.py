@@ -50,24 +50,28 @@ def page(
     parts = [_head(report), _cards(report), _host(report)]
     if report.runs:
         parts += [
-            _plot("Roofline", plots.roofline(report), _ABOUT["roofline"]),
-            _plot("Cycles by layer", plots.layer_cycles(report), _ABOUT["cycles"]),
-            _plot("What the units do", plots.unit_activity(report), _ABOUT["units"]),
-            _plot("DRAM traffic by layer", plots.dram_traffic(report), _ABOUT["dram"]),
-            _plot("Energy by layer", plots.energy(report), _energy_text(report)),
-            _plot("Timeline", plots.timeline(report), _ABOUT["timeline"]),
-            _plot("Memory map of ACT", plots.act_map(report), _ABOUT["act"]),
-            _plot("Scratchpads in use", plots.memory_use(report), ""),
+            plot_part("Roofline", plots.roofline(report), _ABOUT["roofline"]),
+            plot_part("Cycles by layer", plots.layer_cycles(report), _ABOUT["cycles"]),
+            plot_part("What the units do", plots.unit_activity(report), _ABOUT["units"]),
+            plot_part("DRAM traffic by layer", plots.dram_traffic(report), _ABOUT["dram"]),
+            plot_part("Energy by layer", plots.energy(report), _energy_text(report)),
+            plot_part("Timeline", plots.timeline(report), _ABOUT["timeline"]),
+            plot_part("Memory map of ACT", plots.act_map(report), _ABOUT["act"]),
+            plot_part("Scratchpads in use", plots.memory_use(report), ""),
             _peaks(report),
         ]
     if sweep:
-        parts += [_plot("Memory sweep", plots.sweep_curve(sweep), _ABOUT["sweep"]), _sweep_table(sweep)]
+        parts += [plot_part("Memory sweep", plots.sweep_curve(sweep), _ABOUT["sweep"]), _sweep_table(sweep)]
     if search:
-        parts.append(_plot("Tuning", plots.search_plot(search, objective), ""))
+        parts.append(plot_part("Tuning", plots.search_plot(search, objective), ""))
     parts.append(_layers(report))
-    title = html.escape(f"{report.name} on {report.overlay.name}")
+    return document(f"{report.name} on {report.overlay.name}", parts)
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """A page of HTML elements in the report's style."""
     return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{_CSS}</style></head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
     )
 
@@ -92,13 +96,13 @@ def _cards(report: Report) -> str:
     cards = [
         (_number(t["fps"], 1), "frames/s, host left out"),
         (_number(t["fps_with_host"], 1), f"frames/s with host ({_how(report)})"),
-        (_percent(t["host_share"]), "host's share of the time"),
+        (percent(t["host_share"]), "host's share of the time"),
         (f"{t['cycles']:,}", "cycles"),
         (
-            _percent(t["roofline_ratio"]),
+            percent(t["roofline_ratio"]),
             f"of the bound of {t['bound_cycles']:,} ({t['limited_by'] or 'none'})",
         ),
-        (_percent(t["utilisation"]), "MATRIX utilisation"),
+        (percent(t["utilisation"]), "MATRIX utilisation"),
         (
             f"{t['dram_bytes'] / 1e6:.2f} MB",
             f"DRAM traffic; unmerged {t['dram_bytes_unmerged'] / 1e6:.2f} MB",
@@ -123,17 +127,21 @@ def _host(report: Report) -> str:
     """Host layers before everything else."""
     text = f"Host part: {report.host.ms:.3f} ms a run, {report.host.source}. Host and accelerator take turns."
     layers = report.host_layers
-    rows = [[_left(x.name), _left(x.op), _left(x.reason, wrap=True), f"{x.macs:,}"] for x in layers]
-    work = [[_left(w.op), f"{w.elements:,}", f"{w.ms:.4f}"] for w in report.host.work]
+    rows = [
+        [left_cell(x.name), left_cell(x.op), left_cell(x.reason, wrap=True), f"{x.macs:,}"] for x in layers
+    ]
+    work = [[left_cell(w.op), f"{w.elements:,}", f"{w.ms:.4f}"] for w in report.host.work]
     table = (
-        _table(["layer", "operator", "why on the host", "MACs"], rows, left=3) if rows else "<p>No layer.</p>"
+        table_part(["layer", "operator", "why on the host", "MACs"], rows, left=3)
+        if rows
+        else "<p>No layer.</p>"
     )
     return (
         f"<h2>On the host: {len(layers)} layer{'' if len(layers) == 1 else 's'}, "
-        f"{_percent(report.host_time_share)} of the time</h2>"
+        f"{percent(report.host_time_share)} of the time</h2>"
         f"<p class='about'>{html.escape(text)}</p>{table}"
         f"<details><summary>Operators of the host part, with their estimates</summary>"
-        f"{_table(['operator', 'elements', 'estimated ms'], work, left=1)}</details>"
+        f"{table_part(['operator', 'elements', 'estimated ms'], work, left=1)}</details>"
     )
 
 
@@ -144,18 +152,20 @@ def _energy_text(report: Report) -> str:
 
 def _peaks(report: Report) -> str:
     rows = [
-        [_left(name), f"{peak:,}", f"{size:,}", _percent(peak / size if size else None)]
+        [left_cell(name), f"{peak:,}", f"{size:,}", percent(peak / size if size else None)]
         for name, (peak, size) in report.peaks.items()
     ]
-    return "<h2>Peak use of memories</h2>" + _table(["memory", "peak bytes", "size", "part"], rows, left=1)
+    return "<h2>Peak use of memories</h2>" + table_part(
+        ["memory", "peak bytes", "size", "part"], rows, left=1
+    )
 
 
 def _sweep_table(rows: Iterable[SweepRow]) -> str:
     cells = [
         [
-            _left(row.memory.upper()), f"{row.asked_bytes // 1024:,}", f"{row.bytes // 1024:,}", _number(row.cycles),
-            _number(row.fps, 1), _number(row.dram_bytes), _number(row.dram_bytes_unmerged), _number(row.host_layers),
-            _left(row.reason, wrap=True),
+            left_cell(row.memory.upper()), f"{row.asked_bytes // 1024:,}", f"{row.bytes // 1024:,}",
+            _number(row.cycles), _number(row.fps, 1), _number(row.dram_bytes), _number(row.dram_bytes_unmerged),
+            _number(row.host_layers), left_cell(row.reason, wrap=True),
         ]
         for row in rows
     ]  # fmt: skip
@@ -170,7 +180,7 @@ def _sweep_table(rows: Iterable[SweepRow]) -> str:
         "host layers",
         "why no figures",
     ]
-    return _table(header, cells, left=1)
+    return table_part(header, cells, left=1)
 
 
 def _layers(report: Report) -> str:
@@ -194,19 +204,21 @@ def _layers(report: Report) -> str:
 def _layer(number: int, x: LayerReport) -> list[str]:
     swatch = "" if x.on_host else f"<span class='swatch' style='background:{plots.colour_of(number)}'></span>"
     return [
-        f"<td class='l'>{swatch}{html.escape(x.name)}</td>", _left(x.op), _left(x.place), f"{x.macs:,}",
-        f"{x.cycles:,}", _percent(x.utilisation), f"{x.bound_cycles:,}", _left(x.limited_by),
-        _percent(x.roofline_ratio), f"{x.dram_read_bytes:,}", f"{x.dram_write_bytes:,}",
+        f"<td class='l'>{swatch}{html.escape(x.name)}</td>", left_cell(x.op), left_cell(x.place), f"{x.macs:,}",
+        f"{x.cycles:,}", percent(x.utilisation), f"{x.bound_cycles:,}", left_cell(x.limited_by),
+        percent(x.roofline_ratio), f"{x.dram_read_bytes:,}", f"{x.dram_write_bytes:,}",
         f"{x.dram_bytes_unmerged:,}", f"{x.energy_mj:.4g}",
     ]  # fmt: skip
 
 
-def _plot(title: str, svg: str, about: str) -> str:
+def plot_part(title: str, svg: str, about: str) -> str:
+    """A plot with its heading."""
     text = f"<p class='about'>{html.escape(about)}</p>" if about else ""
     return f"<h2>{title}</h2>{text}<figure>{svg}</figure>"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int) -> str:
+def table_part(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int) -> str:
+    """A table, `left` headings at the left; a cell that is no `<td>` yet becomes one."""
     body = "".join("<tr>" + "".join(_cell(c) for c in row) + "</tr>" for row in rows)
     return f"<div class='scroll'><table>{_header(header, left)}{body}</table></div>"
 
@@ -220,7 +232,8 @@ def _cell(text: str) -> str:
     return text if text.startswith("<td") else f"<td>{text}</td>"
 
 
-def _left(text: str, *, wrap: bool = False) -> str:
+def left_cell(text: str, *, wrap: bool = False) -> str:
+    """A cell of text."""
     return f"<td class='l{' wrap' if wrap else ''}'>{html.escape(text)}</td>"
 
 
@@ -228,5 +241,6 @@ def _number(value: float | None, digits: int = 0) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A share, in percent."""
     return "–" if value is None else f"{value:.1%}"

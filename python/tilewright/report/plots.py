@@ -80,7 +80,7 @@ def roofline(report: Report) -> str:
     """Products a cycle over products a DRAM byte, under what the machine can do."""
     board, peak = report.overlay.board, report.peak_macs
     shown = [x for x in _active(report) if x.macs and x.cycles and _dram(x)]
-    figure, axes = _figure(5.2)
+    figure, axes = new_figure(5.2)
     intensity = np.array([x.macs / _dram(x) for x in shown])
     ridge = peak / board.dram_bytes_per_cycle
     low = min([ridge / 8, *intensity.tolist()]) / 2
@@ -104,7 +104,9 @@ def roofline(report: Report) -> str:
     axes.set_xlabel("MACs per DRAM byte")
     axes.set_ylabel("MACs per cycle")
     axes.grid(True, which="major", alpha=0.3)
-    return _svg(figure, "roofline", "Roofline plot: each layer's MACs per cycle over its MACs per DRAM byte")
+    return svg_element(
+        figure, "roofline", "Roofline plot: each layer's MACs per cycle over its MACs per DRAM byte"
+    )
 
 
 def layer_cycles(report: Report) -> str:
@@ -120,12 +122,12 @@ def layer_cycles(report: Report) -> str:
     bounds = [x.bound_cycles for x in shown]
     axes.plot(bounds, range(len(shown)), "|", color="black", markersize=9, markeredgewidth=1.6, label="bound")
     _finish_bars(axes, "cycles")
-    return _svg(figure, "cycles", "Cycles of each layer by the unit that worked, and its bound")
+    return svg_element(figure, "cycles", "Cycles of each layer by the unit that worked, and its bound")
 
 
 def unit_activity(report: Report) -> str:
     """What each unit does over the whole run, in percent."""
-    figure, axes = _figure(3.0)
+    figure, axes = new_figure(3.0)
     units = list(report.activity)
     colours = {
         kind.name: matplotlib.colors.to_hex(matplotlib.colormaps["tab20"](n))
@@ -143,7 +145,7 @@ def unit_activity(report: Report) -> str:
     axes.set_xlim(0, 100)
     labels = [ACTIVITY_MEANING[Activity[name]] for name in parts]
     figure.legend(labels, fontsize=7, ncols=3, loc="outside lower center", frameon=False)
-    return _svg(figure, "units", "What each unit does, in percent of the run")
+    return svg_element(figure, "units", "What each unit does, in percent of the run")
 
 
 def dram_traffic(report: Report) -> str:
@@ -157,7 +159,7 @@ def dram_traffic(report: Report) -> str:
     written = [x.dram_write_bytes for x in shown]
     axes.barh(places - 0.2, written, 0.38, left=read, color=_WRITE, label="written")
     _finish_bars(axes, "DRAM bytes")
-    return _svg(figure, "dram", "DRAM bytes of each layer against unmerged ones")
+    return svg_element(figure, "dram", "DRAM bytes of each layer against unmerged ones")
 
 
 def energy(report: Report) -> str:
@@ -168,12 +170,12 @@ def energy(report: Report) -> str:
     dram = [report.assumptions.energy_mj(0, _dram(x)) for x in shown]
     _stack(axes, {"MACs": macs, "DRAM": dram}, {"MACs": _MAC, "DRAM": _READ})
     _finish_bars(axes, "energy, mJ", engineering=False)
-    return _svg(figure, "energy", "Energy of each layer for MACs and for DRAM traffic")
+    return svg_element(figure, "energy", "Energy of each layer for MACs and for DRAM traffic")
 
 
 def timeline(report: Report) -> str:
     """Which layer each unit works on when."""
-    figure, axes = _figure(2.6)
+    figure, axes = new_figure(2.6)
     many = sum(len(run.instructions) for run in report.runs) > 400
     for run in report.runs:
         owner = np.asarray(run.layer_of)
@@ -188,12 +190,12 @@ def timeline(report: Report) -> str:
     axes.invert_yaxis()
     axes.set_xlim(0, max(report.cycles, 1))
     _cycle_axis(axes)
-    return _svg(figure, "timeline", "Timeline: which layer each unit works on")
+    return svg_element(figure, "timeline", "Timeline: which layer each unit works on")
 
 
 def act_map(report: Report) -> str:
     """What lies where in ACT when."""
-    figure, axes = _figure(4.6)
+    figure, axes = new_figure(4.6)
     capacity = report.peaks["ACT"][1]
     palette = np.array([to_rgb(colour_of(n)) for n in range(20)])
     area: dict[int, int] = {}
@@ -227,12 +229,12 @@ def act_map(report: Report) -> str:
     axes.set_ylim(0, capacity / 1024)
     axes.set_ylabel("address in ACT, KiB")
     _cycle_axis(axes)
-    return _svg(figure, "act", "Memory map of ACT over time: whose map lies where")
+    return svg_element(figure, "act", "Memory map of ACT over time: whose map lies where")
 
 
 def memory_use(report: Report) -> str:
     """Part of each scratchpad in use over time, in percent."""
-    figure, axes = _figure(2.6)
+    figure, axes = new_figure(2.6)
     for memory, colour in ((Memory.ACT, "#1f77b4"), (Memory.WGT, "#ff7f0e"), (Memory.PARAM, "#2ca02c")):
         times, parts = [0], [0.0]
         for run in report.runs:
@@ -247,12 +249,12 @@ def memory_use(report: Report) -> str:
     axes.set_ylabel("% in use")
     axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     _cycle_axis(axes)
-    return _svg(figure, "memory", "Part of the scratchpads in use over time")
+    return svg_element(figure, "memory", "Part of the scratchpads in use over time")
 
 
 def sweep_curve(rows: Sequence[SweepRow]) -> str:
     """DRAM bytes, merged and unmerged, over the size of a memory."""
-    figure, axes = _figure(3.6)
+    figure, axes = new_figure(3.6)
     good = [row for row in rows if row.dram_bytes is not None]
     sizes = [row.bytes for row in rows]
     if good:
@@ -273,12 +275,12 @@ def sweep_curve(rows: Sequence[SweepRow]) -> str:
     axes.set_ylabel("DRAM traffic a run")
     axes.grid(True, alpha=0.3)
     axes.legend(frameon=False)
-    return _svg(figure, "sweep", "DRAM traffic over the size of on-chip memory")
+    return svg_element(figure, "sweep", "DRAM traffic over the size of on-chip memory")
 
 
 def search_plot(points: Sequence[SearchPoint], objective: str = "objective") -> str:
     """The tuner's search: each trial's value, and the best so far."""
-    figure, axes = _figure(3.2)
+    figure, axes = new_figure(3.2)
     measured = [(p.trial, p.value) for p in points if p.value is not None]
     best = sorted((p.trial, p.best) for p in points if p.best is not None)
     failed = [p.trial for p in points if p.value is None and p.best is not None]
@@ -294,7 +296,7 @@ def search_plot(points: Sequence[SearchPoint], objective: str = "objective") -> 
     axes.grid(True, alpha=0.3)
     if measured or best:
         axes.legend(frameon=False)
-    return _svg(figure, "search", "The tuner's search: measurements and the best so far")
+    return svg_element(figure, "search", "The tuner's search: measurements and the best so far")
 
 
 def _active(report: Report) -> list[LayerReport]:
@@ -322,7 +324,8 @@ def _joined(
     return start[first], end[np.concatenate([first[1:] - 1, [len(end) - 1]])], layer[first]
 
 
-def _figure(height: float) -> tuple[Figure, Axes]:
+def new_figure(height: float) -> tuple[Figure, Axes]:
+    """A figure as wide as the page, and its axes; `height` in inches."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         return figure, figure.add_subplot()
@@ -330,7 +333,7 @@ def _figure(height: float) -> tuple[Figure, Axes]:
 
 def _bars(shown: Sequence[LayerReport]) -> tuple[Figure, Axes]:
     """Axes with a line for each layer, the first on top."""
-    figure, axes = _figure(1.1 + _BAR_INCHES * max(len(shown), 1))
+    figure, axes = new_figure(1.1 + _BAR_INCHES * max(len(shown), 1))
     axes.set_yticks(range(len(shown)), [_short(layer.name) for layer in shown], fontsize=7)
     axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
     return figure, axes
@@ -362,7 +365,7 @@ _NAMES = re.compile(r'(\bid="|href="#|url\(#)')
 _SIZE = re.compile(r' (?:width|height)="[^"]*"')
 
 
-def _svg(figure: Figure, name: str, title: str) -> str:
+def svg_element(figure: Figure, name: str, title: str) -> str:
     """The figure's SVG element: no document type, no metadata, ids of its own, as wide as the page."""
     text = io.StringIO()
     with matplotlib.rc_context(_STYLE | {"svg.hashsalt": name}):

@@ -13,7 +13,6 @@ import onnx
 import pytest
 from onnx import ModelProto
 
-from tilewright.errors import UnsupportedModel
 from tilewright.frontend import canonicalise, folded_nodes, load_onnx
 from tilewright.frontend.canonical import PASSES
 from tilewright.frontend.graph import Graph
@@ -41,12 +40,6 @@ QUANTISED = (
     "mlperf_tiny/vww_96_int8_qdq.onnx",
     "mobilenet_v1_0.25_coral/mobilenet_v1_0.25_128_quant_qdq.onnx",
     "mobilenet_v2_coral/mobilenet_v2_1.0_224_quant_qdq.onnx",
-)
-QONNX = (
-    "espcn/nn_resize_quant.onnx",
-    "espcn/subpixel_quant.onnx",
-    "qonnx/TFC_1W1A.onnx",
-    "qonnx/TFC_2W2A.onnx",
 )
 CANONICAL = {
     *("Conv", "Gemm", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Mul", "Pow", "Relu", "Clip"),
@@ -99,12 +92,6 @@ def test_quantised_is_equal_bit_for_bit(shared_data: Path, name: str) -> None:
     graph = check(fixed_batch(onnx.load(path)), loaded, 0.0)
     before = [n.name for n in loaded.graph.node if n.op_type.endswith("Linear")]
     assert [n.name for n in graph.nodes if n.op.endswith("Linear")] == before
-
-
-@pytest.mark.parametrize("name", QONNX)
-def test_qonnx_nodes_are_named(shared_data: Path, name: str) -> None:
-    with pytest.raises(UnsupportedModel, match=r"operator onnx\.brevitas\.\w*Quant is not a standard"):
-        load_onnx(shared_data / "onnx" / name)
 
 
 def test_mnist_against_its_test_pair(shared_data: Path) -> None:

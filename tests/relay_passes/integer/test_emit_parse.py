@@ -25,6 +25,7 @@ from tilewright.relay_passes.integer.ops import (
     Multiply,
     Operator,
     Rescale,
+    Shift,
     SumPool2d,
     Table,
 )
@@ -75,6 +76,9 @@ def random_operator(kind: type[Operator], rng: Rng) -> tuple[Operator, list[Spec
         rescale = random_rescale(rng, (3 * groups, 1, 1), negative)
         extra = (strides[0] - 1, 0)
         op = ConvTranspose2d(weight, zp, rescale, strides, pads, extra, (1, 1), groups)
+    elif kind is Shift:
+        size: Any = tuple(int(rng.integers(1, n + 3)) for n in (height, width))
+        op = Shift(rng.integers(-3, 4, (4, 2)), zp, strides, size)
     elif kind is Dense:
         weight = rng.integers(-255, 256, (5, 24)).astype(np.int16)
         op, specs = Dense(weight, zp, random_rescale(rng, (5,), negative)), [((1, 24), dtype)]

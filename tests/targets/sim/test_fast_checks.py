@@ -146,7 +146,12 @@ FAULTS: list[tuple[str, str, FaultKind]] = [
     ("LOAD base=INPUT memory=DISP", "element 0 lane 2 has dy=2, the overlay's range is -1..1", D),
     (LOADED + "VECTOR lo=2 hi=1 dst_base=99 wait=LOAD", "lo=2 is above hi=1", D),
     (LOADED + "VECTOR table=1 hi=256 dst_base=99 wait=LOAD", "hi=256 is beyond the table", D),
-    (LOADED + "VECTOR table=1 out_planes=1 dst_base=99 wait=LOAD", "table=1 with out_planes=1", D),
+    (
+        LOADED + "VECTOR out_planes=2 dst_base=99 wait=LOAD",
+        "out_planes=2 of 8 bits, a result has 16 at most",
+        D,
+    ),
+    (LOADED + "VECTOR in_planes=2 dst_base=99 wait=LOAD", "in_planes=2 of 8 bits, a value has 16 at most", D),
     (SUMS + "VECTOR source=ACC ring=2 wait=MATRIX+LOAD dst_base=99", "ring=2 with source ACC", D),
     (SUMS + "VECTOR source=ACC in_planes=1 wait=MATRIX+LOAD dst_base=99", "in_planes=1 with source ACC", D),
     (SUMS + "VECTOR source=ACC op=MULTIPLY wait=MATRIX+LOAD dst_base=99", "MULTIPLY with source ACC", D),

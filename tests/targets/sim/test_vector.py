@@ -48,10 +48,8 @@ def scalar(x: Vector, mem: Memories, o: Overlay) -> dict[int, list[int]]:
             lanes: list[int] = mem.acc.data[row].tolist()
             return lanes[c % r * o.block_in : (c % r + 1) * o.block_in]
         row = x.src_base + (py % x.ring if x.ring else py) * x.src_row + px * x.src_x + c * x.src_c
-        low = read(row)
-        if not x.in_planes:
-            return low
-        return [a + (b << o.inp_bits) for a, b in zip(low, read(row + x.src_plane), strict=True)]
+        planes = [read(row + k * x.src_plane) for k in range(2**x.in_planes)]
+        return [sum(v << k * o.inp_bits for k, v in enumerate(lane)) for lane in zip(*planes, strict=True)]
 
     for c in range(x.n_c):
         for y in range(x.n_y):
@@ -68,7 +66,7 @@ def scalar(x: Vector, mem: Memories, o: Overlay) -> dict[int, list[int]]:
                 if two:
                     ring = py % x.ring if x.ring else py
                     second = read(x.src2_base + ring * x.src2_row + px * x.src2_x + c * x.src2_c)
-                low, high = [], []
+                results: list[int] = []
                 for lane in range(o.block_in):
                     terms = [v[lane] - x.src_zp for _, v in taps]
                     if x.op == VectorOp.DEPTHWISE:
@@ -92,14 +90,12 @@ def scalar(x: Vector, mem: Memories, o: Overlay) -> dict[int, list[int]]:
                     result = min(max(round(Fraction(p, 1 << s)), x.lo), x.hi)
                     if x.table:
                         result = int(mem.param.data.ravel()[x.table_base * 16 + result])
-                    low.append(result & o.inp_max)
-                    high.append(result >> o.inp_bits & o.inp_max)
+                    results.append(result)
                 row = x.dst_y + y
                 row = x.dst_base + (row % x.dst_ring if x.dst_ring else row) * x.dst_row
                 row += column * x.dst_x + c * x.dst_c
-                written[row] = low
-                if x.out_planes:
-                    written[row + x.dst_plane] = high
+                for k in range(2**x.out_planes):
+                    written[row + k * x.dst_plane] = [v >> k * o.inp_bits & o.inp_max for v in results]
     return written
 
 
@@ -138,6 +134,7 @@ def random_vector(o: Overlay, rng: np.random.Generator) -> Vector:
     kernel_y, kernel_x = (1, 1) if two else (pick(1, 3), pick(1, 3))
     offset_y, offset_x = pick(1 - kernel_y, 0), pick(1 - kernel_x, 0)
     lo = pick(0, 40)
+    widest = (16 // o.inp_bits).bit_length() - 1
     return Vector(
         op=op, source=acc, n_c=pick(1, 3), n_y=n_y, n_x=n_x, kernel_y=kernel_y, kernel_x=kernel_x,
         stride_y=stride_y, stride_x=stride_x, dilation_y=1, dilation_x=1, offset_y=offset_y, offset_x=offset_x,
@@ -152,8 +149,8 @@ def random_vector(o: Overlay, rng: np.random.Generator) -> Vector:
         table=table, table_base=pick(0, 20), negative=0 if two else pick(0, 1),
         lo=lo, hi=pick(lo, 255) if table or pick(0, 1) else 65535,
         src_zp=pick(0, o.inp_max), src2_zp=pick(0, 65535 if pick(0, 1) else 9), out_zp=pick(0, 65535),
-        in_planes=0 if acc else pick(0, 1), out_planes=0 if table else pick(0, 1),
-        src_plane=pick(0, 90), dst_plane=pick(300, 400),
+        in_planes=0 if acc else pick(0, min(3, widest)) * pick(0, 1), out_planes=pick(0, widest) * pick(0, 1),
+        src_plane=pick(0, 20), dst_plane=pick(300, 400),
     )  # fmt: skip
 
 
@@ -239,7 +236,8 @@ def test_messages(machines: dict[str, Overlay]) -> None:
             "SCALED_ADD with negative=1, which needs the second set of parameters for itself",
         ),
         (Vector(lo=9, hi=8), "lo=9 is above hi=8"),
-        (Vector(table=1, out_planes=1), "table=1 with out_planes=1, a table has results of one plane"),
+        (Vector(out_planes=2), "out_planes=2 of 8 bits, a result has 16 at most"),
+        (Vector(in_planes=2), "in_planes=2 of 8 bits, a value has 16 at most"),
         (Vector(table=1, hi=256), "hi=256 is beyond the table of 256 entries"),
         (Vector(n_y=70, n_x=70), "writes 4900 half words, but ACT has 4096"),
         (

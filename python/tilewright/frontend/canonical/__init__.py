@@ -6,7 +6,7 @@ it: later passes never introduce a rounding that the quantised model does not sh
 The canonical form of a float model. Shapes are fixed, maps are NCHW, constants are initialisers, axes and
 indices are not negative; of two operands the constant or broadcast one is the second.
 
-    Conv, ConvTranspose     2-D, all attributes given, no auto_pad; inputs x, weight, bias
+    Conv, ConvTranspose     2-D, all attributes given, no auto_pad; inputs x, weight, bias; a shift without bias
     Gemm                    transB = 1 only; inputs x [M,K], weight [N,K], bias [N]
     MaxPool, AveragePool    2-D, all attributes given, no auto_pad; ceil_mode stays
     GlobalAveragePool
@@ -22,6 +22,9 @@ indices are not negative; of two operands the constant or broadcast one is the s
 
 A per-channel scale and shift that nothing takes in is a Conv with group = C and a 1x1 kernel. Everything
 else (Softmax, ArgMax, MatMul of two activations, reductions over other axes, ...) is as in the file.
+
+A quantised model keeps its operators and their arithmetic; of these passes only those run that leave it alone.
+Weights are integers behind a DequantizeLinear, and sums that nothing rounds are closed (close_outputs).
 """
 
 from __future__ import annotations
@@ -37,11 +40,13 @@ from .add_bias import AddBias
 from .affine_to_conv import AffineToConv
 from .base import NodePass, RewritePass, check_graph, run_passes
 from .clip_forms import ClipForms
+from .close_outputs import CloseOutputs
 from .div_to_mul import DivToMul
 from .explicit_windows import ExplicitWindows
 from .fold_affine import FoldAffine
 from .fold_constants import FoldConstants
 from .fold_pad import FoldPad
+from .fold_quantised import FoldQuantised
 from .gemm_forms import GemmForms
 from .hard_activations import HardActivations
 from .index_forms import IndexForms
@@ -50,17 +55,20 @@ from .lower_lrn import LowerLrn
 from .lower_normalize import LowerNormalize
 from .merge_duplicates import MergeDuplicates
 from .operand_order import OperandOrder
+from .pact_forms import PactForms
 from .prelu_forms import PreluForms
 from .reduce_forms import ReduceForms
 from .remove_dead import RemoveDead
 from .remove_identity import RemoveIdentity
 from .reshape_forms import ReshapeForms
 from .resize_forms import ResizeForms
+from .shift_forms import ShiftForms
 from .sum_to_add import SumToAdd
 
 # Folding comes before affine_to_conv, which takes what no layer could take in.
 PASSES: tuple[RewritePass, ...] = (
     FoldConstants(),
+    FoldQuantised(),
     RemoveDead(),
     OperandOrder(),
     RemoveIdentity(),
@@ -73,9 +81,11 @@ PASSES: tuple[RewritePass, ...] = (
     GemmForms(),
     SumToAdd(),
     ReduceForms(),
+    PactForms(),
     ClipForms(),
     PreluForms(),
     HardActivations(),
+    ShiftForms(),
     FoldPad(),
     LowerLrn(),
     LowerNormalize(),
@@ -83,6 +93,7 @@ PASSES: tuple[RewritePass, ...] = (
     FoldAffine(),
     AffineToConv(),
     AddBias(),
+    CloseOutputs(),
 )
 
 __all__ = ["PASSES", "NodePass", "RewritePass", "canonicalise", "check_graph", "run_passes"]

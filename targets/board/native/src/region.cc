@@ -8,25 +8,29 @@
 namespace tilewright::runtime {
 namespace {
 
-constexpr char kMagic[] = {'T', 'W', 'R', 'G', 3, 0};
+constexpr char kMagic[] = {'T', 'W', 'R', 'G', 4, 0};
+
+// ceil(a / b) for b > 0.
+std::int64_t CeilDiv(std::int64_t a, std::int64_t b) { return a / b + (a % b > 0 ? 1 : 0); }
 
 // The packing behind a map's lanes, or that of a map without one.
-Packing ParsePacking(Reader* r, const MapLayout& map, const std::string& where, int inp_bits, bool output) {
+Packing ParsePacking(Reader* r, const MapLayout& map, const std::string& where, bool output) {
   const int present = r->Number<std::uint8_t>();
   Require(present <= 1, where, ": expected 0 or 1 before a packing, found ", present);
   Packing p;
   p.columns = static_cast<std::int32_t>(map.width());
+  p.rows = static_cast<std::int32_t>(map.height());
   if (present == 0) return p;
   Require(!output && map.shape.size() == 4, where, ": only an input of rank 4 can be packed");
-  for (std::int32_t* field : {&p.columns, &p.taps, &p.stride, &p.dilation, &p.offset, &p.fill}) {
+  for (std::int32_t* field : {&p.columns, &p.rows, &p.taps, &p.stride, &p.dilation, &p.offset, &p.top, &p.fill}) {
     *field = r->Number<std::int32_t>();
   }
-  Require(p.columns > 0 && p.taps > 0 && p.stride > 0 && p.dilation > 0, where,
-          ": expected a packing's columns, taps, stride and dilation above 0, found ", p.columns, ", ", p.taps, ", ",
-          p.stride, " and ", p.dilation);
-  Require(p.columns <= static_cast<std::int64_t>(kMaxBytes) / map.rows(), where, ": a packing of ", p.columns,
-          " columns is above the limit of ", kMaxBytes, " pixels");
-  Require(p.fill >= 0 && p.fill < 1 << inp_bits, where, ": a packing's fill of ", p.fill, " does not fit ", inp_bits,
+  Require(p.columns > 0 && p.rows > 0 && p.taps > 0 && p.stride > 0 && p.dilation > 0, where,
+          ": expected a packing's columns, rows, taps, stride and dilation above 0, found ", p.columns, ", ", p.rows,
+          ", ", p.taps, ", ", p.stride, " and ", p.dilation);
+  Require(p.columns <= static_cast<std::int64_t>(kMaxBytes) / p.rows, where, ": a packing of ", p.rows, " x ",
+          p.columns, " pixels is above the limit of ", kMaxBytes);
+  Require(p.fill >= 0 && p.fill < 1 << map.bits, where, ": a packing's fill of ", p.fill, " does not fit ", map.bits,
           " bits");
   return p;
 }
@@ -39,25 +43,29 @@ std::vector<MapLayout> ParseMaps(Reader* r, const Region& region, std::uint64_t 
     const std::string where = "region " + region.name + ", tensor " + map.name;
     map.type = static_cast<DType>(type);
     const bool narrow = map.type == DType::kInt8 || map.type == DType::kUint8;
-    const bool wide = output && region.machine.inp_bits == 8 && (map.type == DType::kInt16 || map.type == DType::kUint16);
-    Require(narrow || wide, where, ": expected int8 or uint8, for results of an 8-bit overlay int16 or uint16 too, found type ",
-            type);
+    Require(narrow || map.type == DType::kInt16 || map.type == DType::kUint16, where,
+            ": expected int8, uint8, int16 or uint16, found type ", type);
     map.shape.resize(r->Number<std::uint8_t>());
     Require(map.shape.size() == 2 || map.shape.size() == 4, where, ": expected rank 2 or 4, found ", map.shape.size());
     for (std::int64_t& dim : map.shape) dim = r->Number<std::int64_t>();
     Require(Elements(map.shape, 1) > 0 && map.shape[0] == 1, where, ": expected shape (1, C, H, W) or (1, K), found ",
             ShapeText(map.shape));
     map.offset = r->Number<std::uint64_t>();
+    map.bits = r->Number<std::uint8_t>();
+    Require((map.bits == 1 && map.is_signed()) || map.bits == 2 || map.bits == 4 || map.bits == 8 ||
+                (map.bits == 16 && !narrow),
+            where, ": expected 2, 4 or 8 bits, 1 of a signed type or 16 of one of 16 bits, found ", map.bits);
     map.lanes = r->Array<std::int32_t>();
-    map.packing = ParsePacking(r, map, where, region.machine.inp_bits, output);
+    map.packing = ParsePacking(r, map, where, output);
     const auto block = static_cast<std::size_t>(region.machine.block_in);
     Require(!map.lanes.empty() && map.lanes.size() % block == 0, where, ": expected a multiple of ", block,
             " lanes, found ", map.lanes.size());
-    const std::int64_t held = map.channels() * map.packing.taps;
-    std::vector<char> present(static_cast<std::size_t>(map.channels()), 0);
+    const std::int64_t planes = CeilDiv(map.bits, region.machine.inp_bits);
+    const std::int64_t held = planes * map.channels() * map.packing.taps;
+    std::vector<char> present(output ? static_cast<std::size_t>(held) : 0, 0);
     for (std::int32_t lane : map.lanes) {
       Require(lane >= -1 && lane < held, where, ": lane holds channel ", lane, " of ", held);
-      if (lane >= 0) present[static_cast<std::size_t>(lane % map.channels())] = 1;
+      if (lane >= 0 && output) present[static_cast<std::size_t>(lane)] = 1;
     }
     Require(!output || std::count(present.begin(), present.end(), 0) == 0, where, ": a channel lies in no lane");
     // Pixels <= 2^30 and lanes <= 2^30, so the product fits 64 bits.
@@ -115,87 +123,97 @@ Region Region::Parse(const std::uint8_t* record, std::uint64_t size, std::vector
 
 namespace {
 
-// ceil(a / b) for b > 0.
-std::int64_t CeilDiv(std::int64_t a, std::int64_t b) { return a / b + (a % b > 0 ? 1 : 0); }
+// A tensor's values as the machine stores them.
+std::vector<std::uint16_t> Stored(const MapLayout& map, const std::uint8_t* data) {
+  std::vector<std::uint16_t> stored(static_cast<std::size_t>(map.channels() * map.height() * map.width()));
+  const int offset = map.value_offset(), largest = (1 << map.bits) - 1;
+  const auto element = [&](std::size_t i) -> int {
+    if (map.type == DType::kInt8) return static_cast<std::int8_t>(data[i]);
+    if (map.type == DType::kUint8) return data[i];
+    std::uint16_t value;
+    std::memcpy(&value, data + 2 * i, sizeof value);
+    return map.type == DType::kInt16 ? static_cast<std::int16_t>(value) : value;
+  };
+  for (std::size_t i = 0; i < stored.size(); ++i) {
+    const int value = element(i);
+    const int number = map.bits > 1 ? value + offset : value == 1 ? 1 : value == -1 ? 0 : -1;
+    if (number < 0 || number > largest) {
+      Fail(TW_RT_DATA, "tensor ", map.name, ": a value of ", value, " does not fit its ", map.bits, " bits");
+    }
+    stored[i] = static_cast<std::uint16_t>(number);
+  }
+  return stored;
+}
 
 }  // namespace
 
 void Pack(const MapLayout& map, int inp_bits, const std::uint8_t* data, std::uint8_t* segment) {
   const Packing& p = map.packing;
-  const std::int64_t rows = map.rows(), width = map.width(), columns = p.columns;
+  const std::int64_t height = map.height(), width = map.width(), rows = p.rows, columns = p.columns;
   const auto lanes = static_cast<std::int64_t>(map.lanes.size());
-  const std::uint8_t flip = map.type == DType::kInt8 ? 128 : 0;
+  const std::vector<std::uint16_t> stored = Stored(map, data);
   std::uint8_t* out = segment + map.offset;
   std::fill_n(out, map.bytes(inp_bits), std::uint8_t{0});
-  unsigned all = 0;
-  // Whole bytes are written as they are; narrower values beside their neighbours.
-  const auto put = [&](std::int64_t at, unsigned value) {
-    if (inp_bits == 8) {
-      out[at] = static_cast<std::uint8_t>(value);
-      return;
-    }
-    all |= value;
-    const std::int64_t bit = at * inp_bits;
-    out[bit / 8] = static_cast<std::uint8_t>(out[bit / 8] | ((value & ((1u << inp_bits) - 1)) << (bit % 8)));
-  };
+  const unsigned mask = (1u << inp_bits) - 1;
   for (std::int64_t l = 0; l < lanes; ++l) {
     const std::int64_t lane = map.lanes[static_cast<std::size_t>(l)];
     if (lane < 0) continue;
-    const std::uint8_t* channel = data + lane % map.channels() * rows * width;
+    const std::uint16_t* channel = &stored[static_cast<std::size_t>(lane % map.channels() * height * width)];
+    const std::int64_t tap = lane / map.channels() % p.taps;
+    const int shift = static_cast<int>(lane / map.channels() / p.taps) * inp_bits;
+    // Whole bytes are written as they are; narrower values beside their neighbours.
+    const auto put = [&](std::int64_t at, unsigned value) {
+      const unsigned part = value >> shift & mask;
+      if (inp_bits == 8) {
+        out[at] = static_cast<std::uint8_t>(part);
+      } else {
+        const std::int64_t bit = at * inp_bits;
+        out[bit / 8] = static_cast<std::uint8_t>(out[bit / 8] | (part << (bit % 8)));
+      }
+    };
     // Pixel x holds column first + x * stride: inside of the tensor from pixel `begin` to before `end`.
-    const std::int64_t first = lane / map.channels() * p.dilation + p.offset;
+    const std::int64_t first = tap * p.dilation + p.offset;
     const std::int64_t begin = std::clamp(CeilDiv(-first, p.stride), std::int64_t{0}, columns);
     const std::int64_t end = std::clamp(CeilDiv(width - first, p.stride), begin, columns);
     for (std::int64_t y = 0; y < rows; ++y) {
-      const std::uint8_t* from = channel + y * width;
       const std::int64_t to = y * columns * lanes + l;
-      for (std::int64_t x = 0; x < begin; ++x) put(to + x * lanes, static_cast<unsigned>(p.fill));
-      for (std::int64_t x = begin; x < end; ++x) {
-        put(to + x * lanes, static_cast<std::uint8_t>(from[first + x * p.stride] ^ flip));
+      if (y + p.top < 0 || y + p.top >= height) {
+        for (std::int64_t x = 0; x < columns; ++x) put(to + x * lanes, static_cast<unsigned>(p.fill));
+        continue;
       }
+      const std::uint16_t* from = channel + (y + p.top) * width;
+      for (std::int64_t x = 0; x < begin; ++x) put(to + x * lanes, static_cast<unsigned>(p.fill));
+      for (std::int64_t x = begin; x < end; ++x) put(to + x * lanes, from[first + x * p.stride]);
       for (std::int64_t x = end; x < columns; ++x) put(to + x * lanes, static_cast<unsigned>(p.fill));
     }
   }
-  if (inp_bits < 8 && (all >> inp_bits) != 0) {
-    Fail(TW_RT_DATA, "tensor ", map.name, ": a value does not fit the overlay's ", inp_bits, " bits");
-  }
 }
-
-namespace {
-
-// 16-bit elements of an 8-bit overlay: a pixel's low bytes, then its high bytes.
-void UnpackWide(const MapLayout& map, const std::uint8_t* segment, std::uint8_t* data) {
-  const std::int64_t pixels = map.pixels();
-  const auto lanes = static_cast<std::int64_t>(map.lanes.size());
-  const std::uint16_t flip = map.type == DType::kInt16 ? 0x8000 : 0;
-  const std::uint8_t* in = segment + map.offset;
-  for (std::int64_t l = 0; l < lanes; ++l) {
-    const std::int64_t channel = map.lanes[static_cast<std::size_t>(l)];
-    if (channel < 0) continue;
-    for (std::int64_t p = 0; p < pixels; ++p) {
-      const std::uint8_t* low = in + p * 2 * lanes + l;
-      const auto value = static_cast<std::uint16_t>((low[0] | low[lanes] << 8) ^ flip);
-      std::memcpy(data + 2 * (channel * pixels + p), &value, sizeof value);
-    }
-  }
-}
-
-}  // namespace
 
 void Unpack(const MapLayout& map, int inp_bits, const std::uint8_t* segment, std::uint8_t* data) {
-  if (map.planes(inp_bits) == 2) return UnpackWide(map, segment, data);
   const std::int64_t pixels = map.pixels();
   const auto lanes = static_cast<std::int64_t>(map.lanes.size());
-  const std::uint8_t flip = map.type == DType::kInt8 ? 128 : 0;
   const unsigned mask = (1u << inp_bits) - 1;
   const std::uint8_t* in = segment + map.offset;
+  std::vector<std::uint16_t> stored(static_cast<std::size_t>(map.channels() * pixels));
   for (std::int64_t l = 0; l < lanes; ++l) {
-    const std::int64_t channel = map.lanes[static_cast<std::size_t>(l)];
-    if (channel < 0) continue;
-    std::uint8_t* to = data + channel * pixels;
+    const std::int64_t lane = map.lanes[static_cast<std::size_t>(l)];
+    if (lane < 0) continue;
+    std::uint16_t* to = &stored[static_cast<std::size_t>(lane % map.channels() * pixels)];
+    const int shift = static_cast<int>(lane / map.channels()) * inp_bits;
     for (std::int64_t p = 0; p < pixels; ++p) {
       const std::int64_t bit = (p * lanes + l) * inp_bits;
-      to[p] = static_cast<std::uint8_t>(((in[bit / 8] >> (bit % 8)) & mask) ^ flip);
+      to[p] = static_cast<std::uint16_t>(to[p] | ((in[bit / 8] >> (bit % 8) & mask) << shift));
+    }
+  }
+  const bool wide = DTypeBytes(map.type) == 2;
+  const int offset = map.value_offset();
+  for (std::size_t i = 0; i < stored.size(); ++i) {
+    const int value = map.bits == 1 ? 2 * stored[i] - 1 : stored[i] - offset;
+    if (wide) {
+      const auto element = static_cast<std::uint16_t>(value);
+      std::memcpy(data + 2 * i, &element, sizeof element);
+    } else {
+      data[i] = static_cast<std::uint8_t>(value);
     }
   }
 }

@@ -12,27 +12,27 @@ void VectorTimer::Start(const isa::Vector& i, std::int64_t now) {
   pairs_ = c_.vector_lanes == 2 * c_.block_in && i.dst_c == 1 &&
            (acc ? c_.block_out == 2 * c_.block_in : i.src_c == 1) && (!two_ || i.src2_c == 1);
   narrow_ = std::max(1, c_.block_in / c_.vector_lanes);
-  result_cycles_ = std::max<std::int64_t>(narrow_, 1 + static_cast<std::int64_t>(i.out_planes));
+  result_cycles_ = std::max<std::int64_t>(narrow_, std::int64_t{1} << i.out_planes);
   MakeColumns();
   flows_ = narrow_ == 1 && !(two_ && (i.src2_x == 0 || i.kernel_x != 1 || i.kernel_y != 1));
   std::int64_t rows_least = kNever;  // that a window has inside the map
   for (std::int64_t y = 0; y < std::int64_t{i.n_y}; ++y)
     rows_least = std::min(rows_least, std::max<std::int64_t>(TapRows(y), 1));
   const std::int64_t reads =
-      rows_least * passes_ * (1 + static_cast<std::int64_t>(i.in_planes)) + (two_ ? 1 : 0);
+      rows_least * passes_ * (std::int64_t{1} << i.in_planes) + (two_ ? 1 : 0);
   for (const Column& c : columns_)
     if (c.results * result_cycles_ > reads) flows_ = false;
 
   const std::int64_t channels = i.n_c - 1, rows = i.ring ? i.ring - 1 : i.height - 1;
   const std::int64_t source =
       i.src_base + rows * i.src_row + std::int64_t{i.width - 1} * i.src_x + channels * i.src_c;
-  reads_ = acc ? 0 : banks_.Pairs(i.src_base, source + (i.in_planes ? i.src_plane : 0));
+  reads_ = acc ? 0 : banks_.Pairs(i.src_base, source + std::int64_t{(1 << i.in_planes) - 1} * i.src_plane);
   if (two_)
     reads_ |= banks_.Pairs(i.src2_base, i.src2_base + rows * i.src2_row +
                                             std::int64_t{i.width - 1} * i.src2_x + channels * i.src2_c);
   const std::int64_t down = i.dst_ring ? i.dst_ring - 1 : std::int64_t{i.dst_y} + i.n_y - 1;
   writes_ = banks_.Pairs(i.dst_base, i.dst_base + down * i.dst_row + std::int64_t{i.n_x - 1} * i.dst_x +
-                                         channels * i.dst_c + (i.out_planes ? i.dst_plane : 0));
+                                         channels * i.dst_c + std::int64_t{(1 << i.out_planes) - 1} * i.dst_plane);
   c_first_ = 0;
   size_ = Size(0);
   params_ready_ = now + c_.start_cycles + LoadCycles(0, size_) + (i.table ? c_.table_cycles : 0);
@@ -133,7 +133,7 @@ bool VectorTimer::second(std::size_t column) const {
 }
 
 std::int64_t VectorTimer::ReadsOf(std::size_t column) const {
-  return static_cast<std::int64_t>(rows_.size()) * passes_ * (1 + static_cast<std::int64_t>(i_.in_planes)) +
+  return static_cast<std::int64_t>(rows_.size()) * passes_ * (std::int64_t{1} << i_.in_planes) +
          (second(column) ? 1 : 0);
 }
 
@@ -141,7 +141,7 @@ std::int64_t VectorTimer::ReadsOf(std::size_t column) const {
 BankMask VectorTimer::Address() const {
   const std::int64_t x = columns_[column_].x;
   const bool is_second = second(column_) && read_ + 1 == ReadsOf(column_);
-  const std::int64_t planes = 1 + static_cast<std::int64_t>(i_.in_planes);
+  const std::int64_t planes = std::int64_t{1} << i_.in_planes;
   const std::int64_t py = is_second ? rows_[0] : rows_[static_cast<std::size_t>(read_ / (passes_ * planes))];
   if (x < 0 || py < 0) return 0;
   const std::int64_t row = i_.ring ? py % i_.ring : py;
@@ -204,8 +204,8 @@ void VectorTimer::Finish(std::int64_t now) {
     const std::int64_t at =
         i_.dst_base + row + (column.result + k) * i_.dst_x + std::int64_t{c_first_} * i_.dst_c;
     const std::int64_t due = time + c_.vector_depth;
-    pending_.push_back({due, Halves(at)});
-    if (i_.out_planes) pending_.push_back({due + 1, Halves(at + i_.dst_plane)});
+    for (std::int64_t plane = 0; plane < 1 << i_.out_planes; ++plane)
+      pending_.push_back({due + plane, Halves(at + plane * i_.dst_plane)});
     written_ = due + result_cycles_ - 1;
   }
 }

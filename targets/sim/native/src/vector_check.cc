@@ -37,7 +37,13 @@ bool VectorUnit::CheckOperands() {
   if (from_acc() && i_.ring)
     return m_.Fail(FaultKind::kOperand, "ring=%u with source ACC, which has no rings", i_.ring);
   if (from_acc() && i_.in_planes)
-    return m_.Fail(FaultKind::kOperand, "in_planes=1 with source ACC, which has no planes");
+    return m_.Fail(FaultKind::kOperand, "in_planes=%u with source ACC, which has no planes", i_.in_planes);
+  if (m_.o_.inp_bits << i_.in_planes > 16)
+    return m_.Fail(FaultKind::kOperand, "in_planes=%u of %d bits, a value has 16 at most", i_.in_planes,
+                   m_.o_.inp_bits);
+  if (m_.o_.inp_bits << i_.out_planes > 16)
+    return m_.Fail(FaultKind::kOperand, "out_planes=%u of %d bits, a result has 16 at most", i_.out_planes,
+                   m_.o_.inp_bits);
   if (two_operands()) {
     const char* op =
         static_cast<isa::VectorOp>(i_.op) == isa::VectorOp::kMultiply ? "MULTIPLY" : "SCALED_ADD";
@@ -51,14 +57,12 @@ bool VectorUnit::CheckOperands() {
                      "%s with negative=1, which needs the second set of parameters for itself", op);
   }
   if (i_.lo > i_.hi) return m_.Fail(FaultKind::kOperand, "lo=%u is above hi=%u", i_.lo, i_.hi);
-  if (i_.table && i_.out_planes)
-    return m_.Fail(FaultKind::kOperand, "table=1 with out_planes=1, a table has results of one plane");
   if (i_.table && i_.hi > 255)
     return m_.Fail(FaultKind::kOperand, "hi=%u is beyond the table of 256 entries", i_.hi);
   const std::int64_t results = std::int64_t{i_.n_c} * i_.n_y * i_.n_x;
-  if (results * (1 + i_.out_planes) > m_.o_.act_half_words)
+  if (results << i_.out_planes > m_.o_.act_half_words)
     return m_.Fail(FaultKind::kOverlap, "writes %lld half words, but ACT has %d",
-                   static_cast<long long>(results * (1 + i_.out_planes)), m_.o_.act_half_words);
+                   static_cast<long long>(results << i_.out_planes), m_.o_.act_half_words);
   rows_ = MakeAxis(i_.n_y, i_.kernel_y, i_.stride_y, i_.dilation_y, i_.offset_y, i_.height);
   columns_ = MakeAxis(i_.n_x, i_.kernel_x, i_.stride_x, i_.dilation_x, i_.offset_x, i_.width);
   if (rows_.empty >= 0 || columns_.empty >= 0)
@@ -121,9 +125,8 @@ bool VectorUnit::ReadAcc() {
 bool VectorUnit::CheckReads() {
   if (from_acc()) return ReadAcc();
   if (!ReadHalfWords(i_.src_base, i_.src_row, i_.src_x, i_.src_c)) return false;
-  if (i_.in_planes &&
-      !ReadHalfWords(std::int64_t{i_.src_base} + i_.src_plane, i_.src_row, i_.src_x, i_.src_c))
-    return false;
+  for (std::int64_t plane = 1; plane < 1 << i_.in_planes; ++plane)
+    if (!ReadHalfWords(i_.src_base + plane * i_.src_plane, i_.src_row, i_.src_x, i_.src_c)) return false;
   return !two_operands() || ReadHalfWords(i_.src2_base, i_.src2_row, i_.src2_x, i_.src2_c);
 }
 
@@ -160,7 +163,7 @@ bool VectorUnit::CheckWrites() {
   RunSet::Offsets rows;
   for (std::uint32_t y = 0; y < i_.n_y; ++y) rows.push_back(DestinationRow(y));
   const std::int64_t results = std::int64_t{i_.n_c} * i_.n_y * i_.n_x;
-  for (std::int64_t plane = 0; plane <= static_cast<std::int64_t>(i_.out_planes); ++plane) {
+  for (std::int64_t plane = 0; plane < 1 << i_.out_planes; ++plane) {
     const RunSet half_words(i_.dst_base + plane * i_.dst_plane, rows, Multiples(i_.n_x, i_.dst_x),
                             Multiples(i_.n_c, i_.dst_c));
     if (!m_.CheckLast(m_.act_log_, "writes", half_words.last())) return false;
@@ -178,7 +181,7 @@ bool VectorUnit::FailTwice() {
   std::vector<std::int64_t> rows;
   ForEachResult([&](std::int64_t, std::int64_t row) {
     rows.push_back(row);
-    if (i_.out_planes) rows.push_back(row + i_.dst_plane);
+    for (std::int64_t plane = 1; plane < 1 << i_.out_planes; ++plane) rows.push_back(row + plane * i_.dst_plane);
     return true;
   });
   std::sort(rows.begin(), rows.end());
@@ -210,8 +213,8 @@ bool VectorUnit::CheckOwnOverlap() {
     std::uint32_t row, column, channel;
   };
   std::vector<Operand> operands = {{i_.src_base, i_.src_row, i_.src_x, i_.src_c}};
-  if (i_.in_planes)
-    operands.push_back({std::int64_t{i_.src_base} + i_.src_plane, i_.src_row, i_.src_x, i_.src_c});
+  for (std::int64_t plane = 1; plane < 1 << i_.in_planes; ++plane)
+    operands.push_back({i_.src_base + plane * i_.src_plane, i_.src_row, i_.src_x, i_.src_c});
   if (two_operands()) operands.push_back({i_.src2_base, i_.src2_row, i_.src2_x, i_.src2_c});
 
   std::int64_t row_first = DestinationRow(0), row_last = row_first;
@@ -219,7 +222,7 @@ bool VectorUnit::CheckOwnOverlap() {
     row_first = std::min(row_first, DestinationRow(y));
     row_last = std::max(row_last, DestinationRow(y));
   }
-  const std::int64_t plane = i_.out_planes ? i_.dst_plane : 0;
+  const std::int64_t plane = std::int64_t{(1 << i_.out_planes) - 1} * i_.dst_plane;
   const std::int64_t first = i_.dst_base + row_first;
   const std::int64_t last = i_.dst_base + row_last + std::int64_t{i_.n_x - 1} * i_.dst_x +
                             std::int64_t{i_.n_c - 1} * i_.dst_c + plane;

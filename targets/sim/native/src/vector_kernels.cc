@@ -57,7 +57,9 @@ TW_INLINE void AddTap(const WindowArgs& a, const Tap& tap) {
     } else if (tap.high) {
       const std::uint8_t *from = tap.act + p * a.pitch, *high = tap.high + p * a.pitch;
       for (int l = 0; l < lanes; ++l) {
-        const std::int32_t value = (from[l] >> a.held_shift) + ((high[l] >> a.held_shift) << a.inp_bits);
+        std::int32_t value = (from[l] >> a.held_shift) + ((high[l] >> a.held_shift) << a.inp_bits);
+        for (int k = 2; k < a.planes; ++k)
+          value += (high[(k - 1) * a.plane + l] >> a.held_shift) << k * a.inp_bits;
         Apply<kMode>(v + l, value - a.zero_point, kMode == TapMode::kDepthwise ? weights[l] : 1);
       }
     } else {

@@ -14,7 +14,7 @@ enum class TapMode : int { kSum = 0, kMax = 1, kDepthwise = 2 };
 // Where a tap of the window of the first pixel lies.
 struct Tap {
   const std::uint8_t* act;      // lanes; null: `acc` is read
-  const std::uint8_t* high;     // second plane, or null; the same for all taps of a window
+  const std::uint8_t* high;     // second plane where there are several, or null
   const std::int32_t* acc;
   const std::int16_t* weights;  // [lanes], kDepthwise
 };
@@ -27,7 +27,9 @@ struct WindowArgs {
   std::ptrdiff_t pitch;  // lanes from one pixel to the next
   int n, lanes;
   int held_shift;           // held values are shifted left by this
-  int inp_bits;             // of the low plane
+  int inp_bits;             // of a plane
+  int planes;               // of a value
+  std::ptrdiff_t plane;     // lanes from one plane to the next
   int acc_shift;            // 32 - acc_bits, to extend the sign of a sum
   std::int32_t zero_point;  // subtracted from each value; 0 for kMax
 };

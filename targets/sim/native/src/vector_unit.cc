@@ -184,6 +184,8 @@ void VectorUnit::Window(std::uint32_t c, std::uint32_t y, const Segment& segment
   args.lanes = lanes_;
   args.held_shift = m_.bipolar_;
   args.inp_bits = m_.o_.inp_bits;
+  args.planes = 1 << i_.in_planes;
+  args.plane = static_cast<std::ptrdiff_t>(i_.src_plane * lanes);
   args.acc_shift = 32 - m_.o_.acc_bits;
   args.zero_point = mode == TapMode::kMax ? 0 : static_cast<std::int32_t>(i_.src_zp);
   kernels_->window[static_cast<int>(mode)](args);
@@ -221,24 +223,22 @@ void VectorUnit::Second(std::uint32_t c, std::uint32_t y, std::uint32_t x0, int 
   kernels_->window[static_cast<int>(TapMode::kSum)](args);
 }
 
-// Results that take more than the requantiser's low bits: through a table, or in two planes.
+// Results that take more than the requantiser's low bits: through a table, or in several planes.
 void VectorUnit::Put(std::uint32_t c, std::uint32_t y, std::uint32_t x0, int n) {
   const std::size_t lanes = static_cast<std::size_t>(lanes_);
   const int bits = m_.o_.inp_bits, mask = (1 << bits) - 1, held = m_.bipolar_;
   const std::uint8_t* table = i_.table ? &m_.param_[std::size_t{i_.table_base} * isa::kRecordBytes] : nullptr;
   for (int p = 0; p < n; ++p) {
     const std::size_t at = Destination(c, y, x0 + static_cast<std::uint32_t>(p));
-    const std::int32_t* y_lanes = &y_[static_cast<std::size_t>(p) * lanes];
-    std::uint8_t* to = &m_.act_[at * lanes];
-    if (table) {
+    std::int32_t* y_lanes = &y_[static_cast<std::size_t>(p) * lanes];
+    if (table)
+      for (std::size_t l = 0; l < lanes; ++l) y_lanes[l] = table[y_lanes[l]];
+    for (std::size_t k = 0; k < std::size_t{1} << i_.out_planes; ++k) {
+      std::uint8_t* to = &m_.act_[(at + k * i_.dst_plane) * lanes];
+      const int shift = static_cast<int>(k) * bits;
       for (std::size_t l = 0; l < lanes; ++l)
-        to[l] = static_cast<std::uint8_t>((table[y_lanes[l]] & mask) << held);
-      continue;
+        to[l] = static_cast<std::uint8_t>((y_lanes[l] >> shift & mask) << held);
     }
-    for (std::size_t l = 0; l < lanes; ++l) to[l] = static_cast<std::uint8_t>((y_lanes[l] & mask) << held);
-    std::uint8_t* high = &m_.act_[(at + i_.dst_plane) * lanes];
-    for (std::size_t l = 0; l < lanes; ++l)
-      high[l] = static_cast<std::uint8_t>((y_lanes[l] >> bits & mask) << held);
   }
 }
 

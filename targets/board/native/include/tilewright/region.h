@@ -13,9 +13,9 @@
 namespace tilewright::runtime {
 
 // Which columns of a tensor lie in the lanes of a pixel; see Packing in targets/region.py. One that is not packed has its
-// own columns and one tap.
+// own rows and columns and one tap.
 struct Packing {
-  std::int32_t columns = 1, taps = 1, stride = 1, dilation = 1, offset = 0, fill = 0;
+  std::int32_t columns = 1, rows = 1, taps = 1, stride = 1, dilation = 1, offset = 0, top = 0, fill = 0;
 };
 
 // How a tensor lies in the input or output segment; see MapLayout in targets/region.py. The images of a batch lie one
@@ -25,19 +25,19 @@ struct MapLayout {
   DType type = DType::kInt8;
   Shape shape;
   std::uint64_t offset = 0;  // bytes
+  int bits = 8;
   std::vector<std::int32_t> lanes;
   Packing packing;
 
   std::int64_t channels() const { return shape[1]; }
-  std::int64_t rows() const { return shape.size() == 4 ? shape[2] : 1; }
-  std::int64_t width() const { return shape.size() == 4 ? shape[3] : 1; }  // of the tensor
-  std::int64_t pixels() const { return rows() * packing.columns; }          // as stored
-  // Planes of inp_bits in which an element is stored: two for a 16-bit result on an 8-bit overlay.
-  int planes(int inp_bits) const {
-    return static_cast<int>(DTypeBytes(type)) == 1 ? 1 : (static_cast<int>(DTypeBytes(type)) * 8 + inp_bits - 1) / inp_bits;
-  }
+  std::int64_t height() const { return shape.size() == 4 ? shape[2] : 1; }  // of the tensor
+  std::int64_t width() const { return shape.size() == 4 ? shape[3] : 1; }
+  std::int64_t pixels() const { return std::int64_t{packing.rows} * packing.columns; }  // as stored
+  bool is_signed() const { return type == DType::kInt8 || type == DType::kInt16; }
+  // What a stored number lies above its value.
+  int value_offset() const { return is_signed() && bits > 1 ? 1 << (bits - 1) : 0; }
   std::uint64_t bytes(int inp_bits) const {
-    return (static_cast<std::uint64_t>(pixels()) * lanes.size() * static_cast<unsigned>(inp_bits * planes(inp_bits)) + 7) / 8;
+    return (static_cast<std::uint64_t>(pixels()) * lanes.size() * static_cast<unsigned>(inp_bits) + 7) / 8;
   }
 };
 
@@ -57,7 +57,7 @@ struct Region {
 };
 
 // Writes NCHW or (1, K) values into `segment` as the map and its packing say; other lanes become 0. Throws Error TW_RT_DATA where
-// a value does not fit inp_bits. `data` holds the map's element type.
+// a value does not fit the map's bits. `data` holds the map's element type.
 void Pack(const MapLayout& map, int inp_bits, const std::uint8_t* data, std::uint8_t* segment);
 // The way back.
 void Unpack(const MapLayout& map, int inp_bits, const std::uint8_t* segment, std::uint8_t* data);
