@@ -1,18 +1,17 @@
 """What a group of layers costs, by estimate: cycles of the units, DRAM bytes, half words of ACT.
 
 The estimate is for choosing plans: cheap, and not right to the cycle; the timing simulator is the judge.
-It knows the steps of MATRIX, the reads of VECTOR, the start of each instruction, the bytes moved, and what of it cannot
-overlap: a stripe's way through the layers of its group.
+It knows steps of MATRIX, reads of VECTOR, starts of instructions and bytes moved; `course.py` what of it can
+overlap.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 from tilewright.codegen.chunks import MatrixChunk, VectorChunk, parameter_areas
+from tilewright.codegen.course import Clock, Course, Work, follow
 from tilewright.codegen.layers import Geometry, Layer, MatrixLayer
 from tilewright.codegen.matrix_tiles import cut_pieces
 from tilewright.codegen.prepared import Prepared
@@ -26,14 +25,10 @@ MATRIX_START = RULES.start_cycles + RULES.tile_cycles + 1
 """Cycles of an instruction in which MATRIX makes no step."""
 VECTOR_START = RULES.start_cycles + RULES.vector_depth // 2
 """The same of VECTOR, which loads the first parameters meanwhile."""
-LATENCY = RULES.matrix_depth + RULES.vector_depth + 2 * RULES.start_cycles + 20
-"""From a layer's last step to the first of a layer that reads its result."""
-TURN = 40
-"""Cycles by which a turn of stripes is longer than its busiest unit."""
 
 
 @dataclass(frozen=True)
-class Work:
+class LayerWork:
     """A layer's work, whole and in stripes alike.
 
     Attributes:
@@ -56,7 +51,7 @@ class Work:
 
 def work_of(
     layer: Layer, chunks: tuple[MatrixChunk, ...] | tuple[VectorChunk, ...], overlay: Overlay
-) -> Work:
+) -> LayerWork:
     """A layer's work."""
     rows, columns = layer.geometry.count
     lanes = max(1, overlay.vector_lanes // overlay.block_in)
@@ -69,7 +64,7 @@ def work_of(
         tiles = sum(load.tiles.count for c in matrix for load in c.loads)
         reads = sum(-(-c.half_words // lanes) for c in matrix)
         taken = rows * columns if layer.pool is None else window_reads(layer.pool, *layer.convolution.count)
-        return Work(
+        return LayerWork(
             max(steps * sums, tiles * RULES.tile_cycles),
             reads * taken * slow * layer.output.planes,
             0,
@@ -87,7 +82,7 @@ def work_of(
     vector = sum(-(-c.count // lanes) for c in chunks if isinstance(c, VectorChunk))
     cycles = vector * max(reads, rows * columns * layer.output.planes) * slow
     areas = len(list(parameter_areas(layer.parameters, layer.geometry.count)))
-    return Work(0, cycles, cycles, 0, records, rows, columns, len(chunks) * areas)
+    return LayerWork(0, cycles, cycles, 0, records, rows, columns, len(chunks) * areas)
 
 
 def window_reads(g: Geometry, height: int, width: int) -> int:
@@ -115,18 +110,31 @@ class Totals:
     tiles: int
     records: int
     fetch: int
-    chunks: int
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a group or a plan: cycles in all and of the units, DRAM bytes."""
+    """Of a group: its course, and for all its images cycles of the units and DRAM bytes.
 
-    cycles: float
+    Attributes:
+        course: for an image, as the cycles below are.
+        dram: cycles of its transfers.
+        first: of them, what must come before the group begins: a stripe of its inputs.
+        late: what cannot come before it begins: more than half of WGT holds.
+    """
+
+    course: Course
     matrix: int
     vector: int
     read_bytes: int
     write_bytes: int
+    dram: float
+    first: float
+    late: float
+
+    def behind(self, clock: Clock) -> Clock:
+        """The group put behind others."""
+        return clock.after(self.course, self.dram, self.first, self.late)
 
     @property
     def dram_bytes(self) -> int:
@@ -147,7 +155,8 @@ class Coster:
             work_of(layer, p.matrix.get(i) or p.vector[i], p.overlay) for i, layer in enumerate(p.flow.layers)
         ]
         self.started: dict[tuple[int, int], tuple[int, int]] = {}
-        self.turns: dict[tuple[int, int, int, int], list[tuple[int, float, float, float]]] = {}
+        self.courses: dict[tuple[int, ...], Course] = {}
+        self.inside: dict[tuple[int, int], tuple[dict[int, int], dict[int, list[int]]]] = {}
         self.summed: dict[tuple[int, int, int], Totals] = {}
 
     def starts(self, i: int, rows: int) -> tuple[int, int]:
@@ -183,7 +192,6 @@ class Coster:
                 sum(w.tiles for w in works),
                 sum(w.records for w in works),
                 stripes * (matrix_starts + vector_starts + 1) * INSTRUCTION_BYTES,
-                min(w.chunks for w in works),
             )
         return self.summed[key]
 
@@ -205,46 +213,64 @@ class Coster:
             write_bytes / board.dram_write_bytes_per_cycle,
             (read + write_bytes) / board.dram_bytes_per_cycle,
         )
-        if stripes == 1:
-            matrix = images * t.matrix + t.own / max(1, t.chunks)
-            cycles = max(matrix, images * t.vector, dram) + len(layers) * LATENCY
-        else:
-            cycles = self.pipelined(layers, stripes, lag, dram, images)
-        return Cost(cycles, images * t.matrix, images * t.vector, read, write_bytes)
-
-    def pipelined(self, layers: range, stripes: int, lag: int, dram: float, images: int) -> float:
-        """Cycles of stripes that run one behind the other: in each turn the busiest unit counts.
-
-        Within a turn a layer that reads what another has just made waits for it: for the first results; for all of
-        them where VECTOR made them for MATRIX; and VECTOR is left with the last chunk where MATRIX made them.
-        """
-        key = layers.start, layers.stop, stripes, lag
-        if key not in self.turns:
-            self.turns[key] = list(self.turns_of(layers, stripes, lag))
-        return sum(
-            n * max(images * matrix, images * vector, dram / stripes) + n * wait
-            for n, matrix, vector, wait in self.turns[key]
+        width = board.dram_most_read_bytes_per_cycle
+        first = read_bytes / stripes / width + board.dram_latency_cycles
+        late = max(0.0, dram - self.overlay.wgt_kib * 512 / width)
+        course = self.course(layers, stripes, lag, images)
+        return Cost(
+            course,
+            images * t.matrix,
+            images * t.vector,
+            read,
+            write_bytes,
+            dram / images,
+            first / images,
+            late / images,
         )
 
-    def turns_of(self, layers: range, stripes: int, lag: int) -> Iterator[tuple[int, float, float, float]]:
-        """Runs of equal turns: how many, MATRIX's and VECTOR's cycles of each, and what nobody can use."""
-        flow = self.prepared.flow
-        behind = lags(flow, layers, lag)
-        edges = sorted({0, *behind.values(), *(b + stripes for b in behind.values())})
-        for first, last in pairwise(edges):
-            active = [i for i in layers if behind[i] <= first < behind[i] + stripes]
-            matrix = vector = waits = 0.0
-            for i in active:
-                work = self.works[i]
-                starts = self.starts(i, -(-work.rows // stripes))
-                matrix += work.matrix / stripes + starts[0] * MATRIX_START
-                vector += work.vector / stripes + starts[1] * VECTOR_START
-                for m in flow.read_by(i):
-                    for w in flow.writers.get(m, ()):
-                        if w in active and behind[w] == behind[i]:
-                            waits += LATENCY
-                            if work.matrix:
-                                waits += self.works[w].own_vector / stripes
-                            else:
-                                waits += work.own_vector / stripes / self.works[w].chunks
-            yield last - first, matrix, vector, waits + TURN
+    def course(self, layers: range, stripes: int, lag: int, images: int) -> Course:
+        """How the stripes of so many images, side by side, run through the units."""
+        key = layers.start, layers.stop, stripes, lag, images
+        if key not in self.courses:
+            flow = self.prepared.flow
+            behind = lags(flow, layers, lag)
+            ahead, writers = self.within(layers)
+            works = {}
+            for i in layers:
+                w = self.works[i]
+                matrix, vector = self.starts(i, -(-w.rows // stripes))
+                works[i] = Work(
+                    images * w.matrix,
+                    images * w.vector,
+                    images * matrix * MATRIX_START,
+                    images * vector * VECTOR_START,
+                    max(1, images * vector),
+                    ahead[i] / w.rows if stripes > 1 else 0.0,
+                    writers[i],
+                    behind[i],
+                )
+            self.courses[key] = follow(works, stripes).an_image(images)
+        return self.courses[key]
+
+    def within(self, layers: range) -> tuple[dict[int, int], dict[int, list[int]]]:
+        """For each layer of a group: rows that it must be ahead of the last for the windows of those that read it, and
+        the layers of the group that make what it reads.
+        """
+        key = layers.start, layers.stop
+        if key not in self.inside:
+            flow = self.prepared.flow
+            ahead: dict[int, int] = {}
+            for i in reversed(layers):
+                rows = 0
+                for c in flow.readers.get(flow.layers[i].output, ()):
+                    if c in layers and c > i:
+                        g = flow.layers[c].geometry
+                        reach = g.offset[0] + (g.kernel[0] - 1) * g.dilation[0] + 1
+                        rows = max(rows, (ahead[c] - 1) * g.stride[0] + reach)
+                ahead[i] = rows
+            writers = {
+                i: [w for m in flow.read_by(i) for w in flow.writers.get(m, ()) if w in layers]
+                for i in layers
+            }
+            self.inside[key] = ahead, writers
+        return self.inside[key]

@@ -18,6 +18,7 @@ import numpy as np
 
 from tilewright.codegen.allocate import place_buffers
 from tilewright.codegen.buffers import Schedule
+from tilewright.codegen.course import Clock
 from tilewright.codegen.layers import VectorLayer
 from tilewright.codegen.plan import Group, RegionPlan
 from tilewright.codegen.prepared import Prepared
@@ -59,15 +60,21 @@ def _place(prepared: Prepared, plan: RegionPlan, schedule: Schedule) -> None:
 
 @dataclass(eq=False)
 class _Way:
-    """A way to get to a layer: its cost for an image, the maps in ACT, and the last group."""
+    """A way to get to a layer: when units are free, price of bytes, both for an image; maps in ACT; the last group."""
 
-    cost: float
+    clock: Clock
+    price: float
     resident: int
     segment: Segment | None
     stripes: int
     lag: int
     images: int
     before: _Way | None
+
+    @property
+    def cost(self) -> float:
+        """What the search makes small."""
+        return self.clock.end + self.price
 
 
 class _Search:
@@ -85,7 +92,7 @@ class _Search:
     def run(self) -> list[Group]:
         count = len(self.flow.names)
         ways: list[dict[tuple[int, int], _Way]] = [{} for _ in range(count + 1)]
-        ways[0][0, 1] = _Way(0.0, 0, None, 1, 0, 1, None)
+        ways[0][0, 1] = _Way(Clock(), 0.0, 0, None, 1, 0, 1, None)
         for i in range(count):
             for way in self.best(ways[i].values()):
                 for images in self.images if not way.resident else (way.images,):
@@ -171,8 +178,8 @@ class _Search:
                 if self.segments.last_use[m] >= segment.layers.stop and m in self.flow.writers:
                     write += m.half_words * self.segments.unit
         cost = self.segments.cost(segment, stripes, lag, read, write, images)
-        total = way.cost + (cost.cycles + cost.dram_bytes * BYTE_PRICE) / images
-        return _Way(total, keep, segment, stripes, lag, images, way)
+        price = way.price + cost.dram_bytes * BYTE_PRICE / images
+        return _Way(cost.behind(way.clock), price, keep, segment, stripes, lag, images, way)
 
 
 def _fitted(prepared: Prepared, segments: Segments, groups: list[Group]) -> RegionPlan:

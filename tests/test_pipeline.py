@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import tilewright as tw
 from tests.cli.commands import DEMO, node, small_model, write_model
-from tilewright.quantize import QuantizeOptions
+from tilewright.quantize import Mixed, QuantizeOptions
 
 IMAGES = np.random.default_rng(2).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
 
@@ -189,6 +189,23 @@ packaged = tw.compile(qmodel, target="ultra96-w8").run({{"data": x}})["prob"]
 assert np.abs(native - packaged).max() < 1e-6 and native.max() > 0.1
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=200, cwd=tmp_path)
+
+
+def test_quantize_tells_what_each_step_is_worth(small: tw.Model) -> None:
+    images = np.concatenate([IMAGES, IMAGES[:, ::-1]])
+    low = tw.quantize(small, images, 4, activation_bits=8, mixed="width=8", measure=True)
+    assert [step.name for step in low.steps][-2:] == ["+ adaptive rounding", "+ mixed precision"]
+    assert all(step.snr > 40 and step.agreement is not None for step in low.steps)
+    again = tw.quantize(small, images, options=QuantizeOptions(4, activation_bits=8, mixed=Mixed(width=8)))
+    assert again.proto == low.proto and again.steps == ()
+
+
+def test_quantise_for_an_overlay(small: tw.Model) -> None:
+    wide = tw.quantize(small, IMAGES)
+    assert tw.quantize(small, IMAGES, target="ultra96-w8").proto == wide.proto
+    narrow = tw.quantize(small, IMAGES, target="ultra96-w4")
+    whole = QuantizeOptions(score_bits=8, accumulator_bits=tw.overlay("ultra96-w4").acc_bits)
+    assert narrow.proto == tw.quantize(small, IMAGES, options=whole).proto != wide.proto
 
 
 def test_the_quantisers_options_are_the_only_source_of_defaults() -> None:

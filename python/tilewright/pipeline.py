@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from tilewright.errors import ConfigError, DataError, Fault
 from tilewright.evaluation import LABEL_OFFSET
 from tilewright.frontend.dataset import Dataset, open_dataset
 from tilewright.frontend.model import Model, fit_inputs, require_float, require_quantised
-from tilewright.quantize.options import Method, Mixed, QuantizeOptions
+from tilewright.quantize.options import WHOLE_BITS, Method, Mixed, QuantizeOptions
 from tilewright.runtime import Package
 from tilewright.stages import stage
 from tilewright.targets import config
@@ -44,6 +44,7 @@ def quantize(
     *,
     activation_bits: int | None = None,
     mixed: Mixed | str | None = None,
+    target: str | Overlay | None = None,
     options: QuantizeOptions | None = None,
     measure: bool = False,
     layout: str | None = None,
@@ -63,7 +64,9 @@ def quantize(
         method: how ranges are chosen: "minmax", "percentile" or "entropy".
         activation_bits: width of activations where it differs from `bits`.
         mixed: budget within which sensitive layers get 8 bits: "points=1.0" or "width=5".
-        options: all settings of the quantiser, in place of the four above.
+        target: an overlay, whose accumulators hold the sums and whose planes hold the scores of the result: some
+            narrower ones hold less than 32 and 16 bits.
+        options: all settings of the quantiser, in place of `bits`, `method`, `activation_bits` and `mixed`.
         measure: tell in `Model.steps` what each step of the quantiser is worth; takes several times as long.
         layout: "nhwc" or "nchw", needed where an array could be either.
         progress: called with the samples done and those of all passes, 0 where their number is not known.
@@ -82,6 +85,8 @@ def quantize(
     chosen = options or QuantizeOptions(
         bits=bits, method=method, activation_bits=activation_bits, mixed=budget
     )
+    if target is not None:
+        chosen = _fitted(chosen, _overlay(target))
     samples = _Samples(model, calibration, layout)
     if samples.random:
         # Weights fitted to noise are worse than the nearest.
@@ -98,6 +103,17 @@ def quantize(
         last = max(samples.class_names)
         quantised = replace(quantised, labels=tuple(samples.class_names.get(i, "") for i in range(last + 1)))
     return quantised
+
+
+def _fitted(options: QuantizeOptions, overlay: Overlay) -> QuantizeOptions:
+    """The options within what an overlay holds.
+
+    Sums too narrow for a product of 8-bit operands, those of the first and last layers, are left to the compiler, which
+    looks at each layer; a result has two planes at most.
+    """
+    sums = max(overlay.acc_bits, 2 * WHOLE_BITS + 1)
+    scores: Literal[8, 16] = 16 if min(2 * overlay.inp_bits, options.score_bits) >= 16 else 8
+    return replace(options, accumulator_bits=min(options.accumulator_bits, sums), score_bits=scores)
 
 
 def calibration_samples(
@@ -189,9 +205,9 @@ def supported(
             calibration = open_dataset(
                 "random:1", input_shapes=model.input_shapes, preprocess=model.preprocess, count=1
             )
-            model = quantize(model, calibration, options=options, progress=progress)
+            model = quantize(model, calibration, target=overlay, options=options, progress=progress)
         else:
-            model = quantize(model, calibration, bits, layout=layout, progress=progress)
+            model = quantize(model, calibration, bits, target=overlay, layout=layout, progress=progress)
     return find_support(model, overlay)
 
 

@@ -54,8 +54,8 @@ class Builder:
         limits = held(dtype, bits)
         if bits == 1:  # the sign of a sum against a threshold
             t, up = self.rng.integers(-2, 3, channels), 2 * self.rng.integers(0, 2, channels) - 1
-            s = np.ones(channels, np.int64)
-            m, s, b = (a.reshape((-1, 1, 1)[:dims]) for a in (2 * up << s, s, (1 - 2 * up * t) << s))
+            one = np.ones(channels, np.int64)
+            m, s, b = (a.reshape((-1, 1, 1)[:dims]) for a in (4 * up, one, (1 - 2 * up * t) * 2))
             return ops.Rescale(m, s, b, -1, 1, dtype)
         zero = int(self.rng.integers(limits.lo, limits.hi + 1))
         offset = ops.storage_offset(dtype)

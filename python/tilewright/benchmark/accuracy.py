@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from tilewright.benchmark.low_bits import measure as measure_low_bits
+from tilewright.benchmark.accuracy_steps import measure as measure_steps
 from tilewright.benchmark.networks import NETWORKS, Case
 from tilewright.benchmark.report import Report, open_cases, parser
 from tilewright.evaluation import Evaluation, evaluate
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
     )
     chosen = options.parse_args(arguments)
     if chosen.bits != WHOLE_BITS:
-        return measure_low_bits(chosen.networks, chosen.data, chosen.bits, chosen.json)
+        return measure_steps(chosen.networks, chosen.data, chosen.bits, chosen.json)
     percent = "{:.2f}".format
     report = Report(
         "top-1, percent",

@@ -140,6 +140,7 @@ def compile_model(
                     loaded = pipeline.quantize(
                         loaded,
                         calibration,
+                        target=chosen,
                         options=quantiser,
                         measure=verbose,
                         layout=layout,

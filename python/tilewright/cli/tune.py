@@ -198,7 +198,9 @@ def _network(
     loaded = options.load()
     if not loaded.is_quantised or calibration is not None:
         with progress("calibrating") as report:
-            loaded = pipeline.quantize(loaded, calibration, options=quantiser, layout=layout, progress=report)
+            loaded = pipeline.quantize(
+                loaded, calibration, target=chosen, options=quantiser, layout=layout, progress=report
+            )
     return loaded
 
 

@@ -25,7 +25,7 @@ from tilewright.quantize.grouping import Scheme
 from tilewright.quantize.options import WHOLE_BITS, QuantizeOptions
 from tilewright.quantize.qdq import write_qdq
 from tilewright.quantize.rounding import Doubles, bounds, damped, descend
-from tilewright.quantize.samples import Sample
+from tilewright.quantize.samples import Sample, Samples
 from tilewright.quantize.units import Unit, attribute
 from tilewright.quantize.walk import Values, Walk
 from tilewright.quantize.weights import Floats, IntegerWeights, weight_limit
@@ -35,6 +35,8 @@ FEWEST_SAMPLES = 16
 """With fewer, weights are fitted to the samples and not to the network's task."""
 LARGEST_TERMS = 4608
 """Of a layer's sums: 3x3x512. Its matrices take 170 MB each."""
+ADAPTIVE_PASSES = 8
+"""What it takes, about, in passes over the samples."""
 _PLACES = 8192
 _VALUES = 1 << 26
 _MEBIBYTE = 1 << 20
@@ -47,7 +49,7 @@ def round_adaptively(
     weights: Mapping[str, IntegerWeights],
     floats: Mapping[str, tuple[Floats, Floats]],
     widths: Widths,
-    samples: Sequence[Sample],
+    calibration: Samples,
     options: QuantizeOptions,
 ) -> dict[str, IntegerWeights]:
     """Return the constants of all MAC units, those below 8 bits rounded adaptively.
@@ -59,13 +61,13 @@ def round_adaptively(
         weights: nearest integers, by each MAC unit's first node's name.
         floats: weights and biases of the float network likewise.
         widths: of the operands.
-        samples: calibration samples.
+        calibration: of which the kept samples are used.
         options: whether biases are corrected, and limits.
 
     Raises:
         DataError: fewer samples than `FEWEST_SAMPLES`, or than fit the memory.
     """
-    samples = _bounded(graph, units, samples, options)
+    samples = _bounded(graph, units, calibration.kept, options)
     macs = [unit for unit in units if unit.kind == "mac"]
     model = write_qdq(graph, units, scheme, weights)
     by_name = {node.name: node for node in model.graph.node}
@@ -73,7 +75,9 @@ def round_adaptively(
     rounded = Walk(model, samples, [by_name[unit.head.name].input[0] for unit in macs])
     exact = Walk(graph.slice_model([u.head.output[0] for u in macs]), samples, [u.inputs[0] for u in macs])
     result = dict(weights)
-    for unit in macs:
+    work = ADAPTIVE_PASSES * len(calibration.kept)
+    for k, unit in enumerate(macs):
+        calibration.report(work * (k + 1) // len(macs) - work * k // len(macs))
         name = unit.head.name
         node = by_name[name]
         inputs, quantised = exact.reach(unit.inputs[0]), rounded.reach(node.input[0])

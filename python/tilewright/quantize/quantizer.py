@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from tilewright.errors import ConfigError, Fault, UnsupportedModel
-from tilewright.quantize.adaptive import round_adaptively
+from tilewright.quantize.adaptive import ADAPTIVE_PASSES, round_adaptively
 from tilewright.quantize.affine import Range
 from tilewright.quantize.clipping import Histograms, collect_histograms
 from tilewright.quantize.correction import mean_errors
@@ -62,7 +62,8 @@ def quantize_onnx(
     samples = Samples(graph, calibration, options.statistics_samples, progress)
     pairs = find_pairs(graph, units) if options.equalise else []
     corrects = options.bias_correction and not options.adapts
-    samples.plan(statistics_passes=bool(pairs) + options.clips + corrects)
+    passes = bool(pairs) + options.clips + corrects + (ADAPTIVE_PASSES if options.adapts else 0)
+    samples.plan(statistics_passes=passes)
     if pairs:
         graph = equalise(graph, pairs, samples.batches_of_kept())
         units = find_units(graph)
@@ -159,7 +160,7 @@ def _round(network: Calibrated, widths: Widths, options: QuantizeOptions) -> Rou
 
     weights = round_weights(floats)
     if options.adapts:
-        weights = round_adaptively(graph, units, scheme, weights, floats, widths, samples.kept, options)
+        weights = round_adaptively(graph, units, scheme, weights, floats, widths, samples, options)
     elif options.bias_correction:
         errors = mean_errors(graph, units, scheme, weights, samples.batches_of_kept())
         weights = round_weights(

@@ -47,6 +47,12 @@ class Samples:
         if self._length:
             self._total = self._length + statistics_passes * len(self.kept)
 
+    def report(self, count: int) -> None:
+        """Tell of as much work as a pass over `count` samples is."""
+        self._done += count
+        if self._progress is not None:
+            self._progress(self._done, max(self._total, self._done) if self._total else 0)
+
     def batches_of_kept(self) -> Iterator[list[Sample]]:
         """Yield the kept samples in batches; progress is reported when the caller comes for the next."""
         return self._batches(iter(self.kept))
@@ -63,9 +69,7 @@ class Samples:
     def _batches(self, samples: Iterator[Sample]) -> Iterator[list[Sample]]:
         while batch := list(islice(samples, BATCH)):
             yield batch
-            self._done += len(batch)
-            if self._progress is not None:
-                self._progress(self._done, max(self._total, self._done) if self._total else 0)
+            self.report(len(batch))
 
     def _check(self, sample: Sample) -> Sample:
         where = f"calibration sample {self._count}"

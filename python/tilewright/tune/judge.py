@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from tilewright.codegen.allocate import Need, peak, place
 from tilewright.codegen.buffers import Buffer, Schedule
-from tilewright.codegen.cost import Coster
+from tilewright.codegen.cost import Cost, Coster
+from tilewright.codegen.course import Clock
 from tilewright.codegen.merging import check
 from tilewright.codegen.plan import Group, RegionPlan
 from tilewright.codegen.prepared import Prepared
@@ -25,11 +26,10 @@ _Key = tuple[int, Group, frozenset[Map], frozenset[Map]]
 
 @dataclass(frozen=True)
 class _Needs:
-    """What a group needs: half words of ACT for each new buffer and the map that it is kept for, cycles, DRAM bytes."""
+    """What a group needs: half words of ACT for each new buffer and the map that it is kept for, and its cost."""
 
     buffers: tuple[tuple[int, Map | None], ...]
-    cycles: float
-    dram_bytes: int
+    cost: Cost
 
 
 class Judge:
@@ -85,10 +85,11 @@ class Judge:
 
     def estimate(self, plan: RegionPlan) -> Measurement:
         """The analytic price of a legal plan."""
-        found = self._groups(plan)
-        return Measurement.of(
-            round(sum(n.cycles for n in found)), sum(n.dram_bytes for n in found), self._macs
-        )
+        clock, moved = Clock(), 0
+        for needs in self._groups(plan):
+            clock = needs.cost.behind(clock)
+            moved += needs.cost.dram_bytes
+        return Measurement.of(round(clock.end), moved, self._macs)
 
     def _groups(self, plan: RegionPlan) -> list[_Needs]:
         shape = tuple((len(group.layers), group.keep) for group in plan.groups)
@@ -132,7 +133,7 @@ class Judge:
         parts = group.stripes * group.strips * group.slices
         cost = self._coster.group(layers, parts, group.lag, read, write)
         buffers = tuple((b.half_words, b.map if b.map in keep else None) for b in schedule.buffers)
-        return _Needs(buffers, cost.cycles, cost.dram_bytes)
+        return _Needs(buffers, cost)
 
     def _read_blocks(self, m: Map, layers: range, whole: bool) -> int:
         """Half words of a pixel that layers load."""
