@@ -103,6 +103,8 @@ class _Lowering:
             self.values[tensor.name] = Value.of_map(m, range(shape[0]), shape)
         self.uses = Counter(t.name for node in self.graph.nodes for t in node.inputs)
         self.uses.update(t.name for t in self.graph.outputs)
+        made = (n.output.name for n in self.graph.nodes if isinstance(n.operator, ops.Conv2d))
+        self.convolved = frozenset(made)
         self.packable = {t.name for t in self.graph.inputs if self.uses[t.name] == 1}
         previous: Node | None = None
         for node in self.graph.nodes:
@@ -434,8 +436,9 @@ class _Lowering:
 
         Requantisation must not fall; then the largest sum gives the largest result.
         """
-        layer = self.layers[-1] if self.layers else None
-        if not isinstance(layer, MatrixLayer) or self.uses[node.inputs[0].name] != 1:
+        layer, (tensor,) = self.layers[-1] if self.layers else None, node.inputs
+        part = tensor.name not in self.convolved  # a layout of its results: others may read the rest of them
+        if not isinstance(layer, MatrixLayer) or part or self.uses[tensor.name] != 1:
             return False
         g, p, number = layer.geometry, layer.parameters, np.unique(value.number)
         own = len(number) == 1 and value.maps[int(number[0])] is layer.output and value.channels_in_place()

@@ -12,6 +12,7 @@ from tests.codegen.test_displacement import TARGETS, moves
 
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph, Tensor
+from tilewright.codegen.layers import VectorLayer
 from tilewright.codegen.lower import lower
 from tilewright.relay_passes.integer.ops import LayoutStep
 from tilewright.targets.config import overlay
@@ -79,13 +80,14 @@ def test_all_levels_agree(target: str) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_layouts_take_no_layer(target: str) -> None:
-    """Layers are the convolutions and pools, and nothing else."""
+    """Layers are the convolutions, and the pools that do not take a convolution's sums."""
     _, graph = network(*SMALL, True)
     kinds = Counter(node.operator.kind for node in graph.nodes)
     assert kinds["layout"] == 2 * 3 + 4 * 4 and kinds["shift"] == 4
     layers = lower(graph, overlay(target)).layers
     assert all(layer.counted for layer in layers)
-    assert len(layers) == kinds["conv2d"] + kinds["max_pool2d"]
+    pools = sum(isinstance(layer, VectorLayer) for layer in layers)
+    assert len(layers) == kinds["conv2d"] + pools and pools < kinds["max_pool2d"]
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -93,10 +95,10 @@ def test_a_shift_takes_no_cycle(target: str) -> None:
     """The instructions are the same but for one LOAD of the displacement table; so is the time, to 1 %."""
     streams, cycles = [], []
     for shift in (False, True):
-        _, graph = network(28, ((128, 3), (256, 3)), shift)
+        _, graph = network(56, ((128, 3), (256, 3)), shift)
         region = compile_region(graph, overlay(target))
         streams.append(decode_stream(region.stream))
         cycles.append(run(program(region, target)).cycles)
     tables = [i for i in streams[1] if isinstance(i, Load) and i.memory == Memory.DISP]
     assert len(tables) == 1
-    assert abs(cycles[1] - cycles[0]) < 0.01 * cycles[0]
+    assert abs(cycles[1] - cycles[0]) < 0.01 * cycles[0], cycles

@@ -40,7 +40,7 @@ def test_one_hot_convolutions(
         b=np.zeros(6, np.float32),
     )
     graph = rewrite(model, ShiftForms(), tolerance=0.0)
-    wanted = displacements(weight, 6, pads, [dilation] * 2)
+    wanted = displacements(weight, 6, pads * 2, [dilation] * 2)
     assert wanted is not None
     (node,) = graph.nodes
     found = moves_of(graph, node)
@@ -77,6 +77,13 @@ def test_a_shift_with_a_bias_stays_a_convolution() -> None:
     }"""
     graph = rewrite(build(text, k=one_hot(FIVE), b=floats(5)), ShiftForms())
     assert moves_of(graph, only(graph, "Conv")) is None
+
+
+def test_more_padding_than_the_kernel_spares_is_no_shift() -> None:
+    """The map grows, so a tap may read what lies beyond its border."""
+    assert displacements(one_hot(FIVE), 5, [1, 1, 1, 1], [1, 1]) is not None
+    assert displacements(one_hot(FIVE), 5, [0, 1, 1, 0], [1, 1]) is not None
+    assert displacements(one_hot(FIVE), 5, [2, 1, 1, 1], [1, 1]) is None
 
 
 def test_a_shift_that_moves_nothing_disappears() -> None:
