@@ -220,7 +220,7 @@ class Report:
     @property
     def fps(self) -> float | None:
         """Images a second without the host; None where nothing runs on the accelerator."""
-        return self.batch * 1e3 / self.accelerator_ms if self.cycles else None
+        return self.batch * self.overlay.mhz * 1e6 / self.cycles if self.cycles else None
 
     @property
     def fps_with_host(self) -> float | None:
