@@ -149,7 +149,7 @@ def test_wrong_plans(digits: Path, demo_package: Path, tmp_path: Path) -> None:
         "3 faults",
         "  plan: the network has no region tail; it has tilewright_0; take it out, or plan the network anew",
         f"{where}no map nobody to keep; use the name of a layer or input",
-        f"{where}expected stripes from 1 to 32, found 1000000000; there are no more rows",
+        f"{where}expected stripes from 1 to 16, found 1000000000; there are no more rows",
     ]
     assert not output.exists()
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 import tilewright as tw
 from tests.relay_passes.qdq_graphs import QdqGraph
 from tilewright.benchmark.levels import compare_package
+from tilewright.evaluation import onnx_session
 from tilewright.frontend import canonicalise, load_onnx
 from tilewright.integer_level import layerwise_compare
 from tilewright.pipeline import compile
 from tilewright.relay_passes.supported import supported_rows
+from tilewright.runtime import Session
 from tilewright.targets.config import overlay
 
 
@@ -39,8 +44,18 @@ def built(g: QdqGraph, *results: str) -> tw.Model:
     return tw.Model(canonicalise(load_onnx(g.model(*results))))
 
 
-@pytest.mark.parametrize("target", ["ultra96-w4", "ultra96-a8w4", "ultra96-w8"])
-@pytest.mark.parametrize(("dtype", "bits"), [("uint8", 4), ("int8", 4), ("uint8", 2), ("int8", 2)])
+NETWORKS = [
+    ("uint8", 4, "ultra96-w4"),
+    ("int8", 2, "ultra96-a8w4"),
+    *(
+        pytest.param(dtype, bits, target, marks=pytest.mark.slow)
+        for dtype, bits in (("int8", 4), ("uint8", 2))
+        for target in ("ultra96-w4", "ultra96-a8w4", "ultra96-w8")
+    ),
+]
+
+
+@pytest.mark.parametrize(("dtype", "bits", "target"), NETWORKS)
 def test_low_bit_networks(dtype: str, bits: int, target: str) -> None:
     """One region; integer level, reference and fast simulator agree bit for bit."""
     g, y = convnet(dtype, bits)
@@ -51,7 +66,7 @@ def test_low_bit_networks(dtype: str, bits: int, target: str) -> None:
     assert [c for c in found if not c.equal] == []
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(("dtype", "bits"), [("uint8", 4), ("int8", 4), ("uint8", 2), ("int8", 2)])
 def test_layers_of_few_bits_are_onnx_runtimes(dtype: str, bits: int, seed: int) -> None:
     """Each layer on ONNX Runtime's own integers: no result of 4 bits or fewer differs, one of 8 by a step at most."""
@@ -132,3 +147,19 @@ def test_a_sum_that_could_overflow(target: str) -> None:
     assert row.place == "host"
     assert row.reason.startswith(OVERFLOWS[target][0])
     assert row.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("TFC_1W1A", "ultra96-w1"), ("TFC_1W1A", "ultra96-w4"), ("TFC_2W2A", "ultra96-w4")],
+)
+def test_fully_connected_networks_of_one_and_two_bits(shared_data: Path, name: str, target: str) -> None:
+    """One region, whose scores are ONNX Runtime's of the converted model, bit for bit."""
+    model = tw.load(shared_data / "onnx" / "qonnx" / f"{name}.onnx")
+    package = compile(model, target)
+    assert len(package.regions) == 1
+    (tensor,) = package.inputs
+    feeds = {tensor.name: np.random.default_rng(0).uniform(0, 1, tensor.shape).astype(np.float32)}
+    (expected,) = onnx_session(model.proto.SerializeToString(), exact=True).run(None, feeds)
+    (found,) = Session(package).run(feeds).outputs.values()
+    np.testing.assert_array_equal(found, expected)

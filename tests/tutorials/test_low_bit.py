@@ -15,6 +15,7 @@ import onnx
 import onnxruntime
 import pytest
 
+import tilewright as tw
 from tilewright.zoo.build import build
 from tilewright.zoo.float_form import NormForm, float_model
 from tilewright.zoo.fold import fold
@@ -124,3 +125,26 @@ def test_what_is_trained_is_what_is_exported(
         folded = run(build(scripts.NETWORK, bits, fold(scripts.NETWORK, weights, bits), 0))
         # Shortened scales move activations of this untrained network by a step here and there.
         assert np.corrcoef(folded.ravel(), scores.ravel())[0, 1] > 0.7
+
+
+@pytest.mark.parametrize(
+    ("bits", "target"),
+    [
+        *((bits, "ultra96-w8") for bits in (8, 4, 2, 1)),
+        *((bits, target) for bits in (4, 2) for target in ("ultra96-w4", "ultra96-w4x", "pynq-z1-w4")),
+    ],
+)
+def test_simulated_scores_of_all_images(
+    scripts: ModuleType, test_set: tuple[np.ndarray, np.ndarray], bits: int, target: str
+) -> None:
+    """One region, and scores that equal the quantised model's on every image, so classes do."""
+    read = scripts.open_model(bits)
+    package = tw.compile(read, target)
+    assert len(package.regions) == 1
+    assert package.report["host_macs"] == 0
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(read.proto.SerializeToString(), options, ["CPUExecutionProvider"])
+    for x in scripts.to_input(test_set[0]):
+        feeds = {"data": x[np.newaxis]}
+        assert np.array_equal(package.run(feeds)["fc"], session.run(["fc"], feeds)[0])

@@ -8,9 +8,15 @@ from __future__ import annotations
 from tilewright.benchmark.networks import BOTH, NETWORKS, Network
 from tilewright.zoo import LIGHT_MODELS
 
+LOW = ("ultra96-w4", "ultra96-w4x")
+
 
 def _prototxt(name: str, file: str, macs: float) -> Network:
     return Network(name, (f"caffe/prototxt_only/{file}.prototxt",), macs, "other", overlays=BOTH)
+
+
+def _dirac(name: str) -> Network:
+    return Network(name, (name,), 317, "other", overlays=LOW, quantised=True, bits=4)
 
 
 ARCHITECTURES: dict[str, Network] = {
@@ -25,6 +31,7 @@ ARCHITECTURES: dict[str, Network] = {
         _prototxt("shufflenet_v1_caffe", "shufflenet_v1_1x_g3_deploy", 127),
         _prototxt("shufflenet_v2_caffe", "shufflenet_v2_x1.0_miaow", 145),
         Network("shufflenet_v2", ("shufflenet_v2",), 145, "other", overlays=BOTH),
+        _dirac("diracdeltanet_w4"),
         _prototxt("vgg16", "vgg16", 15470),
         _prototxt("fcn_alexnet", "fcn_alexnet", 21803),
         _prototxt("ssd300", "ssd300_vgg16", 31400),
@@ -32,7 +39,10 @@ ARCHITECTURES: dict[str, Network] = {
 }
 """By name; the millions of MACs are those that `tilewright compile` counts."""
 
-ALL: dict[str, Network] = {**NETWORKS, **ARCHITECTURES}
+STUDIES: dict[str, Network] = {n.name: n for n in (_dirac("diracdeltanet_w4_no_shift"),)}
+"""Networks to compare others with, by name."""
+
+ALL: dict[str, Network] = {**NETWORKS, **ARCHITECTURES, **STUDIES}
 """Every network that a benchmark of speed knows."""
 
 ZOO: tuple[str, ...] = (

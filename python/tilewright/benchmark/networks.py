@@ -71,6 +71,7 @@ class Network:
         quantised: it comes quantised.
         regions: that it may have.
         quick: it is tested in the default suite.
+        bits: of its activations; below 8 its speed is measured on `overlays`, which are made for it.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Network:
     quantised: bool = False
     regions: int = 1
     quick: bool = False
+    bits: int = 8
 
     @property
     def needs_data(self) -> bool:

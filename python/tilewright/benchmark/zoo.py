@@ -204,6 +204,12 @@ def measure(name: str, model: Model, target: Overlay) -> tuple[Row, list[Timing]
     return row, timings, bounds
 
 
+def default_overlays(name: str) -> list[Overlay]:
+    """Those that the speed of a network, or of a file, is judged on."""
+    row = ALL.get(name) or ALL.get(_LIGHT + name)
+    return [overlay(target) for target in (row.overlays if row is not None and row.bits < 8 else BOTH)]
+
+
 def rows(
     names: Sequence[str],
     targets: Sequence[Overlay],
@@ -211,7 +217,10 @@ def rows(
     batches: Sequence[int] = (1,),
     trace: Path | None = None,
 ) -> Iterator[Row | Failure]:
-    """Measure all networks one after the other; what fails is told and does not stop the others."""
+    """Measure all networks one after the other; what fails is told and does not stop the others.
+
+    Without `targets` each is measured on its `default_overlays`.
+    """
     import tvm  # noqa: F401  so that its start is not counted as the first network's
 
     for name in names:
@@ -220,7 +229,7 @@ def rows(
         except TilewrightError as error:
             yield Failure(name, "", str(error))
             continue
-        for target, batch in product(targets, batches):
+        for target, batch in product(targets or default_overlays(name), batches):
             try:
                 row, timings, _ = measure(name, replace(model, batch=batch), target)
             except TilewrightError as error:
@@ -307,7 +316,9 @@ def _options() -> argparse.ArgumentParser:
     summary = (__doc__ or "").splitlines()[0]
     parser = argparse.ArgumentParser(prog="tilewright.benchmark zoo", description=summary)
     parser.add_argument("networks", nargs="*", help=f"files, or names: {', '.join(ALL)} (the zoo)")
-    parser.add_argument("--target", action="append", help=f"an overlay; may be repeated ({', '.join(BOTH)})")
+    parser.add_argument(
+        "--target", action="append", help="an overlay; may be repeated (those of the network's width)"
+    )
     parser.add_argument(
         "--batch", action="append", type=int, help="images of a launch, 1 to 16; may be repeated (1)"
     )
@@ -324,7 +335,7 @@ def _options() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> int:
     """Measure and print; exit code 1 where a network fails or misses a mark."""
     options = _options().parse_args(arguments)
-    targets = [overlay(name) for name in options.target or BOTH]
+    targets = [overlay(name) for name in options.target or ()]
     if options.trace is not None:
         options.trace.mkdir(parents=True, exist_ok=True)
     data = find_data(options.data)

@@ -5,10 +5,9 @@ A channel of a convolution of codes q with input scale sx is, with BatchNormaliz
     y = gamma (sx sum(q x) - mean) / sigma + beta = sx sw (sum(q x) + b),   sw = gamma / sigma,
                                                                             b = (beta - mean sw) / (sx sw)
 
-and b is rounded to an integer. Then sw is rounded to a mantissa of 5 bits, which changes y by at most a 32nd of itself.
-With it and scales of activations of 3 bits (`short`) the float32 sums of ONNX Runtime are exact, see
-`tilewright.quantize.exact`. Where weights have 8 bits it is also a multiple of the odd part of the result's scale: sums
-there are too many for a rounded multiplier of the machine to be right at every half.
+and b is rounded to an integer. Then sw is rounded, which changes y by at most a 32nd of itself, to a mantissa of 5 bits
+times the odd part of the result's scale, so that the machine's multiplier is exact (`tilewright.quantize.exact`).
+Activations' scales have mantissas of 3 bits, so float32 sums are exact where their integers stay below 11,000.
 """
 
 from __future__ import annotations
@@ -74,9 +73,7 @@ def fold(network: Network, trained: Weights, bits: Bits) -> Weights:
             continue
         assert weight_bits(network, layer, bits) == 8 or np.abs(codes).max() <= 2 ** (bits - 1)
         found[f"{layer.name}.weight"] = codes
-        odd = 1
-        if weight_bits(network, layer, bits) == 8:
-            odd = odd_part(result_scale(network, trained, layer.name, bits))
+        odd = odd_part(result_scale(network, trained, layer.name, bits))
         found[f"{layer.name}.weight_scale"] = odd * short(exact / odd, WEIGHT_MANTISSA)
         steps = bias / (source * exact)
         # A sign asks whether sum + b >= 0, for which the fraction of b does not matter but must not be rounded up.
