@@ -38,16 +38,40 @@ def graph_macs(model: onnx.ModelProto) -> int:
     return total
 
 
+def unread(model: onnx.ModelProto) -> int:
+    """Products for results that the pool behind a convolution reads in no window: they are never made."""
+    graph = shape_inference.infer_shapes(model, data_prop=True).graph
+    shapes = {t.name: tuple(t.dims) for t in graph.initializer}
+    for value in [*graph.input, *graph.value_info, *graph.output]:
+        shapes[value.name] = tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
+    makers = {name: node for node in graph.node for name in node.output}
+    total = 0
+    for pool in (node for node in graph.node if node.op_type == "MaxPool"):
+        attributes = {a.name: list(a.ints) for a in pool.attribute}
+        maker = makers.get(pool.input[0])
+        while maker is not None and maker.op_type in ("Relu", "Add", "Clip"):
+            maker = makers.get(maker.input[0])
+        if maker is None or maker.op_type != "Conv" or any(attributes.get("pads", [])):
+            continue
+        size, pooled = shapes[maker.output[0]], shapes[pool.output[0]]
+        if attributes["kernel_shape"] == attributes["strides"]:
+            read = math.prod(n * k for n, k in zip(pooled[2:], attributes["kernel_shape"], strict=True))
+            products = size[1] * math.prod(shapes[maker.input[1]][1:])
+            total += (math.prod(size[2:]) - read) * products
+    return total
+
+
 def check(model: tw.Model, imported: onnx.ModelProto, target: str = "ultra96-w8") -> None:
     """The whole network is on the accelerator."""
     quantised = model if model.is_quantised else tw.quantize(model, "random:1")
     package = tw.compile(quantised, target)
     expected = graph_macs(imported)
-    assert expected > 0
-    assert package.report["accelerator_macs"] == expected
+    made = expected - unread(imported)
+    assert expected >= made > 0
+    assert package.report["accelerator_macs"] == made
     assert package.report["host_macs"] == 0
     assert tw.supported(quantised, target).accelerator_macs == expected
-    assert sum(count_macs(r, package.overlay) for r in package.regions) == expected
+    assert sum(count_macs(r, package.overlay) for r in package.regions) == made
 
 
 @pytest.mark.parametrize("target", ["ultra96-w8", "pynq-z1-w8"])

@@ -74,7 +74,7 @@ def _destination(x: Vector, memories: Memories) -> I64:
     row = x.dst_y + y
     row = row % x.dst_ring if x.dst_ring else row
     low = np.asarray(x.dst_base + row * x.dst_row + column * x.dst_x + c * x.dst_c, np.int64)
-    rows = np.concatenate([low.ravel(), low.ravel() + x.dst_plane]) if x.out_planes else low.ravel()
+    rows = (low.ravel() + np.arange(1 << x.out_planes)[:, None] * x.dst_plane).ravel()
     memories.act.check_range(rows, "writes")
     unique, counts = np.unique(rows, return_counts=True)
     if len(unique) < len(rows):

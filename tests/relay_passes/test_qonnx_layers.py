@@ -174,7 +174,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "it has 4 scales and not one for the tensor",
         "quantise activations per tensor; per channel is for weights",
     ),
-    "bits": ({"b": 12}, "it is quantised to int16 and not to 8 bits", "quantise it to 8 bits or fewer"),
 }
 
 
