@@ -9,7 +9,7 @@ from tilewright.codegen.checks import act_faults, region_faults, stop
 from tilewright.codegen.emit import emit
 from tilewright.codegen.graph import Graph, Tensor
 from tilewright.codegen.plan import RegionPlan
-from tilewright.codegen.planner import default_plan
+from tilewright.codegen.planner import default_plans
 from tilewright.codegen.prepared import Prepared, prepare
 from tilewright.codegen.residency import load_constants
 from tilewright.codegen.schedule import make_schedule
@@ -20,6 +20,8 @@ from tilewright.targets.config import Overlay
 from tilewright.targets.isa.codec import encode_stream
 from tilewright.targets.isa.spec import Base, Finish
 from tilewright.targets.region import CompiledRegion, MapLayout
+from tilewright.targets.sim import timing
+from tilewright.targets.sim.program import Program
 
 
 def compile_region(
@@ -30,7 +32,21 @@ def compile_region(
     Raises ScheduleError naming the layer where one does not fit the overlay's memories under the plan.
     """
     prepared = prepare(graph, overlay, batch)
-    return compile_prepared(prepared, plan or default_plan(prepared))
+    return compile_default(prepared)[1] if plan is None else compile_prepared(prepared, plan)
+
+
+def compile_default(prepared: Prepared) -> tuple[RegionPlan, CompiledRegion]:
+    """Compile a prepared region by the planner's plan that takes the fewest cycles; gives that plan too.
+
+    Raises ScheduleError naming the layer that fits in no way.
+    """
+    plans = default_plans(prepared)
+    regions = [compile_prepared(prepared, plan) for plan in plans]
+    if len(plans) == 1:
+        return plans[0], regions[0]
+    cycles = [timing.run(Program(region.stream, prepared.overlay)).cycles for region in regions]
+    best = cycles.index(min(cycles))
+    return plans[best], regions[best]
 
 
 def compile_prepared(prepared: Prepared, plan: RegionPlan) -> CompiledRegion:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilewright.codegen.checks import plan_faults
-from tilewright.codegen.compile import compile_prepared
+from tilewright.codegen.compile import compile_default, compile_prepared
 from tilewright.codegen.graph import Graph
 from tilewright.codegen.plan import Plan, RegionPlan
-from tilewright.codegen.planner import default_plan
 from tilewright.codegen.prepared import prepare
 from tilewright.errors import FaultList, ScheduleError
 from tilewright.targets.config import Overlay
@@ -21,7 +20,7 @@ def plan_regions(graphs: Sequence[Graph], overlay: Overlay, batch: int = 1) -> P
     found: list[RegionPlan] = []
     for graph in graphs:
         try:
-            found.append(default_plan(prepare(graph, overlay, batch)))
+            found.append(compile_default(prepare(graph, overlay, batch))[0])
         except ScheduleError as error:
             faults.faults += error.faults
     faults.raise_if_any(ScheduleError)
@@ -47,8 +46,12 @@ def compile_regions(
             continue
         try:
             prepared = prepare(graph, overlay, batch)
-            chosen = default_plan(prepared) if plan is None else given[graph.name]
-            compiled.append(compile_prepared(prepared, chosen))
+            if plan is None:
+                chosen, region = compile_default(prepared)
+            else:
+                chosen = given[graph.name]
+                region = compile_prepared(prepared, chosen)
+            compiled.append(region)
             used.append(chosen)
         except ScheduleError as error:
             faults.faults += error.faults

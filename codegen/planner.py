@@ -1,9 +1,10 @@
-"""The default plan: the cheapest way through the layers by the estimate of `cost.py`.
+"""Default plans: the cheapest ways through the layers by the estimate of `cost.py`.
 
 Layers are taken in order; at each the search knows a few best ways to get there, which differ by the maps that stay in
 ACT, and lengthens each by groups of one to `LONGEST` layers, in several numbers of stripes (a beam search over what
 would be a shortest path). What a group needs of ACT is estimated while searching; the plan that is found is checked
-against the allocator, and groups that do not fit after all are cut finer.
+against the allocator, and groups that do not fit after all are cut finer. A fuller ACT keeps more maps, an emptier one
+lets LOAD run ahead: the search is made for several shares of it, and the timing simulator decides (`compile.py`).
 
 Of a batch the first groups take few images at a time, since their maps are large, and later ones more, since their
 weights are: from layer to layer the number only grows, and no map stays in ACT where it does.
@@ -34,22 +35,27 @@ IMAGES = (2, 4, 8)
 """Of a batch, what a group may take at a time besides one and all."""
 BYTE_PRICE = 1 / 24
 """Cycles that a byte of DRAM traffic is taken to cost beyond its time: energy, and what other units wait for it."""
-FULL = (0.9, 0.84, 0.76)
-"""Shares of ACT that the estimate may use, tried in turn: places do not fit without gaps."""
+FULL = (0.9, 0.7)
+"""Shares of ACT that the estimate may use: places do not fit without gaps."""
+SEVERAL = 128
+"""Layers, times images, up to which there is more than one plan; beyond, searching takes long and plans differ less."""
 
 
-def default_plan(prepared: Prepared) -> RegionPlan:
-    """A good plan for a region. Raises ScheduleError naming the layer that fits in no way."""
+def default_plans(prepared: Prepared) -> list[RegionPlan]:
+    """Good plans for a region, one or more. Raises ScheduleError naming the layer that fits in no way."""
     segments = Segments(prepared)
+    found: dict[RegionPlan, None] = {}
     for share in FULL:
         groups = _Search(prepared, segments, share).run()
         plan = RegionPlan(region=prepared.name, groups=tuple(groups))
         try:
             _place(prepared, plan, make_schedule(prepared.flow, plan, prepared.batch))
-            return plan
         except ScheduleError:
             continue
-    return _fitted(prepared, segments, groups)
+        found[plan] = None
+        if len(prepared.flow.names) * prepared.batch > SEVERAL:
+            break
+    return list(found) or [_fitted(prepared, segments, groups)]
 
 
 def _place(prepared: Prepared, plan: RegionPlan, schedule: Schedule) -> None:

@@ -16,10 +16,10 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
+from tilewright.codegen.compile import compile_default
 from tilewright.codegen.graph import Graph
 from tilewright.codegen.layers import VectorLayer
 from tilewright.codegen.plan import RegionPlan
-from tilewright.codegen.planner import default_plan
 from tilewright.codegen.prepared import Prepared, prepare
 from tilewright.codegen.regions import find_regions
 from tilewright.errors import DataError, Fault, UnsupportedModel
@@ -70,7 +70,7 @@ class TunedRegion:
     @cached_property
     def default(self) -> RegionPlan:
         """The planner's."""
-        return default_plan(self.prepared)
+        return compile_default(self.prepared)[0]
 
     @cached_property
     def _judge(self) -> Judge:
