@@ -35,17 +35,20 @@ IMAGES = (2, 4, 8)
 """Of a batch, what a group may take at a time besides one and all."""
 BYTE_PRICE = 1 / 24
 """Cycles that a byte of DRAM traffic is taken to cost beyond its time: energy, and what other units wait for it."""
-FULL = (0.9, 0.7)
+FULL = (0.9, 0.7, 0.8)
 """Shares of ACT that the estimate may use: places do not fit without gaps."""
-SEVERAL = 128
-"""Layers, times images, up to which there is more than one plan; beyond, searching takes long and plans differ less."""
+SEVERAL = 150
+"""Layers, times images, of all plans of a region: the more it has, the longer a search, and the less plans differ."""
 
 
 def default_plans(prepared: Prepared) -> list[RegionPlan]:
     """Good plans for a region, one or more. Raises ScheduleError naming the layer that fits in no way."""
     segments = Segments(prepared)
     found: dict[RegionPlan, None] = {}
-    for share in FULL:
+    wanted = SEVERAL // (len(prepared.flow.names) * prepared.batch)
+    for number, share in enumerate(FULL):
+        if found and number >= wanted:
+            break
         groups = _Search(prepared, segments, share).run()
         plan = RegionPlan(region=prepared.name, groups=tuple(groups))
         try:
@@ -53,8 +56,6 @@ def default_plans(prepared: Prepared) -> list[RegionPlan]:
         except ScheduleError:
             continue
         found[plan] = None
-        if len(prepared.flow.names) * prepared.batch > SEVERAL:
-            break
     return list(found) or [_fitted(prepared, segments, groups)]
 
 
