@@ -33,14 +33,25 @@ def inputs(model: tw.Model, seed: int) -> dict[str, Array]:
     return {name: np.random.default_rng(seed).random(shape, dtype=np.float32)}
 
 
-@pytest.mark.parametrize("name", ["TFC_1W1A", "TFC_2W2A"])
-def test_fully_connected(shared_data: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("TFC_1W1A", "ultra96-w8"),
+        ("TFC_1W1A", "ultra96-w4"),
+        ("TFC_1W1A", "ultra96-w1"),
+        ("TFC_2W2A", "ultra96-w8"),
+        ("TFC_2W2A", "ultra96-w4"),
+    ],
+)
+def test_fully_connected(shared_data: Path, name: str, target: str) -> None:
     path = shared_data / "onnx" / "qonnx" / f"{name}.onnx"
     model = tw.load(path)
-    found = tw.supported(model, "ultra96-w8")
+    found = tw.supported(model, target)
     assert found.host_macs == 0
     assert found.accelerator_macs == 784 * 64 + 2 * 64 * 64 + 64 * 10
-    session = Session(tw.compile(model, "ultra96-w8"))
+    package = tw.compile(model, target)
+    assert len(package.regions) == 1
+    session = Session(package)
     for seed in range(4):
         feeds = inputs(model, seed)
         (got,) = session.run(feeds).outputs.values()
