@@ -50,7 +50,7 @@ def quantize(
     layout: str | None = None,
     progress: Progress | None = None,
 ) -> Model:
-    """Quantise a float model; the float one is kept beside it.
+    """Quantise a float model; the float one is kept beside it::
 
         small = tw.quantize(model, calibration=images, bits=4, mixed="points=1.0", measure=True)
         for step in small.steps:
