@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from tests.codegen.build import CONCAT, Builder, shuffle
 from tests.codegen.evaluate import evaluate_graph, run_region
-from tests.codegen.plans import random_plan
 from tests.codegen.test_macs import graph_macs
 from tests.codegen.test_random_plans import mobile, residual, upsampled
 
+from tilewright.benchmark.fuzz.plans import random_plan
 from tilewright.codegen import lower as lowering
 from tilewright.codegen.channel_order import channel_order
 from tilewright.codegen.compile import compile_prepared, compile_region

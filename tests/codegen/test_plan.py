@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.codegen.build import CONCAT, Builder
 from tests.codegen.evaluate import evaluate_graph, run_region
-from tests.networks.random_graphs import NetworkPlan, plans
+from tests.networks.random_graphs import plans
 from tests.networks.test_random_regions import Region
 
+from tilewright.benchmark.fuzz.layers import NetworkPlan
 from tilewright.codegen.compile import compile_prepared, compile_region
 from tilewright.codegen.graph import Graph
 from tilewright.codegen.network import compile_regions, plan_regions

@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.codegen.build import CONCAT, Builder
 from tests.codegen.evaluate import evaluate_graph, run_images, run_region
-from tests.codegen.plans import random_plan
-from tests.networks.random_graphs import NetworkPlan, plans
+from tests.networks.random_graphs import plans
 from tests.networks.test_random_regions import Region
 
+from tilewright.benchmark.fuzz.layers import NetworkPlan
+from tilewright.benchmark.fuzz.plans import random_plan
 from tilewright.codegen.compile import compile_prepared
 from tilewright.codegen.graph import Graph
 from tilewright.codegen.plan import Group, RegionPlan

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.networks.random_graphs import NetworkPlan, plans, write
+from tests.networks.random_graphs import plans, write
 from tests.relay_passes.qdq_graphs import QdqGraph
 
 import tilewright as tw
+from tilewright.benchmark.fuzz.layers import NetworkPlan
 from tilewright.benchmark.levels import compare_package
 from tilewright.frontend import canonicalise, load_onnx
 from tilewright.integer_level import layerwise_compare

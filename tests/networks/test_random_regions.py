@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.codegen.build import CONCAT, Builder, shuffle
 from tests.codegen.evaluate import evaluate_graph, run_region
-from tests.networks.random_graphs import LayerPlan, NetworkPlan, plans, shift_moves
+from tests.networks.random_graphs import plans
 
+from tilewright.benchmark.fuzz.layers import LayerPlan, NetworkPlan, shift_moves
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph, Tensor
 from tilewright.integer.ops import LayoutStep

@@ -24,6 +24,7 @@ class QdqGraph:
         self.shape = shape
         self.count = 0
         self.x = self.q("input", 0.0517, 117 if dtype == "uint8" else -11)
+        self.xs = [self.x]
 
     def name(self, stem: str) -> str:
         self.count += 1

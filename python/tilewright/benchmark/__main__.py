@@ -11,6 +11,7 @@ BENCHMARKS = {
     "accuracy": "tilewright.benchmark.accuracy",
     "compile": "tilewright.benchmark.compile_time",
     "equality": "tilewright.benchmark.equality",
+    "fuzz": "tilewright.benchmark.fuzz.__main__",
     "parts": "tilewright.benchmark.parts",
     "simulator": "tilewright.benchmark.simulator",
     "zoo": "tilewright.benchmark.zoo",

@@ -36,6 +36,8 @@ from tilewright.targets.sim.program import DramImage, Program, RunResult
 Array = NDArray[np.generic]
 Bytes = NDArray[np.uint8]
 Simulator = Callable[[Program, DramImage], RunResult]
+Integer = Callable[[str, Sequence[Array]], list[Array]]
+"""Runs a region of that name on its inputs in order."""
 
 
 @dataclass
@@ -164,15 +166,18 @@ def compare_region(
     )
 
 
-def compare_package(package: Package, model: Model, feeds: Mapping[str, Array]) -> list[Comparison]:
+def compare_package(
+    package: Package, model: Model, feeds: Mapping[str, Array], integer: Integer | None = None
+) -> list[Comparison]:
     """Run a package whole, every call of a region at three levels.
 
     Args:
         package: of `model`.
         model: quantised.
         feeds: one array for each input, in the types of the package.
+        integer: what runs the regions at the integer level; TVM llvm where nothing is given.
     """
-    integer = IntegerLevel.of_regions(partitioned(model.relax(), package.overlay))
+    run = integer or IntegerLevel.of_regions(partitioned(model.relax(), package.overlay)).run
     native = NativeProgram(
         encode_program(package.program),
         [(encode_region(r, package.overlay), r.stream, r.constants) for r in package.regions],
@@ -185,7 +190,7 @@ def compare_package(package: Package, model: Model, feeds: Mapping[str, Array]) 
             region,
             package.overlay,
             np.frombuffer(inputs, np.uint8),
-            lambda arrays: integer.run(region.name, arrays),
+            lambda arrays: run(region.name, arrays),
         )
         found.append(comparison)
         return outputs.tobytes()
