@@ -229,7 +229,7 @@ class GroupSchedule:
         readers: Sequence[tuple[int, int]],
         m: Map | None = None,
     ) -> int:
-        """Most rows between the first that somebody still has to read and the last written.
+        """Most rows between the first that somebody still has to read, or that is just written, and the last written.
 
         Pairs are a layer (-1: LOAD) and its lag. STORE is taken to run a stripe behind the writer.
         """
@@ -238,7 +238,8 @@ class GroupSchedule:
         writer, lag = writing
         for u in range(lag, lag + stripes):
             written = self.filled(m, u - lag) if writer < 0 and m is not None else self.ends[writer][u - lag]
-            lowest = written
+            # What a step writes at once has a line for each row, also for rows that no window touches.
+            lowest = written if writer < 0 else self.made(writer, u - lag)[0]
             for reader, behind in readers:
                 assert m is not None
                 t = max(u - behind, 0)

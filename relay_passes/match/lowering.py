@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeAlias
@@ -132,8 +133,10 @@ class Lowering:
         return self.ranges.get(ref.name) or Range.of(dtype_of(ref))
 
     def reshape_to(self, ref: int, shape: Shape) -> None:
-        """Give a result another shape of as many elements."""
+        """Give a result another shape of as many elements; that of several images is rejected."""
         draft = self.drafts[ref]
+        if math.prod(draft.shape) != math.prod(shape):
+            self.reject("one image at a time", f"shape {shape}")
         if draft.shape != shape:
             self.add(Layout((LayoutStep("reshape", (shape,)),)), [ref], shape, draft.dtype)
 

@@ -160,3 +160,20 @@ def test_small_regions(network: NetworkPlan, target: str, seed: int) -> None:
 @given(plans(14), OVERLAYS, st.integers(0, 2**16))
 def test_regions(network: NetworkPlan, target: str, seed: int) -> None:
     check(network, target, seed, 12)
+
+
+@pytest.mark.parametrize("matrix", [False, True])
+def test_rows_that_nobody_reads_get_lines_of_their_own(matrix: bool) -> None:
+    """A pool with strides wider than its window: what is written at once must fit the buffer, read or not."""
+    b = Builder(2)
+    x = b.input(20, 9, 10)
+    y = b.conv(x, 20, (2, 3), strides=(3, 1), padding=(0, 1, 0, 1), groups=1 if matrix else 20)
+    graph, machine, feeds = b.graph(b.sum_pool(y, (1, 3), (3, 2))), overlay("pynq-z1-w8"), b.feeds()
+    expected = evaluate_graph(graph, feeds)
+    prepared = prepare(graph, machine)
+    for stripes, lag in ((1, 0), (2, 0), (2, 1), (3, 2)):
+        group = Group(layers=tuple(prepared.flow.names), stripes=stripes, lag=lag)
+        region = compile_prepared(prepared, RegionPlan(region=prepared.name, groups=(group,)))
+        found = run_region(region, machine, feeds, fast.run)
+        for tensor in graph.outputs:
+            np.testing.assert_array_equal(found[tensor.name], expected[tensor.name])

@@ -219,7 +219,7 @@ def _place(nodes: list[NodeProto]) -> str:
 
 
 def check_tensors(model: ModelProto) -> None:
-    """Check type, dimensions, length and values of all initialisers and constants.
+    """Check type, dimensions, length and values of all initialisers and constants, and attributes that are no numbers.
 
     Raises:
         ModelError: all faults found.
@@ -237,10 +237,25 @@ def check_tensors(model: ModelProto) -> None:
         _check_tensor(tensor, f"initialiser {tensor.name}", readers.get(tensor.name, set()), faults)
     for node in model.graph.node:
         for attribute in node.attribute:
-            if attribute.type == AttributeProto.TENSOR:
-                where = f"node {node.name or node.op_type}, attribute {attribute.name}"
+            where = f"node {node.name or node.op_type}, attribute {attribute.name}"
+            if attribute.ref_attr_name:
+                message = f"expected a value, found a reference to {attribute.ref_attr_name!r}, which only functions have"
+                faults.add(message, where=where)
+            elif attribute.type == AttributeProto.TENSOR:
                 _check_tensor(attribute.t, where, {node.op_type}, faults)
+            elif attribute.type in (AttributeProto.STRING, AttributeProto.STRINGS):
+                for text in (attribute.s, *attribute.strings):
+                    if not _decodes(text):
+                        faults.add(f"expected text (UTF-8), found {text[:40]!r}", where=where)
     faults.raise_if_any(ModelError)
+
+
+def _decodes(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _check_tensor(tensor: TensorProto, where: str, readers: set[str], faults: FaultList) -> None:
@@ -299,6 +314,8 @@ _ITEM_BITS: dict[int, int] = {
     TensorProto.BOOL: 8,
     **{getattr(TensorProto, name): 2 for name in ("INT2", "UINT2") if hasattr(TensorProto, name)},
 }
+ELEMENT_TYPES = frozenset(_ITEM_BITS)
+"""Types of numbers, as TensorProto counts them."""
 
 
 def _lengths(tensor: TensorProto, elements: int) -> tuple[int, int, str]:

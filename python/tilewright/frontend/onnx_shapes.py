@@ -15,6 +15,7 @@ from ..errors import Fault, FaultList, ModelError
 from .canonical.fold_constants import FoldConstants
 from .graph import Graph, Shape, ValueType
 from .infer_types import infer_types
+from .onnx_file import ELEMENT_TYPES
 
 _MAX_ELEMENTS = 1 << 31
 # Inputs of operators that hold a shape with the batch first.
@@ -90,8 +91,10 @@ def _input_shapes(graph: Graph, given: Mapping[str, Shape], batch: int) -> dict[
     common = _file_batch(graph)
     for value in graph.inputs:
         dims, where = _dims(value), f"input {value.name}"
-        if value.type.WhichOneof("value") != "tensor_type" or not value.type.tensor_type.elem_type:
-            faults.add("expected a tensor of numbers", where=where)
+        kind = value.type.tensor_type.elem_type if value.type.WhichOneof("value") == "tensor_type" else 0
+        if kind not in ELEMENT_TYPES:
+            shown = f", found element type {kind}" if kind else ""
+            faults.add(f"expected a tensor of numbers{shown}", where=where)
             continue
         if value.name in given:
             shape = given[value.name]
