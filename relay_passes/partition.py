@@ -217,6 +217,8 @@ class Partition:
     """The pass; `overlay` decides what the code generator can take."""
 
     name = "partition"
+    takes = "integer"
+    gives = "regions"
     overlay: Overlay
 
     def __call__(self, module: IRModule, evicted: Mapping[str, Reject] | None = None) -> IRModule:

@@ -71,6 +71,10 @@ class SimError(TilewrightError):
     """The simulated machine found a fault in a stream."""
 
 
+class VerificationError(TilewrightError):
+    """Two levels of a network, or the network before and after a pass, give different results."""
+
+
 @dataclass
 class FaultList:
     """Gathers faults and raises them together.

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from tilewright.cli import compile as compile_command
-from tilewright.cli import evaluate, explore, report, run, supported, targets, tune
+from tilewright.cli import disassemble, evaluate, explore, opt, report, run, supported, targets, tune
 from tilewright.cli.console import say
 from tilewright.errors import TilewrightError
 
@@ -87,6 +87,9 @@ for _command in (
     report.report,
     tune.tune,
     explore.explore,
+    opt.opt,
+    disassemble.disassemble,
+    disassemble.assemble,
     targets.targets,
 ):
     app.command(name=_command.__name__.removesuffix("_model"))(_command)

@@ -13,6 +13,7 @@ from tilewright.errors import ConfigError, Fault, FaultList
 from tilewright.quantize.options import Mixed, QuantizeOptions
 
 if TYPE_CHECKING:
+    from tilewright.frontend.canonical import RewritePass
     from tilewright.frontend.model import Model
 
 _NETWORK = "Network"
@@ -161,13 +162,14 @@ class ModelOptions:
     mean: str | None
     std: str | None
 
-    def load(self) -> Model:
-        """Read the network.
+    def load(self, rewrites: Sequence[RewritePass] | None = None) -> Model:
+        """Read the network and bring it into canonical form, or run other rewrites.
 
         Raises:
             ConfigError: options that are wrong, all at once.
             ModelError, UnsupportedModel: see :func:`tilewright.frontend.model.load`.
         """
+        from tilewright.frontend.canonical import PASSES
         from tilewright.frontend.model import load
         from tilewright.frontend.preprocess import Preprocess
 
@@ -190,6 +192,7 @@ class ModelOptions:
             input_shapes=shapes or None,
             batch=self.batch,
             label_offset=self.label_offset,
+            rewrites=PASSES if rewrites is None else rewrites,
         )
 
 

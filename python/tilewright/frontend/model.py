@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tilewright.errors import ConfigError, DataError, Fault, FaultList, ModelError, UnsupportedModel
 from tilewright.frontend.caffe import load_caffe
-from tilewright.frontend.canonical import canonicalise
+from tilewright.frontend.canonical import PASSES, RewritePass, canonicalise
 from tilewright.frontend.graph import node_origins
 from tilewright.frontend.labels import read_class_names
 from tilewright.frontend.onnx_file import read_model
@@ -179,6 +179,7 @@ def load(
     labels: str | Path | Sequence[str] | None = None,
     label_offset: int = 0,
     name: str | None = None,
+    rewrites: Sequence[RewritePass] = PASSES,
 ) -> Model:
     """Read a network from a Caffe prototxt or an ONNX file.
 
@@ -193,6 +194,7 @@ def load(
         labels: names of the classes, or a file of them, one a line.
         label_offset: added to the labels of data sets.
         name: default: the file's.
+        rewrites: what brings the graph into canonical form; `()` leaves it as it was read, for looking at.
 
     Raises:
         ModelError: a file is missing or damaged, contradicts itself, or weights do not fit.
@@ -217,7 +219,7 @@ def load(
     if batch > 1:
         _check_batch(graph, batch)
     return Model(
-        proto=canonicalise(proto),
+        proto=canonicalise(proto, rewrites),
         name=name or path.stem or "network",
         preprocess=settings,
         labels=_labels(labels),
@@ -226,6 +228,12 @@ def load(
         nodes=_source_nodes(proto),
         random_weights=seed is not None,
     )
+
+
+def of_proto(proto: onnx.ModelProto, name: str = "network") -> Model:
+    """A model in memory as a network, checked but not rewritten. Raises ModelError and UnsupportedModel."""
+    loaded = load_onnx(proto)
+    return Model(proto=canonicalise(loaded, ()), name=name, nodes=_source_nodes(loaded))
 
 
 def _source_nodes(proto: onnx.ModelProto) -> tuple[SourceNode, ...]:

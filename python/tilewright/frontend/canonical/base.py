@@ -24,10 +24,14 @@ class RewritePass(ABC):
         name: as on the command line; the file is named like it.
         on_quantised: whether the pass leaves the arithmetic of a QDQ model as it is, so that it
             may run on one.
+        tolerance: relative change of a constant that the pass takes for equal; 0 where it rounds and no more.
+        rounds_sums: whether it puts a rounding where a quantised model has none.
     """
 
     name: ClassVar[str]
     on_quantised: ClassVar[bool] = False
+    tolerance: ClassVar[float] = 0.0
+    rounds_sums: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, graph: Graph) -> bool:
