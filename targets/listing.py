@@ -56,7 +56,10 @@ def disassemble(package: Package, regions: Sequence[str] = (), layers: Sequence[
     """
     faults = FaultList()
     chosen = [r for r in package.regions if not regions or r.name in regions]
-    known = {"region": [r.name for r in package.regions], "layer": [n for r in chosen for n in r.layers]}
+    known = {
+        "region": [r.name for r in package.regions],
+        "layer": [n for r in chosen or package.regions for n in r.layers],
+    }
     for kind, names in (("region", regions), ("layer", layers)):
         for name in names:
             if name not in known[kind]:

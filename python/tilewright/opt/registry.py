@@ -1,4 +1,4 @@
-"""All passes by name, made from the passes as they are: rewrites of ONNX, quantiser, passes over Relax, code generation.
+"""All passes by name, made from the passes as they are: ONNX rewrites, quantiser, Relax passes, code generation.
 
 A row says from which levels to which a pass leads, which options it has (the fields of its class, with their types
 and defaults), and what it keeps of the network's function. What the compiler runs are sequences of the same rows.
