@@ -14,7 +14,7 @@ from tvm.ir import GenericConst, GlobalVar, IRModule
 from tilewright.codegen.displacement import in_range
 from tilewright.codegen.legal import check
 from tilewright.frontend.relax_import import Sources, to_relax
-from tilewright.relay_passes.match.lowering import ON_HOST
+from tilewright.relay_passes import refusals
 from tilewright.relay_passes.match.table import KNOWN_OPERATORS
 from tilewright.relay_passes.partition import composite_calls, find_evictions
 from tilewright.relay_passes.pipeline import integer_passes
@@ -25,11 +25,7 @@ from tilewright.relay_passes.shifts import Move, move_of
 from tilewright.relay_passes.values import static_shape
 from tilewright.targets.config import Overlay
 
-_NOT_QUANTISED = Reject(
-    "a layer must lie between DequantizeLinear and QuantizeLinear",
-    "no QuantizeLinear behind it",
-    remedy="quantise the model, or put a QuantizeLinear/DequantizeLinear pair behind it",
-)
+_NOT_QUANTISED = refusals.NOT_QUANTISED.reject("no QuantizeLinear behind it")
 _FOLDED = "folded into "
 _NOTHING = "folded: it does nothing"
 CONVERSIONS = {
@@ -198,7 +194,7 @@ class _Report:
         for variable in self.variables.get(node, []):
             if self.operators.get(variable, "add") not in KNOWN_OPERATORS:
                 name = self.sources.nodes[node].name
-                return Reject("an operator must be one that the integer level has", op, name, ON_HOST)
+                return refusals.OPERATOR.reject(op, name)
         stack, seen = [node], set()
         while stack:
             i = stack.pop(0)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
+from tilewright.relay_passes import refusals
 from tilewright.relay_passes.float_ops import ELEMENTWISE
 from tilewright.relay_passes.integer.ops import Layout, LayoutStep
 from tilewright.relay_passes.match import pairs, sums
@@ -65,13 +66,9 @@ def _write(low: Lowering) -> None:
     cone = low.cone
     bad = foreign(cone.value)
     if bad is not None:
-        low.reject(
-            f"all operands must be quantised tensors, {low.source(bad.name) or 'one'} is not",
-            bad.why,
-            bad.remedy,
-        )
+        low.reject(refusals.ALL_OPERANDS, bad.why, remedy=bad.remedy, layer=low.source(bad.name) or "one")
     if isinstance(cone.value, Const):
-        low.reject("a tensor must be computed at run time", "a constant")
+        low.reject(refusals.CONSTANT, "a constant")
     post = sign if cone.step == 2 else identity
     if element_function(cone.value) is not None:
         low.move(cone.value, post, cone.quant)
@@ -92,10 +89,7 @@ def _write(low: Lowering) -> None:
         low.move(cone.value, post, cone.quant)
         return
     if isinstance(base, Apply) and base.op not in LAYOUTS and base.op not in ("nn.max_pool2d", "shift"):
-        low.reject(
-            "an operator must be one that the integer level has",
-            base.op,
-        )
+        low.reject(refusals.OPERATOR, base.op)
     if plain:
         low.move(cone.value, post, cone.quant)
     else:

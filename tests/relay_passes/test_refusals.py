@@ -231,7 +231,7 @@ CASES: list[tuple[Callable[[QdqGraph], str], str, str, str]] = [
         float_weights,
         "the weights must be constants behind a DequantizeLinear, found float constants",
         "conv6",
-        "quantise the model with `tilewright quantize`",
+        "quantise the weights as well: integers behind a DequantizeLinear",
     ),
     (
         wide_weights,
