@@ -1,8 +1,8 @@
 """Why a layer stays on the host: every rule of the matchers and of partitioning, with what the user can do.
 
 A rule is a sentence, with names in braces for what is filled in where it is broken. The matchers raise them, reports
-show them, and the page of supported operators (`page.py`) is printed from them. What the code generator cannot take has its
-own table (`codegen/legal.py`).
+show them, and the page of supported operators (`page.py`) is printed from them. What the code generator cannot take has
+its own table (`codegen/legal.py`).
 """
 
 from __future__ import annotations
