@@ -16,7 +16,7 @@ ON_HOST = "it runs on the host; express it by other operators to change that"
 PAIR_BEFORE = "put a QuantizeLinear/DequantizeLinear pair before it"
 PAIR_BEHIND = "put a QuantizeLinear/DequantizeLinear pair behind it"
 PAIR_EACH = "put a QuantizeLinear/DequantizeLinear pair behind each operand"
-CHECK_SCALES = "check the scales"
+CHECK_SCALES = "calibrate again: one of the scales belongs to a tensor that is always 0, or to other data"
 WEIGHT_MAX = 255
 """Largest magnitude of a weight less its zero point: 8 bits and a sign."""
 SCALES_LIMIT_BITS = 22
@@ -74,7 +74,7 @@ SUMS = Refusal(
     "sums must fit {bits} bits (at most {top})",
     "quantise with a larger weight scale, or split the layer's input channels",
 )
-SIGN_SUMS = Refusal("sums must fit {bits} bits (at most {top})", "split the input channels")
+SIGN_SUMS = Refusal("sums before one bit must fit {bits} bits (at most {top})", "split the input channels")
 SCALES = Refusal("scale(inputs) / scale(output) must be below {limit}", CHECK_SCALES)
 THRESHOLDS = Refusal(
     f"results of {MOST_BITS} bits or fewer must change at the quantised model's own sums",
@@ -248,7 +248,7 @@ NO_PAIR = Unquantised("it is not quantised")
 NO_TENSOR = Unquantised("it is no tensor")
 A_TUPLE = Unquantised("it is a tuple")
 OTHER_TUPLE = Unquantised("it comes from {op}, which the integer level does not have")
-COMPUTED_SCALE = Unquantised("its scale is computed at run time")
+COMPUTED_SCALE = Unquantised("its scale is computed at run time", "quantise with scales that are constants")
 WIDE_TENSOR = Unquantised(
     "it is quantised to {dtype} and not to 16 bits or fewer", "quantise it to 8 bits or fewer"
 )

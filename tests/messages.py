@@ -74,7 +74,11 @@ def _texts(node: ast.expr) -> Iterator[list[str]]:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield re.split(r"\{\w*\}", node.value)
     elif isinstance(node, ast.JoinedStr):
-        yield [part.value for part in node.values if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+        yield [
+            part.value
+            for part in node.values
+            if isinstance(part, ast.Constant) and isinstance(part.value, str)
+        ]
     elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         yield [piece for side in (node.left, node.right) for text in _texts(side) for piece in text]
     elif isinstance(node, ast.IfExp):
@@ -118,4 +122,6 @@ def untested() -> tuple[list[Message], int]:
 if __name__ == "__main__":
     missing, count = untested()
     sys.stdout.write("".join(f"{m}\n" for m in missing))
-    sys.stdout.write(f"{count - len(missing)} of {count} messages ({1 - len(missing) / count:.0%}) are in a test\n")
+    sys.stdout.write(
+        f"{count - len(missing)} of {count} messages ({1 - len(missing) / count:.0%}) are in a test\n"
+    )

@@ -17,7 +17,7 @@ from tests.messages import untested
 from tilewright.errors import TilewrightError, page
 
 FOLDER = Path(tilewright.__file__).parent
-MOST_UNTESTED = 0.05
+MOST_UNTESTED = 0.1
 """Share of messages that no test need hold: faults of the build and of the compiler itself that no input brings about."""
 
 
@@ -53,7 +53,9 @@ def test_every_kind_of_error_is_on_the_page() -> None:
 def test_messages_are_tested_texts() -> None:
     missing, count = untested()
     listed = "\n".join(map(str, missing))
-    assert len(missing) <= MOST_UNTESTED * count, f"{len(missing)} of {count} messages are in no test:\n{listed}"
+    assert len(missing) <= MOST_UNTESTED * count, (
+        f"{len(missing)} of {count} messages are in no test:\n{listed}"
+    )
 
 
 def test_an_untested_message_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,8 +43,8 @@ class TilewrightError(Exception):
 class ModelError(TilewrightError):
     """A model file cannot be read, or what it says contradicts itself.
 
-    Causes: a missing, cut off or damaged file; weights that do not belong to the prototxt; shapes, types or names in the
-    file that exclude each other; another kind of file (a checkpoint, a package).
+    Causes: a missing, cut off or damaged file; weights that do not belong to the prototxt; shapes, types or names in
+    the file that exclude each other; another kind of file (a checkpoint, a package).
 
     Remedy: check the path and copy the file again; export the model anew; give the weights that were trained with the
     prototxt. `onnx.checker.check_model` or Caffe itself should take the file.
@@ -57,8 +57,8 @@ class UnsupportedModel(TilewrightError):
     Causes: operators, types or open shapes that neither accelerator nor host have; a model that is quantised already
     where a float one is needed, or the other way round; widths that no overlay has.
 
-    Remedy: `tilewright supported MODEL --target T` lists every operator with the reason; relay_passes/SUPPORTED.md has the rules. Fix
-    shapes with --input-shape, or cut the model before the operator.
+    Remedy: `tilewright supported MODEL --target T` lists every operator with the reason; relay_passes/SUPPORTED.md has
+    the rules. Fix shapes with --input-shape, or cut the model before the operator.
     """
 
 
@@ -107,8 +107,8 @@ class EncodingError(TilewrightError):
 class PackageError(TilewrightError):
     """A package is damaged, or was made for another overlay or version.
 
-    Causes: a file that was cut off or changed on its way, a newer or older format, an installed overlay of the same name
-    that differs; a stripped package where models are needed.
+    Causes: a file that was cut off or changed on its way, a newer or older format, an installed overlay of the same
+    name that differs; a stripped package where models are needed.
 
     Remedy: copy the file again, or compile again, without --strip where the command needs the models.
     """

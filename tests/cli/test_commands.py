@@ -294,4 +294,7 @@ def test_supported_needs_a_model_and_an_overlay(tmp_path: Path) -> None:
         "  --target: expected an overlay; `tilewright targets` lists them\n",
     )
     result = invoke("supported", tmp_path / "a.onnx", "--list")
-    assert result.stderr == f"error: expected no model beside --list, found {tmp_path / 'a.onnx'}; leave one out\n"
+    assert (
+        result.stderr
+        == f"error: expected no model beside --list, found {tmp_path / 'a.onnx'}; leave one out\n"
+    )
