@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from tilewright.codegen.legal import rules
 from tilewright.relay_passes.float_ops import ELEMENTWISE
 from tilewright.relay_passes.match.lowering import LAYOUTS
-from tilewright.relay_passes.match.table import KNOWN_OPERATORS
 from tilewright.relay_passes.refusals import GROUPS, UNQUANTISED, Refusal
 from tilewright.targets.config import Overlay
 from tilewright.targets.host_ops import HOST_OPS
@@ -108,9 +107,6 @@ FAMILIES = (
     ),
     Family(("QuantizeLinear", "DequantizeLinear"), ("quantize", "dequantize"), "the rounding of each layer"),
 )
-
-NOT_WRITTEN = frozenset(KNOWN_OPERATORS) - {op for family in FAMILIES for op in family.relax}
-"""Operators that the matchers know and no family names; there are none."""
 
 
 def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:

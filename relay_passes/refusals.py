@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tilewright.relay_passes.predicate import Reject
+from tilewright.integer.predicate import Reject
 from tilewright.relay_passes.thresholds import MOST_BITS
 
 ON_HOST = "it runs on the host; express it by other operators to change that"

@@ -9,9 +9,7 @@ from typing import NoReturn, TypeAlias
 import numpy as np
 from tvm import relax
 
-from tilewright.relay_passes import refusals
-from tilewright.relay_passes.float_ops import ELEMENTWISE, F32, elementwise, quantise
-from tilewright.relay_passes.integer.ops import (
+from tilewright.integer.ops import (
     DType,
     Layout,
     LayoutStep,
@@ -20,8 +18,10 @@ from tilewright.relay_passes.integer.ops import (
     Table,
     result_range,
 )
+from tilewright.integer.predicate import Rejected
+from tilewright.relay_passes import refusals
+from tilewright.relay_passes.float_ops import ELEMENTWISE, F32, elementwise, quantise
 from tilewright.relay_passes.match.shift import on_grid, write_shift
-from tilewright.relay_passes.predicate import Rejected
 from tilewright.relay_passes.refusals import Refusal
 from tilewright.relay_passes.values import (
     TABLE_TYPES,

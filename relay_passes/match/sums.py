@@ -7,8 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from tilewright.relay_passes import refusals
-from tilewright.relay_passes.integer.ops import (
+from tilewright.integer.ops import (
     I64,
     Conv2d,
     ConvTranspose2d,
@@ -20,6 +19,7 @@ from tilewright.relay_passes.integer.ops import (
     SumPool2d,
     storage_offset,
 )
+from tilewright.relay_passes import refusals
 from tilewright.relay_passes.match.epilogue import F64, Epilogue
 from tilewright.relay_passes.match.lowering import Lowering, Operand
 from tilewright.relay_passes.requantise import requantise

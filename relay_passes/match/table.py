@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
+from tilewright.integer.ops import Layout, LayoutStep
+from tilewright.integer.predicate import Reject, Rejected
 from tilewright.relay_passes import refusals
 from tilewright.relay_passes.float_ops import ELEMENTWISE
-from tilewright.relay_passes.integer.ops import Layout, LayoutStep
 from tilewright.relay_passes.match import pairs, sums
 from tilewright.relay_passes.match.epilogue import Epilogue, epilogue_base, read_epilogue, split
 from tilewright.relay_passes.match.lowering import (
@@ -22,7 +23,6 @@ from tilewright.relay_passes.match.lowering import (
 )
 from tilewright.relay_passes.match.rounding import bound, rounded, take_rounding
 from tilewright.relay_passes.match.shift import write_shift
-from tilewright.relay_passes.predicate import Reject, Rejected
 from tilewright.relay_passes.values import Apply, Cone, Const, Value, foreign
 from tilewright.targets.storage import Range
 
@@ -43,10 +43,18 @@ MATCHERS: dict[str, Callable[[Lowering, Epilogue, Apply], None]] = {
 _OUTER = frozenset({*LAYOUTS, "shift"} - {"concat", "nn.pad", "item"})
 """Operators of one tensor that rounding commutes with."""
 
-KNOWN_OPERATORS = frozenset(
-    {*MATCHERS, *LAYOUTS, *ELEMENTWISE, "split", "nn.max_pool2d", "nn.batch_norm", "quantize", "dequantize"}
-)
-"""Operators of Relax that some cone may hold."""
+
+_OTHERS = ("split", "nn.max_pool2d", "nn.batch_norm", "quantize", "dequantize")
+
+
+def known_operators() -> set[str]:
+    """Operators of Relax that some cone may hold."""
+    return {*MATCHERS, *LAYOUTS, *ELEMENTWISE, *_OTHERS}
+
+
+def is_known(op: str) -> bool:
+    """Whether some cone may hold an operator of Relax."""
+    return op in known_operators()
 
 
 def anchor(value: Value) -> str:

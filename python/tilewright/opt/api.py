@@ -64,7 +64,7 @@ def start(
         level = relax_level(module)
         state = State(level, overlay, module=module, imported=module, name=path.stem)
         if level == "regions":
-            from tilewright.codegen.regions import Regions, graphs_of
+            from tilewright.relay_passes.regions import Regions, graphs_of
             from tilewright.relay_passes.supported import Stages
 
             state.regions = Regions(Stages(module, module, {}), module, graphs_of(module))

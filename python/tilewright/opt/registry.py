@@ -23,7 +23,7 @@ from tilewright import pipeline
 from tilewright.codegen.legal import check
 from tilewright.codegen.network import compile_regions, plan_regions
 from tilewright.codegen.plan import Plan
-from tilewright.codegen.regions import Regions, graphs_of
+from tilewright.relay_passes.regions import Regions, graphs_of
 from tilewright.errors import Fault, UnsupportedModel
 from tilewright.frontend import canonical
 from tilewright.opt.state import Level, State

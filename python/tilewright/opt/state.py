@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tvm.ir import IRModule
 
     from tilewright.codegen.plan import Plan
-    from tilewright.codegen.regions import Regions
+    from tilewright.relay_passes.regions import Regions
     from tilewright.pipeline import Calibration
 
 Level: TypeAlias = Literal[
