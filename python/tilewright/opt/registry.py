@@ -23,7 +23,6 @@ from tilewright import pipeline
 from tilewright.codegen.legal import check
 from tilewright.codegen.network import compile_regions, plan_regions
 from tilewright.codegen.plan import Plan
-from tilewright.relay_passes.regions import Regions, graphs_of
 from tilewright.errors import Fault, UnsupportedModel
 from tilewright.frontend import canonical
 from tilewright.opt.state import Level, State
@@ -31,6 +30,7 @@ from tilewright.quantize.options import Mixed, QuantizeOptions
 from tilewright.quantize.quantizer import equalise_onnx
 from tilewright.relay_passes import pipeline as relax_pipeline
 from tilewright.relay_passes.partition import Partition, find_evictions, is_region
+from tilewright.relay_passes.regions import Regions, graphs_of
 from tilewright.relay_passes.supported import Stages
 from tilewright.targets.config import overlay
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from tvm.ir import IRModule
 
     from tilewright.codegen.plan import Plan
-    from tilewright.relay_passes.regions import Regions
     from tilewright.pipeline import Calibration
+    from tilewright.relay_passes.regions import Regions
 
 Level: TypeAlias = Literal[
     "float", "quantised", "graph", "integer", "regions", "planned", "stream", "package"
