@@ -72,8 +72,8 @@ def prior_boxes(height: int, width: int, table: Sequence[tuple[int, Sequence[flo
         height, width: of the network's input, in pixels.
         table: of each map its stride in pixels, and the sides of its priors.
 
-    Shapes: (P, 4), P by map, row, column, side: centre x, centre y, width, height as parts of the input, 0..1. A map has
-    ceil(height / stride) rows; centres are (column + 0.5) * stride, as Liu et al., "SSD", ECCV 2016, put them.
+    Shapes: (P, 4), P by map, row, column, side: centre x, centre y, width, height as parts of the input, 0..1. A map
+    has ceil(height / stride) rows; centres are (column + 0.5) * stride, as Liu et al., "SSD", ECCV 2016, put them.
     """
     found = []
     for stride, sides in table:

@@ -6,7 +6,7 @@ A decoder is any function of the outputs by name and of the geometry; those here
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -68,7 +68,7 @@ class TopClasses:
             if sum(side != 1 for side in shape) > 1:
                 faults.add(f"expected scores of classes, found {times(shape)}", where=f"output {name}")
         faults.raise_if_any(ConfigError)
-        return TopClasses(self.count, self.labels or labels)
+        return replace(self, labels=self.labels or labels)
 
     def __call__(self, outputs: Outputs, geometry: Geometry) -> Classes:
         """Decode."""
@@ -129,8 +129,7 @@ class SsdBoxes:
                     remedy="name it, and give the priors that the network was trained with",
                 )
         faults.raise_if_any(ConfigError)
-        settings = (self.priors, self.variances, self.score, self.overlap, self.most, self.labels or labels)
-        return SsdBoxes(*settings, *names, table=table)
+        return replace(self, boxes=names[0], scores=names[1], labels=self.labels or labels, table=table)
 
     def __call__(self, outputs: Outputs, geometry: Geometry) -> Detections:
         """Decode."""
@@ -165,7 +164,7 @@ class DetectionRows:
             listed = ", ".join(f"{n} of {times(s)}" for n, s in outputs.items())
             faults.add(f"expected one output of 1x1xNx7, found {listed}", where="decoder detection_output")
         faults.raise_if_any(ConfigError)
-        return DetectionRows(self.score, self.labels or labels)
+        return replace(self, labels=self.labels or labels)
 
     def __call__(self, outputs: Outputs, geometry: Geometry) -> Detections:
         """Decode."""

@@ -46,7 +46,10 @@ class Geometry:
         Sides are rounded to whole pixels, at least one; `scale` is what that makes of it.
         """
         ratio = min(size[0] / image_size[0], size[1] / image_size[1])
-        inner = [max(min(math.floor(side * ratio + 0.5), most), 1) for side, most in zip(image_size, size, strict=True)]
+        inner = [
+            max(min(math.floor(side * ratio + 0.5), most), 1)
+            for side, most in zip(image_size, size, strict=True)
+        ]
         return Geometry((inner[0] / image_size[0], inner[1] / image_size[1]), (0, 0), size, image_size)
 
     def to_image(self, points: Floats) -> Floats:

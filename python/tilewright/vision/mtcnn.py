@@ -1,9 +1,9 @@
 """Faces by a cascade of three networks over an image pyramid.
 
 Zhang, Zhang, Li and Qiao, "Joint face detection and alignment using multitask cascaded convolutional networks", IEEE
-Signal Processing Letters 23(10), 2016. PNet, fully convolutional with a window of 12 pixels every 2, proposes boxes at each
-level of a pyramid; RNet (24 x 24) and ONet (48 x 48) judge crops of the original image and move the boxes; ONet also
-gives five landmarks. Each network gives two scores, face the second, and four offsets in parts of the box.
+Signal Processing Letters 23(10), 2016. PNet, fully convolutional with a window of 12 pixels every 2, proposes boxes at
+each level of a pyramid; RNet (24 x 24) and ONet (48 x 48) judge crops of the original image and move the boxes; ONet
+also gives five landmarks. Each network gives two scores, face the second, and four offsets in parts of the box.
 
 The published networks were trained from Matlab, where images lie by columns: they take (1, C, W, H), and their first
 offset and coordinate is along the image's x. An accelerator's network has a fixed input, so that images are fitted to a
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -60,14 +60,16 @@ class Settings:
     factor: float = 0.709
     scores: tuple[float, float, float] = (0.6, 0.7, 0.7)
     most: int = 200
-    preprocess: Preprocess = Preprocess(mean=127.5, std=128)
+    preprocess: Preprocess = field(default_factory=lambda: Preprocess(mean=127.5, std=128))
     transposed: bool = True
 
     def __post_init__(self) -> None:
         """Raise ConfigError with all that is wrong."""
         faults = FaultList()
         if len(self.frame) != 2 or not all(WINDOW <= side <= MOST_SIDE for side in self.frame):
-            faults.add(f"expected height and width of {WINDOW} to {MOST_SIDE}, found {self.frame}", where="frame")
+            faults.add(
+                f"expected height and width of {WINDOW} to {MOST_SIDE}, found {self.frame}", where="frame"
+            )
         elif not WINDOW <= self.smallest <= min(self.frame):
             faults.add(
                 f"expected {WINDOW} to {min(self.frame)} pixels, found {self.smallest:g}", where="smallest"
@@ -195,7 +197,9 @@ class Cascade:
     def _input(self, image: Image.Image) -> Float32:
         pixels = np.asarray(image)
         planes = pixels.transpose((2, 1, 0) if self.settings.transposed else (2, 0, 1))
-        return self.settings.preprocess.normalise(planes, self.settings.input_shape(image.height, image.width))
+        return self.settings.preprocess.normalise(
+            planes, self.settings.input_shape(image.height, image.width)
+        )
 
     def _map(self, output: NDArray[Any]) -> Floats:
         """(1, K, W, H) -> (K, H, W)."""
@@ -220,7 +224,8 @@ def _columns(outputs: Sequence[Outputs], count: int) -> Floats:
 
 def _moved(boxes: Boxes, offsets: Floats) -> Boxes:
     """Corners moved by parts of the box's sides."""
-    return boxes + offsets * np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return boxes + offsets * np.concatenate([sides, sides], axis=1)
 
 
 @dataclass(frozen=True)
@@ -265,7 +270,8 @@ def cascade_stages(cascade: Cascade, *, draw: bool = True) -> list[Stage]:
     """The cascade for a pipeline: three stages on the accelerator, and the host's between them."""
 
     def picture(frame: Frame) -> Image.Image:
-        return image_of(frame).convert("RGB")
+        image = image_of(frame)
+        return image if image.mode == "RGB" else image.convert("RGB")
 
     def crops(frame: Frame, boxes: Boxes, side: int) -> tuple[Boxes, list[Float32]]:
         return boxes, cascade.crops(picture(frame), boxes, side)

@@ -34,13 +34,13 @@ class Networks:
         """From det1 to det3, .prototxt and .caffemodel, in a folder. Raises ModelError."""
         chosen = settings or Settings()
         sizes = (chosen.levels[0], (REFINE, REFINE), (OUTPUT, OUTPUT))
-        models = []
+        models: list[Model] = []
         for number, size in enumerate(sizes, start=1):
             stem = Path(folder) / f"det{number}"
             shapes = {"data": chosen.input_shape(*size)}
             files = (stem.with_suffix(".prototxt"), stem.with_suffix(".caffemodel"))
             models.append(load(*files, preprocess=chosen.preprocess, input_shapes=shapes))
-        return Networks(*models, chosen)
+        return Networks(models[0], models[1], models[2], chosen)
 
     def cascade(self) -> Cascade:
         """The float cascade in ONNX Runtime."""
@@ -95,7 +95,9 @@ class Networks:
             boxes = float_cascade.refine(boxes, float_cascade.rnet(float_cascade.crops(image, boxes, REFINE)))
             seen[2].extend(float_cascade.crops(image, boxes, OUTPUT))
         if not all(seen):
-            raise DataError("expected photographs with faces for calibration, found none by the float networks")
+            raise DataError(
+                "expected photographs with faces for calibration, found none by the float networks"
+            )
         return seen
 
 
@@ -108,7 +110,9 @@ def resized(model: Model, shape: Sequence[int]) -> Model:
 
 def float_runner(model: Model) -> Runner:
     """Runs a float network of one input in ONNX Runtime."""
-    session = onnxruntime.InferenceSession(model.proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     (name,) = model.input_shapes
     outputs = list(model.output_shapes)
 

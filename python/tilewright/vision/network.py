@@ -40,7 +40,9 @@ def network_stages(
         )
     if package.batch != 1:
         faults.add(
-            f"expected a batch of 1, found {package.batch}", where="package", remedy="compile it for a batch of 1"
+            f"expected a batch of 1, found {package.batch}",
+            where="package",
+            remedy="compile it for a batch of 1",
         )
     faults.raise_if_any(ConfigError)
     (tensor,) = package.inputs
@@ -75,7 +77,9 @@ def network_stages(
 
 def preprocess_of(package: Package) -> Preprocess:
     """The preprocessing that a package keeps."""
-    return Preprocess() if package.preprocess is None else Preprocess.from_json(json.dumps(package.preprocess))
+    return (
+        Preprocess() if package.preprocess is None else Preprocess.from_json(json.dumps(package.preprocess))
+    )
 
 
 def image_of(frame: Frame) -> Image.Image:

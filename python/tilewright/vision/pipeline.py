@@ -131,12 +131,12 @@ class Pipeline:
             for lane, stages in enumerate(self._lanes())
             for name, unit in [(stage.name, stage.unit) for stage in stages]
         ]
-        return PipelineReport(tuple(times), self._count, self._failed, self._wall)
+        return PipelineReport(tuple(times), self._count, self._failed, self._wall, self._caller)
 
     def _begin(self) -> None:
         self._seconds = {ACQUIRE: 0.0, **{stage.name: 0.0 for stage in self._stages}}
         self._count = self._failed = 0
-        self._wall = 0.0
+        self._wall = self._caller = 0.0
 
     def _lanes(self) -> list[list[Stage]]:
         """Stages by thread, reading among the first; reading itself is done by `_acquire`."""
@@ -166,7 +166,9 @@ class Pipeline:
                     self._failed += 1
                     if self._on_error == "raise":
                         raise frame.error
+                given = time.perf_counter()
                 yield frame
+                self._caller += time.perf_counter() - given
         finally:
             for channel in channels:
                 channel.cancel()
@@ -192,7 +194,7 @@ class Pipeline:
             source.close()  # type: ignore[attr-defined]  # a generator of `open_source`
 
     def _acquire(self, frame: Frame, source: Iterator[tuple[str, Loader]]) -> bool:
-        """Read the next image into the frame; without image and error there is none. False: the source is at its end."""
+        """Read the next image into the frame; without image and error there is none. False: nothing comes after."""
         start = time.perf_counter()
         more = False
         try:

@@ -52,13 +52,15 @@ class PipelineReport:
     Attributes:
         times: of the stages, in order; those of failed images included.
         images: that came out, `failed` of them with an error.
-        seconds: from the start until the last came out, the caller's own work between images included.
+        seconds: from the start until the last came out.
+        caller_seconds: that the caller kept the lanes' results waiting, between images; part of `seconds`.
     """
 
     times: tuple[StageTime, ...]
     images: int
     failed: int
     seconds: float
+    caller_seconds: float = 0.0
 
     @property
     def images_per_second(self) -> float:
@@ -113,25 +115,30 @@ class PipelineReport:
         names = [t.name for t in self.times]
         unknown = [name for name in ms if name not in names]
         if unknown:
-            raise ConfigError(Fault(f"unknown stage {', '.join(unknown)}", "", f"known are {', '.join(names)}"))
+            raise ConfigError(
+                Fault(f"unknown stage {', '.join(unknown)}", "", f"known are {', '.join(names)}")
+            )
         times = tuple(
             replace(t, seconds=ms[t.name] * self.images / 1e3) if t.name in ms else t for t in self.times
         )
         changed = replace(self, times=times)
-        return replace(changed, seconds=changed._slowest(""))
+        return replace(changed, seconds=changed._slowest(""), caller_seconds=0.0)
 
     def text(self) -> str:
         """The table, and throughput below it."""
         width = max(len(t.name) for t in self.times)
         lines = [f"{'stage':{width}}  unit         ms/image   share    limit  overlapped"]
         for row in self.rows:
-            limits = "  ".join(f"{_times(limit):>{w}}" for limit, w in ((row.limit, 7), (row.overlapped_limit, 10)))
+            limits = "  ".join(
+                f"{_times(limit):>{w}}" for limit, w in ((row.limit, 7), (row.overlapped_limit, 10))
+            )
             lines.append(f"{row.name:{width}}  {row.unit:11}  {row.ms:8.3f}  {row.share:6.1%}  {limits}")
         failed = f", {self.failed} of them failed" if self.failed else ""
         lines.append(
             f"{self.images} images{failed}, {self.images_per_second:.1f} images/s; "
             f"one after another {_rate(self.images, self.sequential_seconds)}, "
-            f"by the slowest lane {self.overlapped_per_second:.1f}"
+            f"by the slowest lane {self.overlapped_per_second:.1f}; "
+            f"the caller took {1e3 * self.caller_seconds / max(self.images, 1):.3f} ms/image"
         )
         return "\n".join(lines)
 

@@ -1,9 +1,9 @@
 """Where a pipeline's images come from.
 
-    "photo.jpg", "photos/"          a file; every image in a folder, by name
-    ["a.jpg", Path("b.png"), ...]   any iterable, also an endless one, of files, Pillow images, uint8 arrays
-    (("door", array), ...)          (H, W) or (H, W, 3) RGB, or of pairs of a name and one of these
-    camera(device)                  what has OpenCV's `read()`
+"photo.jpg", "photos/"          a file; every image in a folder, by name
+["a.jpg", Path("b.png"), ...]   any iterable, also an endless one, of files, Pillow images, uint8 arrays
+(("door", array), ...)          (H, W) or (H, W, 3) RGB, or of pairs of a name and one of these
+camera(device)                  what has OpenCV's `read()`
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _named(source: Iterable[Picture | tuple[str, Picture]]) -> Iterator[tuple[st
             if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
                 name, picture = item
             else:
-                picture = item  # type: ignore[assignment]
+                picture = item
                 name = str(item) if isinstance(item, str | Path) else f"{index}"
             yield name, lambda picture=picture: _read(picture)  # type: ignore[misc]
     finally:
