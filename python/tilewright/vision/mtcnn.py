@@ -204,7 +204,7 @@ class Cascade:
     def _map(self, output: NDArray[Any]) -> Floats:
         """(1, K, W, H) -> (K, H, W)."""
         planes = output[0].astype(np.float64)
-        return planes.transpose(0, 2, 1) if self.settings.transposed else planes
+        return np.asarray(planes.transpose(0, 2, 1) if self.settings.transposed else planes)
 
 
 def _of_channels(outputs: Outputs, count: int) -> NDArray[Any]:
@@ -225,7 +225,7 @@ def _columns(outputs: Sequence[Outputs], count: int) -> Floats:
 def _moved(boxes: Boxes, offsets: Floats) -> Boxes:
     """Corners moved by parts of the box's sides."""
     sides = boxes[:, 2:] - boxes[:, :2]
-    return boxes + offsets * np.concatenate([sides, sides], axis=1)
+    return np.asarray(boxes + offsets * np.concatenate([sides, sides], axis=1))
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,9 @@ class Pipeline:
         for number, stages in enumerate(others):
             before, after = channels[number : number + 2]
             work.append(lambda s=stages, b=before, a=after: self._work(b, s, a))  # type: ignore[misc]
-        self._threads = [threading.Thread(target=lane, daemon=True) for lane in work]
+        self._threads = [
+            threading.Thread(target=lane, name=f"tilewright {n}", daemon=True) for n, lane in enumerate(work)
+        ]
         start = time.perf_counter()
         for thread in self._threads:
             thread.start()

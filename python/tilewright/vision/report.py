@@ -53,7 +53,7 @@ class PipelineReport:
         times: of the stages, in order; those of failed images included.
         images: that came out, `failed` of them with an error.
         seconds: from the start until the last came out.
-        caller_seconds: that the caller kept the lanes' results waiting, between images; part of `seconds`.
+        caller_seconds: of the caller's own work on images, during which the lanes go on.
     """
 
     times: tuple[StageTime, ...]

@@ -53,7 +53,7 @@ def open_source(source: Source) -> Iterator[tuple[str, Loader]]:
             raise DataError(
                 Fault(
                     f"expected a file, a folder or an iterable of images, found {type(source).__name__}",
-                    remedy="give a list of one image" if not isinstance(source, bytes) else "",
+                    remedy="give a list of one image",
                 )
             )
         return _named(source)
