@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from tilewright.runtime.operator import run_operator
-from tilewright.vision.boxes import areas, decode_boxes, nms, overlaps, prior_boxes, squares
+from tilewright.vision.boxes import areas, decode_boxes, match, nms, overlaps, prior_boxes, squares
 from tilewright.vision.decoders import ULTRAFACE_PRIORS
 
 Array = np.ndarray[Any, Any]
@@ -102,6 +102,13 @@ def test_suppression_by_its_definition(seed: int, count: int, measure: Any) -> N
         assert (index in kept) == all(between[k, index] <= 0.4 for k in before)
 
 
+def test_matching_takes_each_box_once_and_the_best_first() -> None:
+    first = np.array([[0.0, 0, 10, 10], [2, 0, 12, 10], [50, 50, 60, 60]])
+    second = np.array([[2.0, 0, 12, 10], [90, 90, 99, 99], [0, 0, 8, 10]])
+    assert match(first, second) == [(1, 0, 1.0), (0, 2, 0.8)]
+    assert match(first[:0], second) == []
+
+
 def test_squares_keep_centre_and_longer_side() -> None:
     assert squares(np.array([[0.0, 0, 4, 2], [1, 1, 2, 5]])).tolist() == [[0, -1, 4, 3], [-0.5, 1, 3.5, 5]]
 
@@ -134,6 +141,7 @@ def test_decoding_is_that_of_detection_output() -> None:
         [regression.astype(np.float32).reshape(1, -1), scores.reshape(1, -1), table],
         [("float32", (1, 1, -1, 7))],
         num_classes=2,
+        share_location=1,
         background_label_id=0,
         nms_threshold=1.0,
         top_k=-1,

@@ -58,6 +58,17 @@ def nms(
     return np.array(kept, np.int64)
 
 
+def match(first: Boxes, second: Boxes) -> list[tuple[int, int, float]]:
+    """Pairs of boxes and their overlap, the largest first, each box in one pair at most; none without overlap."""
+    between = overlaps(first, second)
+    found = []
+    while between.size and between.max() > 0:
+        i, j = np.unravel_index(int(between.argmax()), between.shape)
+        found.append((int(i), int(j), float(between[i, j])))
+        between[i, :] = between[:, j] = 0
+    return found
+
+
 def squares(boxes: Boxes) -> Boxes:
     """The smallest squares around the same centres."""
     half = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
