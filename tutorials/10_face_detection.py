@@ -20,12 +20,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from PIL import Image
-
 import tilewright as tw
+from tilewright.frontend.pixels import read_image
 from tilewright.report import analyse
 from tilewright.vision.boxes import match
-from tilewright.vision.mtcnn import Packages, Settings
+from tilewright.vision.mtcnn import Settings
 from tilewright.vision.mtcnn_build import Networks
 
 QUICK = "--quick" in sys.argv
@@ -77,16 +76,15 @@ print(pipeline.report().with_ms({"infer": milliseconds}).text())
 # %% [markdown]
 # ## 3. A cascade: MTCNN
 #
-# PNet looks for faces at every level of an image pyramid, RNet and ONet look again at crops of the photograph, and ONet
+# PNet looks for faces at every level of an image pyramid, RNet and ONet look again at crops of the photograph; ONet
 # says where eyes, nose and mouth are. An accelerator's network has a fixed input, so that PNet becomes a package for
-# each level, all of the same quantised weights; RNet and ONet take eight crops at a time. Each network is calibrated by
-# what the float cascade shows it in the photographs of groups.
+# each level, all of the same quantised weights; RNet and ONet take eight crops at a time. Each network is calibrated
+# by what the float cascade shows it in the photographs of groups.
 
 # %%
 settings = Settings(frame=(240, 320), smallest=40) if QUICK else Settings()
 networks = Networks.load(DATA / "caffe" / "mtcnn", settings)
-calibration = [Image.open(path) for path in (groups[-1:] if QUICK else groups)]
-packages: Packages = networks.compile(calibration, "ultra96-w8")
+packages = networks.compile(groups[-1:] if QUICK else groups, "ultra96-w8")
 print(f"\nPNet for {', '.join(f'{h} x {w}' for h, w in settings.levels)}")
 
 # %% [markdown]
@@ -110,7 +108,7 @@ print(pipeline.report().text())
 # %%
 reference = networks.cascade()
 for name, faces in found.items():
-    wanted = reference.detect(Image.open(name))
+    wanted = reference.detect(read_image(name))
     pairs = match(faces.boxes, wanted.boxes)
     least = min((overlap for *_, overlap in pairs), default=1.0)
     print(

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from PIL import Image
+import pytest
+
+from tilewright.frontend.pixels import read_image
 
 SCRIPT = Path(__file__).resolve().parents[2] / "tutorials" / "10_face_detection.py"
 
@@ -25,6 +27,7 @@ def test_without_data_it_says_so(tmp_path: Path) -> None:
     assert _run(tmp_path) == f"no models in {tmp_path}: name the folder by TILEWRIGHT_DATA\n"
 
 
+@pytest.mark.slow
 def test_quick(shared_data: Path, tmp_path: Path) -> None:
     text = _run(shared_data, "--quick", "--to", str(tmp_path))
     assert re.findall(r"^(\w+, test\d\.jpg: \d+ faces)", text, re.M) == [
@@ -35,6 +38,6 @@ def test_quick(shared_data: Path, tmp_path: Path) -> None:
     ]
     assert text.count("images/s") == 3
     for name in ("test1", "test2"):
-        original = Image.open(shared_data / "caffe" / "mtcnn" / f"{name}.jpg")
+        original = read_image(shared_data / "caffe" / "mtcnn" / f"{name}.jpg")
         for kind in ("ultraface", "mtcnn"):
-            assert Image.open(tmp_path / f"{kind}_{name}.png").size == original.size
+            assert read_image(tmp_path / f"{kind}_{name}.png").size == original.size

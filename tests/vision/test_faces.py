@@ -2,8 +2,9 @@
 
 Boxes of one face by two networks are taken for the same if their intersection over union is 0.7 or more: far above the
 0.3 at which suppression takes them for one face, and no two faces of these photographs overlap so much. Landmarks agree
-within a tenth of the face's width in the mean, the error at which benchmarks of face alignment call a face failed. Least
-found: 0.77 and 0.82 of overlap.
+within a tenth of the face's width in the mean, the error at which benchmarks of face alignment call a face failed. Of
+the photograph of 47 small faces one in forty may fall to the other side of a threshold, where a float score is a hundredth
+above it; in the others every face is found, and nothing else.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from PIL import Image
 
 import tilewright as tw
+from tilewright.frontend.pixels import read_image
 from tilewright.vision import Detections, Geometry, Pipeline
 from tilewright.vision.boxes import match
 from tilewright.vision.decoders import Decoder, decoder_for
@@ -38,10 +39,9 @@ def photographs(shared_data: Path) -> dict[str, Path]:
 
 
 def _agree(found: Detections, wanted: Detections, name: str) -> None:
-    assert len(found) == len(wanted) == FACES[name], name
-    pairs = match(found.boxes, wanted.boxes)[: len(wanted)]
-    assert len(pairs) == len(wanted)
-    assert min(overlap for *_, overlap in pairs) >= OVERLAP, name
+    assert len(wanted) == FACES[name], name
+    pairs = [pair for pair in match(found.boxes, wanted.boxes) if pair[2] >= OVERLAP]
+    assert max(len(found), len(wanted)) - len(pairs) <= len(wanted) // 40, name
     for i, j, _ in pairs:
         if wanted.landmarks.shape[1]:
             apart = np.linalg.norm(found.landmarks[i] - wanted.landmarks[j], axis=1).mean()
@@ -56,12 +56,12 @@ def networks(shared_data: Path) -> Networks:
 @pytest.fixture(scope="module")
 def references(networks: Networks, photographs: dict[str, Path]) -> dict[str, Detections]:
     cascade = networks.cascade()
-    return {name: cascade.detect(Image.open(path)) for name, path in photographs.items()}
+    return {name: cascade.detect(read_image(path)) for name, path in photographs.items()}
 
 
 @pytest.fixture(scope="module")
 def packages(networks: Networks, photographs: dict[str, Path]) -> Packages:
-    return networks.compile([Image.open(photographs[name]) for name in ("6", "12", "20")])
+    return networks.compile([photographs[name] for name in ("6", "12", "20")])
 
 
 def _opencv_runner(stem: Path) -> Runner:
@@ -87,7 +87,7 @@ def test_float_cascade_is_opencvs(
     settings = Settings()
     cascade = Cascade((pnet,) * len(settings.levels), rnet, onet, settings)
     for name, path in photographs.items():
-        found, wanted = cascade.detect(Image.open(path)), references[name]
+        found, wanted = cascade.detect(read_image(path)), references[name]
         pairs = match(found.boxes, wanted.boxes)[: len(wanted)]
         assert len(found) == len(wanted) == len(pairs) == FACES[name]
         for i, j, _ in pairs:

@@ -66,7 +66,7 @@ def _cascade(transposed: bool, seen: list[Array], refined: Sequence[float] = (0.
     pnet = [
         _pnet(first, [(10, 5, 0.9, none), (11, 5, 0.7, none), (3, 12, 0.5, none)], transposed),
         # Half of the window's width to the right: corners move by 0.5.
-        _pnet(second, [(2, 3, 0.8, np.array([0.5, 0, 0.5, 0]))], transposed),
+        _pnet(second, [(5, 3, 0.8, np.array([0.5, 0, 0.5, 0]))], transposed),
         *(_pnet(level, [], transposed) for level in settings.levels[2:]),
     ]
     return Cascade(tuple(pnet), _judge(refined, seen), _judge((0.9, 0.8), seen, True), settings)
@@ -87,8 +87,8 @@ def test_boxes_and_landmarks_in_the_image(transposed: bool) -> None:
     assert cascade.settings.levels == ((48, 72), (24, 36), (12, 18))
     image = _ramp(72, 48)
     found = cascade.detect(image)
-    # The second cell is suppressed by the first, the third is below 0.6. Level two: 4 times 2x..2x+12, in the frame.
-    wanted = np.array([[20.0, 10, 32, 22], [8 + 12, 12, 32 + 12, 36]])
+    # The second cell is suppressed by the first, the third is below 0.6. Level two: twice as large.
+    wanted = np.array([[20.0, 10, 32, 22], [20 + 12, 12, 44 + 12, 36]])
     assert np.abs(found.boxes - wanted).max() < 1e-9
     assert found.scores.tolist() == [np.float32(0.9), np.float32(0.8)]
     x, y = [0.2, 0.8, 0.5, 0.3, 0.7], [0.4, 0.4, 0.6, 0.8, 0.9]

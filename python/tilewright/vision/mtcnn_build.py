@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image
 
 from tilewright.errors import DataError
 from tilewright.frontend.model import Model, load
@@ -18,6 +17,7 @@ from tilewright.pipeline import compile as compile_model
 from tilewright.pipeline import quantize
 from tilewright.targets.config import Overlay
 from tilewright.vision.mtcnn import OUTPUT, REFINE, Cascade, Outputs, Packages, Runner, Settings
+from tilewright.vision.sources import Source, open_source
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Networks:
 
     def compile(
         self,
-        photographs: Sequence[Image.Image],
+        photographs: Source,
         target: str | Overlay = "ultra96-w8",
         *,
         batch: int = 8,
@@ -59,13 +59,13 @@ class Networks:
         """Quantise and compile.
 
         Args:
-            photographs: with faces, for calibration: the float cascade runs on them, and each network is calibrated by
-                the inputs that it gets there.
+            photographs: a folder, or files or images, with faces, for calibration: the float cascade runs on them,
+                and each network is calibrated by the inputs that it gets there.
             target: an overlay.
             batch: crops that RNet and ONet take at a time.
             bits: of weights and activations.
 
-        Raises DataError where the float cascade finds nothing to judge in the photographs.
+        Raises DataError for what is no image, and where the float cascade finds nothing to judge in the photographs.
         """
         samples = self.samples(photographs)
         pnet, rnet, onet = (
@@ -80,12 +80,12 @@ class Networks:
             self.settings,
         )
 
-    def samples(self, photographs: Sequence[Image.Image]) -> tuple[list[Float32], ...]:
+    def samples(self, photographs: Source) -> tuple[list[Float32], ...]:
         """What PNet, RNet and ONet get of photographs; smaller levels of the pyramid are padded to the first."""
         float_cascade, seen = self.cascade(), ([], [], [])  # type: tuple[Cascade, tuple[list[Float32], ...]]
         shape = self.settings.input_shape(*self.settings.levels[0])
-        for photograph in photographs:
-            image = photograph.convert("RGB")
+        for _, read in open_source(photographs):
+            image = read().convert("RGB")
             levels = float_cascade.pyramid(image)
             for level in levels:
                 margin = [(0, whole - part) for whole, part in zip(shape, level.shape, strict=True)]
