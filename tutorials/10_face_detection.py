@@ -76,10 +76,10 @@ print(pipeline.report().with_ms({"infer": milliseconds}).text())
 # %% [markdown]
 # ## 3. A cascade: MTCNN
 #
-# PNet looks for faces at every level of an image pyramid, RNet and ONet look again at crops of the photograph; ONet
-# says where eyes, nose and mouth are. An accelerator's network has a fixed input, so that PNet becomes a package for
-# each level, all of the same quantised weights; RNet and ONet take eight crops at a time. Each network is calibrated
-# by what the float cascade shows it in the photographs of groups.
+# PNet looks for faces at every level of an image pyramid. RNet and ONet look again at crops of the photograph, and
+# ONet says where eyes, nose and mouth are. An accelerator's network has a fixed input, so that PNet becomes a package
+# for each level, all of the same quantised weights; RNet and ONet take eight crops at a time. Each network is
+# calibrated by what the float cascade shows it in the photographs of groups.
 
 # %%
 settings = Settings(frame=(240, 320), smallest=40) if QUICK else Settings()

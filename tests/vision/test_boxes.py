@@ -38,7 +38,7 @@ def _raster(box: Array) -> Array:
 def test_overlap_is_that_of_pixels(seed: int) -> None:
     a, b = _random_boxes(seed, 12), _random_boxes(seed + 100, 15)
     for measure in ("union", "smaller"):
-        found = overlaps(a, b, measure)  # type: ignore[arg-type]
+        found = overlaps(a, b, measure)
         for (i, p), (j, q) in itertools.product(enumerate(a), enumerate(b)):
             first, second = _raster(p), _raster(q)
             common = (first & second).sum()

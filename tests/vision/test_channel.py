@@ -74,7 +74,7 @@ def test_cancelling_and_closing_free_a_reader() -> None:
     for free in (Channel.cancel, Channel.close):
         channel: Channel[str] = Channel(1)
         found: list[list[str]] = []
-        reader = threading.Thread(target=lambda c=channel, f=found: f.append(list(c)), daemon=True)  # type: ignore[misc]
+        reader = threading.Thread(target=lambda c=channel, f=found: f.append(list(c)), daemon=True)
         reader.start()
         free(channel)
         reader.join(WAIT)

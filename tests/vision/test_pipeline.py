@@ -129,7 +129,7 @@ def test_a_failure_is_raised_after_the_images_before_it(
 
 def test_faults_keep_their_place_and_remedy() -> None:
     def fail(frame: Frame) -> None:
-        raise DataError(tw.errors.Fault("expected 3, found 4", "input x", "give 3"), "and this")  # type: ignore[attr-defined]
+        raise DataError(tw.errors.Fault("expected 3, found 4", "input x", "give 3"), "and this")
 
     (frame,) = Pipeline([Stage("infer", fail)], on_error="keep").run([("a", _image(0))])
     assert str(frame.error) == (
@@ -289,6 +289,7 @@ def test_a_network_gives_what_it_gives_without_a_pipeline(digits: tw.Package, di
         best = np.argsort(-scores, kind="stable")[:5]
         assert np.array_equal(frame.value.indices, best)
         assert np.array_equal(frame.value.scores, scores[best])
+        assert frame.picture is not None
         assert frame.picture.size == (32, 32) and frame.picture.mode == "RGB"
 
 
