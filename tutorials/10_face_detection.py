@@ -88,8 +88,8 @@ packages = networks.compile(groups[-1:] if QUICK else groups, "ultra96-w8")
 print(f"\nPNet for {', '.join(f'{h} x {w}' for h, w in settings.levels)}")
 
 # %% [markdown]
-# The stages of the cascade go to and fro between processor and accelerator; the pipeline has a thread for each piece and
-# lets one of them at a time use the accelerator.
+# The stages of the cascade go to and fro between processor and accelerator; the pipeline has a thread for each piece
+# and lets one of them at a time use the accelerator.
 
 # %%
 pipeline = tw.Pipeline(packages.stages())
