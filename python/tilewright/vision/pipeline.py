@@ -35,7 +35,7 @@ PATIENCE_SECONDS = 10.0  # for stages that are at work when the caller leaves
 
 
 class Pipeline:
-    """Runs images through stages, in order, each lane in a thread of its own.
+    """Runs images through stages, in order, each lane in a thread of its own::
 
         pipeline = tw.Pipeline.of(tw.Package.load("net.twp"), "classes")
         for frame in pipeline.run("photos/"):
