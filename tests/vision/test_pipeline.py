@@ -223,10 +223,12 @@ def test_the_last_image_is_decoded_while_the_accelerator_runs() -> None:
 
 def test_a_second_run_waits_for_the_first_to_end() -> None:
     pipeline = Pipeline([Stage("v", _value)])
-    frames = pipeline.run(_images(50))
+    frames, others = pipeline.run(_images(50)), pipeline.run(_images(50))
     next(frames)
     with pytest.raises(ConfigError) as caught:
         pipeline.run(_images(1))
+    with pytest.raises(ConfigError, match="an earlier run is still going on"):
+        next(others)
     assert str(caught.value) == (
         "pipeline: an earlier run is still going on; finish or close it, or make another"
     )

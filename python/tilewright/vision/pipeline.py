@@ -118,10 +118,7 @@ class Pipeline:
             ConfigError: an earlier run is still going on.
             PipelineError: while iterating: a stage failed; it names image and stage. A source that fails ends the run.
         """
-        if any(thread.is_alive() for thread in self._threads):
-            raise ConfigError(
-                Fault("an earlier run is still going on", "pipeline", "finish or close it, or make another")
-            )
+        self._check_idle()
         return self._frames(open_source(source))
 
     def report(self) -> PipelineReport:
@@ -132,6 +129,12 @@ class Pipeline:
             for name, unit in [(stage.name, stage.unit) for stage in stages]
         ]
         return PipelineReport(tuple(times), self._count, self._failed, self._wall, self._caller)
+
+    def _check_idle(self) -> None:
+        if any(thread.is_alive() for thread in self._threads):
+            raise ConfigError(
+                Fault("an earlier run is still going on", "pipeline", "finish or close it, or make another")
+            )
 
     def _begin(self) -> None:
         self._seconds = {ACQUIRE: 0.0, **{stage.name: 0.0 for stage in self._stages}}
@@ -147,6 +150,7 @@ class Pipeline:
 
     def _frames(self, source: Iterator[tuple[str, Loader]]) -> Iterator[Frame]:
         """Start the lanes, and give what comes out of the last."""
+        self._check_idle()  # again: another may have begun since `run` was called
         self._begin()
         first, *others = self._lanes()
         channels: list[Channel[Frame]] = [Channel(self._ahead) for _ in range(len(others) + 1)]
@@ -158,9 +162,9 @@ class Pipeline:
             threading.Thread(target=lane, name=f"tilewright {n}", daemon=True) for n, lane in enumerate(work)
         ]
         start = time.perf_counter()
-        for thread in self._threads:
-            thread.start()
         try:
+            for thread in self._threads:
+                thread.start()
             for frame in channels[-1]:
                 self._count += 1
                 self._wall = time.perf_counter() - start
@@ -175,7 +179,7 @@ class Pipeline:
             for channel in channels:
                 channel.cancel()
             end = time.perf_counter() + PATIENCE_SECONDS
-            for thread in self._threads:
+            for thread in filter(threading.Thread.is_alive, self._threads):
                 thread.join(max(end - time.perf_counter(), 0))
 
     def _read(
