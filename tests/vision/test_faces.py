@@ -9,6 +9,7 @@ above it; in the others every face is found, and nothing else.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import onnxruntime
 import pytest
 
 import tilewright as tw
+from tilewright.errors import ConfigError, PackageError
 from tilewright.frontend.pixels import read_image
 from tilewright.vision import Detections, Geometry, Pipeline
 from tilewright.vision.boxes import match
@@ -103,6 +105,24 @@ def test_mtcnn_on_the_accelerator(
     assert [frame.name for frame in frames] == list(FACES)
     for frame in frames:
         _agree(frame.value, references[frame.name], frame.name)
+
+
+def test_saved_packages_find_the_same(
+    packages: Packages, photographs: dict[str, Path], tmp_path: Path
+) -> None:
+    packages.save(tmp_path / "faces")
+    image = read_image(photographs["test1"])
+    loaded = Packages.load(tmp_path / "faces")
+    found, wanted = loaded.cascade().detect(image), packages.cascade().detect(image)
+    assert np.array_equal(found.boxes, wanted.boxes) and np.array_equal(found.landmarks, wanted.landmarks)
+    with pytest.raises(ConfigError) as caught:
+        dataclasses.replace(loaded, rnet=loaded.onet).cascade()
+    assert str(caught.value) == "package det3: expected one input of (3, 24, 24), found [(3, 48, 48)]"
+    (tmp_path / "faces" / "rnet.twp").unlink()
+    with pytest.raises(PackageError, match=r"onet\.twp/cascade: cannot be written \("):
+        packages.save(tmp_path / "faces" / "onet.twp" / "cascade")
+    with pytest.raises(PackageError, match=r"rnet\.twp"):
+        Packages.load(tmp_path / "faces")
 
 
 def test_levels_share_their_weights(packages: Packages) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,16 @@ from PIL import Image
 from tilewright.errors import ConfigError, DataError
 from tilewright.frontend.preprocess import Preprocess
 from tilewright.vision import Pipeline
-from tilewright.vision.mtcnn import OUTPUT, REFINE, Cascade, Outputs, Runner, Settings, cascade_stages
+from tilewright.vision.mtcnn import (
+    OUTPUT,
+    REFINE,
+    Cascade,
+    Outputs,
+    Packages,
+    Runner,
+    Settings,
+    cascade_stages,
+)
 
 Array = np.ndarray[Any, Any]
 FRAME = (96, 144)
@@ -165,8 +175,27 @@ def test_settings_that_are_wrong_are_told_together() -> None:
         ConfigError, match=r"frame: expected height and width of 12 to 4096, found \(8, 9000\)"
     ):
         Settings((8, 9000))
+    with pytest.raises(ConfigError, match=r"frame: expected .*, found \(100, 99\.5\)"):
+        Settings((100, 99.5))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="expected a PNet for each of 3 levels, found 0"):
         Cascade((), _judge((), []), _judge((), []), _settings())
+
+
+def test_settings_as_a_file(tmp_path: Path) -> None:
+    settings = Settings((100, 200), 20.5, 0.6, (0.1, 0.2, 0.3), 7, Preprocess(mean=(1, 2, 3), std=2), False)
+    assert Settings.from_json(settings.to_json()) == settings
+    for text, message in (
+        ("[]", "expected an object of frame, smallest, factor, scores, most, preprocess, transposed"),
+        ("{", "Expecting property name enclosed in double quotes"),
+        (settings.to_json().replace("20.5", "[]"), "not supported between"),
+        (settings.to_json().replace("[100, 200]", "3"), "'int' object is not iterable"),
+    ):
+        with pytest.raises(ConfigError, match=rf"^cascade\.json: is no settings of a cascade \(.*{message}"):
+            Settings.from_json(text)
+    with pytest.raises(ConfigError, match="factor: expected"):
+        Settings.from_json(settings.to_json().replace("0.6", "2"))
+    with pytest.raises(ConfigError, match=r"cascade\.json: cannot be read \("):
+        Packages.load(tmp_path)
 
 
 def test_networks_of_other_outputs_are_refused() -> None:

@@ -12,19 +12,22 @@ frame, and each level of its pyramid is a package of its own.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tilewright.errors import ConfigError, DataError, FaultList
+from tilewright.errors import ConfigError, DataError, Fault, FaultList, PackageError
+from tilewright.frontend.pixels import brief
 from tilewright.frontend.preprocess import Float32, Preprocess
+from tilewright.runtime.package import Package
 from tilewright.runtime.session import Backend, Session
-from tilewright.targets.package import Package
 from tilewright.vision.boxes import Boxes, Floats, nms, squares
 from tilewright.vision.detections import Detections
 from tilewright.vision.geometry import Geometry
@@ -35,6 +38,7 @@ WINDOW, STRIDE = 12, 2  # of PNet, in pixels of its level
 REFINE, OUTPUT = 24, 48  # sides of RNet's and ONet's inputs
 LANDMARKS = 5  # eyes, nose, corners of the mouth
 MOST_SIDE = 4096  # of a frame, in pixels
+SETTINGS_FILE = "cascade.json"
 
 Outputs = Mapping[str, NDArray[Any]]
 Runner = Callable[[Sequence[Float32]], Sequence[Outputs]]
@@ -66,7 +70,9 @@ class Settings:
     def __post_init__(self) -> None:
         """Raise ConfigError with all that is wrong."""
         faults = FaultList()
-        if len(self.frame) != 2 or not all(WINDOW <= side <= MOST_SIDE for side in self.frame):
+        if len(self.frame) != 2 or not all(
+            isinstance(side, int) and WINDOW <= side <= MOST_SIDE for side in self.frame
+        ):
             faults.add(
                 f"expected height and width of {WINDOW} to {MOST_SIDE}, found {self.frame}", where="frame"
             )
@@ -78,9 +84,30 @@ class Settings:
             faults.add(f"expected 0.1 to 0.95, found {self.factor:g}", where="factor")
         if len(self.scores) != 3 or not all(0 <= score <= 1 for score in self.scores):
             faults.add(f"expected three values of 0 to 1, found {self.scores}", where="scores")
-        if self.most < 1:
+        if not isinstance(self.most, int) or self.most < 1:
             faults.add(f"expected at least 1 box, found {self.most}", where="most")
         faults.raise_if_any(ConfigError)
+
+    def to_json(self) -> str:
+        """One JSON object, which :meth:`from_json` reads back to an equal value."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return json.dumps(values | {"preprocess": json.loads(self.preprocess.to_json())})
+
+    @staticmethod
+    def from_json(text: str) -> Settings:
+        """Read what :meth:`to_json` wrote. Raises ConfigError where it is not such an object."""
+        try:
+            values = json.loads(text)
+            names = [f.name for f in fields(Settings)]
+            if not isinstance(values, dict) or sorted(values) != sorted(names):
+                raise ValueError(f"expected an object of {', '.join(names)}")
+            values["preprocess"] = Preprocess.from_json(json.dumps(values["preprocess"]))
+            values |= {name: tuple(values[name]) for name in ("frame", "scores")}
+            return Settings(**values)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ConfigError(
+                Fault(f"is no settings of a cascade ({brief(error)})", SETTINGS_FILE)
+            ) from error
 
     @property
     def levels(self) -> tuple[tuple[int, int], ...]:
@@ -254,9 +281,39 @@ class Packages:
         pnet = tuple(package_runner(package, backend) for package in self.pnet)
         return Cascade(pnet, package_runner(self.rnet, backend), package_runner(self.onet, backend), settings)
 
+    def save(self, folder: str | Path) -> None:
+        """Write the packages and `cascade.json` into a folder, which is made where it is not there.
+
+        Raises PackageError where it cannot be written.
+        """
+        path = Path(folder)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            for package, name in zip(self, _file_names(self.settings), strict=True):
+                package.save(path / name)
+            (path / SETTINGS_FILE).write_text(self.settings.to_json(), encoding="utf-8")
+        except OSError as error:
+            raise PackageError(Fault(f"cannot be written ({brief(error)})", f"{path}")) from error
+
+    @staticmethod
+    def load(folder: str | Path) -> Packages:
+        """Read what :meth:`save` wrote. Raises ConfigError for the settings, PackageError for the packages."""
+        path = Path(folder) / SETTINGS_FILE
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(Fault(f"cannot be read ({brief(error)})", f"{path}")) from error
+        settings = Settings.from_json(text)
+        *pnet, rnet, onet = (Package.load(path.parent / name) for name in _file_names(settings))
+        return Packages(tuple(pnet), rnet, onet, settings)
+
     def stages(self, backend: Backend = "sim", *, draw: bool = True) -> list[Stage]:
         """For :class:`tilewright.Pipeline`; values are Detections."""
         return cascade_stages(self.cascade(backend), draw=draw)
+
+
+def _file_names(settings: Settings) -> list[str]:
+    return [*(f"pnet_{height}x{width}.twp" for height, width in settings.levels), "rnet.twp", "onet.twp"]
 
 
 def package_runner(package: Package, backend: Backend = "sim") -> Runner:
