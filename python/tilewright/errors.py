@@ -134,6 +134,10 @@ class VerificationError(TilewrightError):
     """
 
 
+class PipelineError(TilewrightError):
+    """A stage of an image pipeline failed on an image; `__cause__` is what it raised."""
+
+
 @dataclass
 class FaultList:
     """Gathers faults and raises them together.
