@@ -2,12 +2,12 @@
 
 Rounding of a float network. A sum of n products in float32 (unit roundoff u = 2^-24) is the exact sum of products each
 changed by a relative amount of at most n u / (1 - n u) (Higham, Accuracy and Stability of Numerical Algorithms, 2nd
-ed., section 3.1), and for all but one sum in 10^7 of at most 6 sqrt(n) u (Higham and Mary 2019, SIAM J. Sci. Comput.
-41(5), theorem 2.4 with lambda = 6). A change of the weights stands for that. So two orders of computing, or weights that were folded,
-differ by no more than twice what a change of all weights and inputs by that amount does. How much an output moves per
-relative change is measured: all constants and inputs are multiplied by 1 +- 2^-10 with random signs, several times, and
-the largest movement of an output is scaled down. n is the longest sum of the network; 8 roundings come on top for
-functions of one element and for constants that were multiplied together.
+ed., section 3.1), and with a probability near 1 of at most 6 sqrt(n) u (Higham and Mary 2019, SIAM J. Sci. Comput.
+41(5), with lambda = 6). A change of the weights stands for that. So two orders of computing, or weights that were
+folded, differ by no more than twice what a change of all weights and inputs by that amount does. How much an output
+moves per relative change is measured: all constants and inputs are multiplied by 1 +- 2^-10 with random signs, several
+times, and the largest movement of an output is scaled down. n is the longest sum of the network; 8 roundings come on
+top for functions of one element and for constants that were multiplied together.
 
 Below the quantised level a layer has one rounding: with equal integers in, layers of Relax and of ONNX Runtime differ
 by a step at most, where ONNX Runtime's float sum lies at a tie. From the integer level down all is equal: passes are
