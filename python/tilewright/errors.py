@@ -135,7 +135,12 @@ class VerificationError(TilewrightError):
 
 
 class PipelineError(TilewrightError):
-    """A stage of an image pipeline failed on an image; `__cause__` is what it raised."""
+    """A stage of an image pipeline failed on an image; `__cause__` is what it raised.
+
+    Causes: images of a size or type that the stage does not take; a stage of one's own that raises.
+
+    Remedy: the message names the stage and the image; run the stage on that image alone.
+    """
 
 
 @dataclass
