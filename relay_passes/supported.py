@@ -17,7 +17,7 @@ from tilewright.frontend.relax_import import Sources, to_relax
 from tilewright.relay_passes.match.lowering import ON_HOST
 from tilewright.relay_passes.match.table import KNOWN_OPERATORS
 from tilewright.relay_passes.partition import composite_calls, find_evictions
-from tilewright.relay_passes.pipeline import integer_passes
+from tilewright.relay_passes.pipeline import integer_passes, run_pass
 from tilewright.relay_passes.placement import Placement
 from tilewright.relay_passes.predicate import Reject
 from tilewright.relay_passes.rewrite import bindings_of
@@ -116,7 +116,7 @@ def lowered(imported: IRModule, overlay: Overlay) -> Stages:
     """An imported module with its integer level."""
     module = imported
     for step in integer_passes(overlay):
-        module = step(module)
+        module = run_pass(step, module)
     return Stages(imported, module, find_evictions(module, lambda node: check(node, overlay)))
 
 
