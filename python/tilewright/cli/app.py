@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from tilewright import debug
+from tilewright.cli import EXIT_STOPPED, doctor, evaluate, explore, report, run, supported, targets, tune
 from tilewright.cli import compile as compile_command
-from tilewright.cli import evaluate, explore, report, run, supported, targets, tune
 from tilewright.cli.console import say
 from tilewright.errors import TilewrightError
 
@@ -26,10 +27,13 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
+            debug.level()
             return super().invoke(ctx)
         except TilewrightError as error:
             say(message_of(error))
             raise typer.Exit(EXIT_FAULT) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(EXIT_STOPPED) from None
         except OSError as error:
             if error.errno not in _FULL:
                 raise
@@ -52,7 +56,6 @@ app = typer.Typer(
     name="tilewright",
     cls=_Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -88,5 +91,6 @@ for _command in (
     tune.tune,
     explore.explore,
     targets.targets,
+    doctor.doctor,
 ):
     app.command(name=_command.__name__.removesuffix("_model"))(_command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from tilewright import debug
 from tilewright.errors import DataError, Fault
 
 SCHEMA = 1
@@ -58,11 +60,10 @@ def _plain(value: Any) -> Any:
 
 def write_table(table: Table) -> None:
     """Write a table to stdout."""
-    terminal = Console().is_terminal
-    console = Console(width=None if terminal else WIDE, highlight=False)
-    with console.capture() as capture:
-        console.print(table)
-    write_result("\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n")))
+    screen, drawn = Console(), io.StringIO()
+    width = screen.width if screen.is_terminal else WIDE
+    Console(file=drawn, force_terminal=screen.is_terminal, width=width, highlight=False).print(table)
+    write_result("\n".join(line.rstrip() for line in drawn.getvalue().rstrip("\n").split("\n")))
 
 
 def plain_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
@@ -102,7 +103,7 @@ def progress(label: str) -> Iterator[Report]:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not console.is_terminal or debug.level() > 0,  # its lines would tear the bar
     )
     with bar:
         task = bar.add_task(label, total=None)

@@ -19,12 +19,25 @@ _NETWORK = "Network"
 _ROUNDINGS = ("adaptive", "nearest")
 _IMAGES = "Preprocessing of images (kept in the package)"
 
+
+def _overlay_names(incomplete: str) -> list[str]:
+    """What the shell offers."""
+    from tilewright.targets.config import overlays
+
+    return [name for name in overlays() if name.startswith(incomplete)]
+
+
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A Caffe prototxt or an ONNX file.")]
 PackagePath = Annotated[Path, typer.Argument(metavar="PKG", help="A package that `compile` wrote.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Target = Annotated[
     str,
-    typer.Option("--target", metavar="T", help="Overlay to compile for; `tilewright targets` lists them."),
+    typer.Option(
+        "--target",
+        metavar="T",
+        help="Overlay to compile for; `tilewright targets` lists them.",
+        autocompletion=_overlay_names,
+    ),
 ]
 Weights = Annotated[
     str | None,

@@ -53,7 +53,7 @@ def _operand(inputs: Sequence[Expr], index: int) -> Expr | None:
 
 
 def _int(attributes: Attributes, key: str, default: int) -> int:
-    return int(attributes.get(key, default))  # type: ignore[call-overload]
+    return int(attributes.get(key, default))  # type: ignore[call-overload, no-any-return]
 
 
 def _text(attributes: Attributes, key: str, default: str) -> str:

@@ -218,7 +218,7 @@ def load(
         _check_batch(graph, batch)
     return Model(
         proto=canonicalise(proto),
-        name=name or path.stem or "network",
+        name=name or _text(path.stem) or "network",
         preprocess=settings,
         labels=_labels(labels),
         label_offset=label_offset,
@@ -226,6 +226,11 @@ def load(
         nodes=_source_nodes(proto),
         random_weights=seed is not None,
     )
+
+
+def _text(name: str) -> str:
+    """A file's name as text: in a locale other than UTF-8 Python hands out bytes that it cannot decode."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _source_nodes(proto: onnx.ModelProto) -> tuple[SourceNode, ...]:

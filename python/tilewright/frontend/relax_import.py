@@ -126,7 +126,7 @@ def _lrn(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes: Attributes)
     def scalar(key: str, default: float) -> Expr:
         return constant(np.asarray(attributes.get(key, default), dtype))
 
-    square = relax.op.expanddims_of(relax.op.multiply(x, x), axis=1)
+    square = relax.op.expand_dims(relax.op.multiply(x, x), axis=1)
     mean = relax.op.nn.avg_pool3d(
         bb.normalize(square),
         (size, 1, 1),
