@@ -31,6 +31,12 @@ class _Stderr(logging.Handler):
         sys.stderr.write(f"tilewright: {self.format(record)}\n")
 
 
+def show() -> None:
+    """Let the lines go to stderr, whatever else gets them: what a program does that is started by a user."""
+    if not any(isinstance(handler, _Stderr) for handler in _logger.handlers):
+        _logger.addHandler(_Stderr())
+
+
 def level() -> int:
     """The level that is asked for, 0 to 3. Raises ConfigError where it is no number from 0 up."""
     text = os.environ.get(VARIABLE, "").strip()
@@ -52,5 +58,5 @@ def tell(at: int, message: str, *values: object) -> None:
         return
     _logger.setLevel(min(_logger.level or logging.INFO, _LEVELS[at]))
     if not _logger.hasHandlers():
-        _logger.addHandler(_Stderr())
+        show()
     _logger.log(_LEVELS[at], message, *values)

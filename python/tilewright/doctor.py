@@ -1,4 +1,4 @@
-"""What of an installation works: `tilewright doctor`, or `python -m tilewright.doctor` where the command does not start.
+"""What of an installation works: `tilewright doctor`, or `python -m tilewright.doctor` where that does not start.
 
 Every check is a function of the table CHECKS that gives one or more lines. Nothing of the compiler is imported before
 the check that tries it, so that a broken installation can be looked at.
@@ -63,7 +63,7 @@ def _package() -> Iterator[Check]:
     yield Check("tilewright", "ok", f"{version} in {folder}")
     for name in LINKS:
         path = folder / name
-        what = f"link to {os.readlink(path)}" if path.is_symlink() else "folder"
+        what = f"link to {path.readlink()}" if path.is_symlink() else "folder"
         if (path / "__init__.py").is_file():
             yield Check(f"tilewright/{name}", "ok", what)
         else:

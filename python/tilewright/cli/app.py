@@ -27,7 +27,8 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            debug.level()
+            if debug.level():
+                debug.show()
             return super().invoke(ctx)
         except TilewrightError as error:
             say(message_of(error))
