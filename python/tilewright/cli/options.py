@@ -35,7 +35,7 @@ Target = Annotated[
     typer.Option(
         "--target",
         metavar="T",
-        help="Overlay to compile for; `tilewright targets` lists them.",
+        help="Overlay to compile for, of those that `tilewright targets` lists, or a TOML file.",
         autocompletion=_overlay_names,
     ),
 ]
