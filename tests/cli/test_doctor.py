@@ -40,7 +40,7 @@ def test_this_installation_works() -> None:
 def test_a_wrong_version_of_the_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     real = metadata.version
     monkeypatch.setattr(
-        doctor.metadata, "version", lambda name: "0.1.15.post2" if name == "apache-tvm-ffi" else real(name)
+        metadata, "version", lambda name: "0.1.15.post2" if name == "apache-tvm-ffi" else real(name)
     )
     check = states()["apache-tvm-ffi"]
     assert check == doctor.Check(
@@ -62,7 +62,7 @@ def test_a_missing_requirement_and_a_missing_extra(monkeypatch: pytest.MonkeyPat
             raise metadata.PackageNotFoundError(name)
         return real(name)
 
-    monkeypatch.setattr(doctor.metadata, "version", version)
+    monkeypatch.setattr(metadata, "version", version)
     found = states()
     assert (found["pillow"].state, found["pillow"].found) == ("fail", "not installed")
     extra = found["extra rpc"]

@@ -47,8 +47,9 @@ def by_onnx(x: F32, part: ResizeAxis) -> F32:
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found: F32 = ReferenceEvaluator(model).run(None, {"x": x})[0]
-    return found
+        found = ReferenceEvaluator(model).run(None, {"x": x})
+    assert isinstance(found, list)
+    return np.asarray(found[0], np.float32)
 
 
 @st.composite
