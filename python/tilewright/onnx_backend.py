@@ -150,6 +150,10 @@ def _compile(model: onnx.ModelProto, target: Overlay, feeds: Feeds, fixed: Seque
     bound.CopyFrom(model)
     bound.graph.initializer.extend(onnx.numpy_helper.from_array(feeds[name], name) for name in fixed)
     shapes = {name: array.shape for name, array in feeds.items() if name not in fixed}
+    for value in bound.graph.input:
+        if value.name in shapes:  # the loader takes an open first dimension for a batch that shapes lead with
+            kind = value.type.tensor_type
+            value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind.elem_type, shapes[value.name]))
     network = Model(canonicalise(load_onnx(bound, shapes)))
     imported = network.relax()
 
@@ -212,8 +216,8 @@ class TilewrightBackend(Backend):
             outputs_info: types and shapes of the results; float32 where it is not given.
             kwargs: `opset_version`, default 21, and what :meth:`prepare` takes.
         """
-        arrays = [np.asarray(value) for value in inputs]
         names = [name for name in node.input if name]
+        arrays = {name: np.asarray(value) for name, value in zip(names, inputs, strict=True)}
         types = [info[0] for info in outputs_info or ()] or [np.dtype(np.float32)] * len(node.output)
         kind = onnx.helper.np_dtype_to_tensor_dtype
         graph = onnx.helper.make_graph(
@@ -221,7 +225,7 @@ class TilewrightBackend(Backend):
             "node",
             [
                 onnx.helper.make_tensor_value_info(name, kind(array.dtype), array.shape)
-                for name, array in zip(names, arrays, strict=True)
+                for name, array in arrays.items()
             ],
             [
                 onnx.helper.make_tensor_value_info(name, kind(np.dtype(dtype)), None)
