@@ -95,3 +95,28 @@ def test_a_narrow_terminal_breaks_no_numbers() -> None:
     head, first = shown.decode().splitlines()[:2]
     assert "MACs/cycle" in head and first.startswith("\x1b[") is False
     assert "pynq-z1-w4" in first and "32,796 31%" in first
+
+
+def test_a_requirement_that_is_missing(tmp_path: Path) -> None:
+    small_model(tmp_path / "net.onnx")
+    arguments = ["compile", str(tmp_path / "net.onnx"), *TARGET, "--calibration", "random:1"]
+    code = (
+        "import sys; sys.modules['onnxruntime'] = None\n"
+        f"sys.argv = ['tilewright', *{arguments!r}, '-o', {str(tmp_path / 'net.twp')!r}]\n"
+        "from tilewright.cli import main; main()"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TILEWRIGHT_DEBUG"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: the installation is not complete: import of onnxruntime halted; None in sys.modules; "
+        "`python -m tilewright.doctor` tells what to do\n"
+    )
+    assert not (tmp_path / "net.twp").exists()

@@ -31,7 +31,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _stopped()
     except ImportError as error:
-        if not (error.name or "").startswith(("typer", "rich", "pydantic", "tilewright")):
+        if os.environ.get("TILEWRIGHT_DEBUG", "0") != "0":
             raise
         sys.stderr.write(
             f"error: the installation is not complete: {error}; `python -m tilewright.doctor` tells what to do\n"

@@ -119,6 +119,15 @@ LabelOffset = Annotated[
         rich_help_panel=_NETWORK,
     ),
 ]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="F",
+        help="Names of the classes, one a line, which `run` tells; default: those of the calibration set.",
+        rich_help_panel=_NETWORK,
+    ),
+]
 Layout = Annotated[
     str | None,
     typer.Option("--layout", metavar="nhwc|nchw", help="Order of an array that could be either."),
@@ -173,6 +182,7 @@ class ModelOptions:
     channels: str | None
     mean: str | None
     std: str | None
+    labels: Path | None = None
 
     def load(self) -> Model:
         """Read the network.
@@ -202,6 +212,7 @@ class ModelOptions:
             preprocess=preprocess,
             input_shapes=shapes or None,
             batch=self.batch,
+            labels=self.labels,
             label_offset=self.label_offset,
         )
 
