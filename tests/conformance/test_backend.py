@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from tilewright.errors import ConfigError, DataError, TilewrightError
@@ -124,9 +127,9 @@ X = ("x",)
     ids=["training", "dropout", "float8", "compress", "uint64", "norm"],
 )  # fmt: skip
 def test_what_was_computed_wrongly_is_refused(
-    node: onnx.NodeProto, inputs: list[np.ndarray], message: str
+    node: onnx.NodeProto, inputs: list[NDArray[Any]], message: str
 ) -> None:
-    types = [np.dtype(np.float32)] * len(node.output)
+    types: list[np.dtype[Any]] = [np.dtype(np.float32)] * len(node.output)
     if node.op_type == "TopK":
         types = [np.dtype(np.uint64), np.dtype(np.int64)]
     if node.op_type == "Cast":
