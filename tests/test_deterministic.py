@@ -90,7 +90,7 @@ def test_eight_bits(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_four_bits_with_adaptive_rounding(tmp_path: Path) -> None:
-    found = commands(DIGITS, "ultra96-w4", "--bits", "4")
+    found = commands(DIGITS, "ultra96-w8", "--bits", "4")
     assert list(differences(tmp_path / "runs", found)) == []
 
 
