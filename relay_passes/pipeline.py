@@ -9,6 +9,7 @@ from tvm import relax, transform
 from tvm.ir import IRModule
 from tvm.target import Target
 
+from tilewright import debug
 from tilewright.errors import ConfigError, Fault
 from tilewright.relay_passes.collapse_layouts import CollapseLayouts
 from tilewright.relay_passes.partition import Partition
@@ -43,6 +44,15 @@ INTEGER_PASSES = (QdqToInteger.name, CollapseLayouts.name)
 """Those that come before partitioning; their result runs by TVM llvm alone."""
 
 
+def run_pass(step: Pass, module: IRModule) -> IRModule:
+    """Run a pass, and tell of it where TILEWRIGHT_DEBUG asks for that."""
+    after = step(module)
+    if debug.enabled(debug.PASSES):
+        counts = [sum(len(block.bindings) for block in m["main"].body.blocks) for m in (module, after)]
+        debug.tell(debug.PASSES, "pass %s: %d bindings of main, %d before", step.name, *reversed(counts))
+    return after
+
+
 def integer_passes(target: Overlay) -> list[Pass]:
     """The passes down to the integer level."""
     return [PASSES[name](target) for name in INTEGER_PASSES]
@@ -51,7 +61,7 @@ def integer_passes(target: Overlay) -> list[Pass]:
 def partitioned(module: IRModule, target: Overlay) -> IRModule:
     """An imported quantised module with its accelerator regions."""
     for make in PASSES.values():
-        module = make(target)(module)
+        module = run_pass(make(target), module)
     return module
 
 

@@ -18,7 +18,7 @@ from tilewright.integer.predicate import Reject
 from tilewright.relay_passes import refusals
 from tilewright.relay_passes.match.table import is_known
 from tilewright.relay_passes.partition import composite_calls, find_evictions
-from tilewright.relay_passes.pipeline import integer_passes
+from tilewright.relay_passes.pipeline import integer_passes, run_pass
 from tilewright.relay_passes.placement import Placement
 from tilewright.relay_passes.rewrite import bindings_of
 from tilewright.relay_passes.shifts import Move, move_of
@@ -112,7 +112,7 @@ def lowered(imported: IRModule, overlay: Overlay) -> Stages:
     """An imported module with its integer level."""
     module = imported
     for step in integer_passes(overlay):
-        module = step(module)
+        module = run_pass(step, module)
     return Stages(imported, module, find_evictions(module, lambda node: check(node, overlay)))
 
 

@@ -20,6 +20,14 @@ _NETWORK = "Network"
 _ROUNDINGS = ("adaptive", "nearest")
 _IMAGES = "Preprocessing of images (kept in the package)"
 
+
+def _overlay_names(incomplete: str) -> list[str]:
+    """What the shell offers."""
+    from tilewright.targets.config import overlays
+
+    return [name for name in overlays() if name.startswith(incomplete)]
+
+
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A Caffe prototxt or an ONNX file.")]
 PackagePath = Annotated[Path, typer.Argument(metavar="PKG", help="A package that `compile` wrote.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -29,6 +37,7 @@ Target = Annotated[
         "--target",
         metavar="T",
         help="Overlay to compile for, of those that `tilewright targets` lists, or a TOML file.",
+        autocompletion=_overlay_names,
     ),
 ]
 Weights = Annotated[
@@ -111,6 +120,15 @@ LabelOffset = Annotated[
         rich_help_panel=_NETWORK,
     ),
 ]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="F",
+        help="Names of the classes, one a line, which `run` tells; default: those of the calibration set.",
+        rich_help_panel=_NETWORK,
+    ),
+]
 Layout = Annotated[
     str | None,
     typer.Option("--layout", metavar="nhwc|nchw", help="Order of an array that could be either."),
@@ -165,6 +183,7 @@ class ModelOptions:
     channels: str | None
     mean: str | None
     std: str | None
+    labels: Path | None = None
 
     def load(self, rewrites: Sequence[RewritePass] | None = None) -> Model:
         """Read the network and bring it into canonical form, or run other rewrites.
@@ -195,6 +214,7 @@ class ModelOptions:
             preprocess=preprocess,
             input_shapes=shapes or None,
             batch=self.batch,
+            labels=self.labels,
             label_offset=self.label_offset,
             rewrites=PASSES if rewrites is None else rewrites,
         )
