@@ -50,6 +50,7 @@ OPERAND = Refusal("operand {layer} must be a quantised tensor", "")
 OPERAND_SCALE = Refusal("the operand {layer} must be a quantised tensor", PAIR_BEHIND)
 CONSTANT_OPERAND = Refusal("an operand must be computed at run time")
 CONSTANT = Refusal("a tensor must be computed at run time")
+ONE_IMAGE = Refusal("a tensor must be that of one image", "compile the model of one image with --batch")
 BEHIND_HOST = Refusal("a layer must not depend on a function of the host's runtime", "nothing can be done")
 
 # Convolution, dense
@@ -177,6 +178,7 @@ GROUPS: dict[str, tuple[Refusal, ...]] = {
         OPERAND_SCALE,
         CONSTANT_OPERAND,
         CONSTANT,
+        ONE_IMAGE,
         BEHIND_HOST,
     ),
     "convolutions and dense layers": (

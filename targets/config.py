@@ -275,7 +275,12 @@ def _short(path: Path) -> str:
 def _read(path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:  # the last: nested deep
+    except (
+        OSError,
+        UnicodeDecodeError,
+        tomllib.TOMLDecodeError,
+        RecursionError,
+    ) as error:  # the last: nested deep
         raise ConfigError(f"{_short(path)} cannot be read: {error}") from error
     if "name" in values:
         raise ConfigError(

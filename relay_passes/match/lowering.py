@@ -137,7 +137,7 @@ class Lowering:
         """Give a result another shape of as many elements; that of several images is rejected."""
         draft = self.drafts[ref]
         if math.prod(draft.shape) != math.prod(shape):
-            self.reject("one image at a time", f"shape {shape}")
+            self.reject(refusals.ONE_IMAGE, f"shape {list(shape)}")
         if draft.shape != shape:
             self.add(Layout((LayoutStep("reshape", (shape,)),)), [ref], shape, draft.dtype)
 

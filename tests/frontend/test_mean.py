@@ -39,6 +39,12 @@ def _blob(sizes: tuple[int, ...], values: list[float], *, legacy: bool = True, p
     return head + b"\x2a" + _varint(len(data)) + data
 
 
+SIGNALLING = _blob((1, 1, 1, 1), [])[:-2] + b"\x2a\x04" + b"\x01\x00\x80\x7f"
+"""A NaN at which a processor raises its flag when it is converted."""
+TOO_LARGE = _blob((1, 1, 1, 1), [])[:-2] + b"\x42\x08" + struct.pack("<d", 1e300)
+"""`double_data` that float32 does not hold."""
+
+
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize(
     ("sizes", "legacy"), [((1, 3, 4, 5), True), ((3, 4, 5), False), ((1, 3, 4, 5), False)]
@@ -71,6 +77,8 @@ def test_one_value_a_channel(tmp_path: Path) -> None:
             "expected one mean of channels x height x width, found sizes 2x3x1x1; ",
         ),
         (_blob((1, 1, 1, 2), [1.0, float("nan")]), "expected finite values, found 1 NaN or Inf"),
+        (SIGNALLING, "expected finite values, found 1 NaN or Inf"),
+        (TOO_LARGE, "expected finite values, found 1 NaN or Inf"),
     ],
 )
 def test_damaged_files(tmp_path: Path, data: bytes, message: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto, numpy_helper
 
+from tilewright.benchmark.fuzz.subjects import SUBJECTS
 from tilewright.errors import TilewrightError
 from tilewright.frontend import canonicalise, load_onnx
 
@@ -120,4 +123,46 @@ def test_changed_weights(field: str, index: int) -> None:
     else:
         tensor.raw_data = b"\x00"
     with pytest.raises(TilewrightError, match=f"initialiser {tensor.name}"):
+        load_onnx(model)
+
+
+def _changed(change: Callable[[ModelProto], None]) -> str:
+    model = ModelProto.FromString(NETWORK)
+    change(model)
+    with pytest.raises(TilewrightError) as caught:
+        canonicalise(load_onnx(model.SerializeToString()))
+    return str(caught.value)
+
+
+def test_attributes_that_are_references() -> None:
+    """Protobuf takes them anywhere; only in a function do they mean something."""
+
+    def change(model: ModelProto) -> None:
+        model.graph.node[0].attribute[1].ref_attr_name = "strides"
+
+    assert _changed(change) == (
+        "node Conv, attribute strides: expected a value, found a reference to 'strides', which only functions have"
+    )
+
+
+def test_attributes_that_are_no_text() -> None:
+    def change(model: ModelProto) -> None:
+        model.graph.node[0].attribute[0].s = b"SAME\xff"
+
+    assert _changed(change) == "node Conv, attribute auto_pad: expected text (UTF-8), found b'SAME\\xff'"
+
+
+def test_inputs_of_a_type_that_there_is_not() -> None:
+    def change(model: ModelProto) -> None:
+        model.graph.input[0].type.tensor_type.elem_type = 77
+
+    assert _changed(change).endswith("input x: expected a tensor of numbers, found element type 77")
+
+
+def test_operators_whose_types_inference_refuses() -> None:
+    """Its ValueError, of a type that there is not, is told like its other errors."""
+    seeds = SUBJECTS["qonnx"].seeds()
+    model = ModelProto.FromString(seeds[0])
+    model.graph.input[0].type.tensor_type.elem_type = 255
+    with pytest.raises(TilewrightError, match="does not fit its inputs: Invalid tensor data type 255"):
         load_onnx(model)

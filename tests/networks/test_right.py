@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tests.networks.agreement import compare_top1, noise_ratios, up_to_dequantised
 from tests.networks.choose import networks
 from tests.networks.store import Store
+from tests.relay_passes.qdq_graphs import QdqGraph
 
 from tilewright.benchmark.networks import NETWORKS
 from tilewright.evaluation import package_feeds
@@ -80,3 +81,10 @@ def test_a_wrong_layer_is_told(change: int, store: Store, monkeypatch: pytest.Mo
     assert max(row.largest for row in rows) == change
     if change == 1:
         assert sum(row.equal for row in rows) < EQUAL_SHARE * sum(row.elements for row in rows)
+
+
+def test_a_network_without_layers_of_the_accelerator_is_compared_with_nothing() -> None:
+    """To ONNX Runtime an empty list of outputs means all of them."""
+    graph = QdqGraph()
+    model = graph.model(graph.op("Softmax", graph.x))
+    assert layerwise_compare(model, graph.input(), engine="numpy") == []

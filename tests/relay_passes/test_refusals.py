@@ -461,6 +461,17 @@ def test_refusal(make: Callable[[QdqGraph], str], text: str, where: str, remedy:
     assert {(str(r), r.remedy) for r in found} == {(text, remedy)}
 
 
+def test_pooling_of_several_images() -> None:
+    graph = QdqGraph((6, 1, 5, 6))
+    pooled = graph.op("AveragePool", graph.x, kernel_shape=[1, 2])
+    module = integer_module(graph.model(q(graph, pooled)))
+    (no,) = Placement.of(module["main"]).refused.values()
+    assert (str(no), no.remedy) == (
+        "a tensor must be that of one image, found shape [6, 1, 5, 5]",
+        "compile the model of one image with --batch",
+    )
+
+
 def test_float_operand() -> None:
     graph = QdqGraph()
     module = integer_module(graph.model(q(graph, conv(graph, graph.op("Relu", "input")))))

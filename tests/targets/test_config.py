@@ -152,6 +152,9 @@ def test_files(tmp_path: Path) -> None:
     path.write_text("block_in = ")
     with pytest.raises(ConfigError, match=r"overlays/mine\.toml cannot be read: Invalid value"):
         read_overlay(path)
+    path.write_text("block_in = " + "[" * 5000)
+    with pytest.raises(ConfigError, match=r"overlays/mine\.toml cannot be read: .*recursion"):
+        read_overlay(path)
     path.write_text('board = "zc706"')
     with pytest.raises(ConfigError) as error:
         read_overlay(path)

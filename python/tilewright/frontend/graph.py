@@ -392,7 +392,12 @@ class Graph:
             found = onnx.shape_inference.infer_node_outputs(
                 schema, node.proto(), inputs, data, opset_imports=opsets, ir_version=IR_VERSION
             )
-        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError) as exc:
+        except (
+            onnx.shape_inference.InferenceError,
+            onnx.checker.ValidationError,
+            RuntimeError,
+            ValueError,
+        ) as exc:
             reason = " ".join(str(exc).split())
             message = f"operator {node.op} does not fit its inputs: {reason}"
             raise ModelError(

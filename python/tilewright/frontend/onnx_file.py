@@ -219,7 +219,7 @@ def _place(nodes: list[NodeProto]) -> str:
 
 
 def check_tensors(model: ModelProto) -> None:
-    """Check type, dimensions, length and values of all initialisers and constants, and attributes that are no numbers.
+    """Check type, dimensions, length and values of all initialisers and constants, and texts of nodes.
 
     Raises:
         ModelError: all faults found.
@@ -239,7 +239,8 @@ def check_tensors(model: ModelProto) -> None:
         for attribute in node.attribute:
             where = f"node {node.name or node.op_type}, attribute {attribute.name}"
             if attribute.ref_attr_name:
-                message = f"expected a value, found a reference to {attribute.ref_attr_name!r}, which only functions have"
+                name = attribute.ref_attr_name
+                message = f"expected a value, found a reference to {name!r}, which only functions have"
                 faults.add(message, where=where)
             elif attribute.type == AttributeProto.TENSOR:
                 _check_tensor(attribute.t, where, {node.op_type}, faults)

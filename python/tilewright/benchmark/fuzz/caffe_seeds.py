@@ -21,7 +21,8 @@ layer { name: "s" type: "Slice" bottom: "x" top: "a" top: "b" slice_param { axis
 layer { name: "d" type: "Deconvolution" bottom: "a" top: "d"
   convolution_param { num_output: 4 kernel_size: 4 stride: 2 pad: 1 group: 4 bias_term: false } }
 layer { name: "u" type: "Interp" bottom: "b" top: "u" interp_param { height: 12 width: 12 } }
-layer { name: "e" type: "Eltwise" bottom: "d" bottom: "u" top: "e" eltwise_param { operation: SUM coeff: 1 coeff: -0.5 } }
+layer { name: "e" type: "Eltwise" bottom: "d" bottom: "u" top: "e"
+  eltwise_param { operation: SUM coeff: 1 coeff: -0.5 } }
 layer { name: "p" type: "PReLU" bottom: "e" top: "p" prelu_param { channel_shared: false } }
 layer { name: "c" type: "Concat" bottom: "p" bottom: "u" top: "c" concat_param { axis: 1 } }
 layer { name: "h" type: "ShuffleChannel" bottom: "c" top: "h" shuffle_channel_param { group: 2 } }
@@ -37,10 +38,12 @@ layer { name: "k" type: "Tile" bottom: "w" top: "k" tile_param { axis: 1 tiles: 
 layer { name: "v" type: "Reduction" bottom: "k" top: "v" reduction_param { operation: MEAN axis: 1 } }
 """
 _SSD = """input: "x" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
-layer { name: "l" type: "Convolution" bottom: "x" top: "l" convolution_param { num_output: 16 kernel_size: 3 stride: 4 pad: 1 } }
+layer { name: "l" type: "Convolution" bottom: "x" top: "l"
+  convolution_param { num_output: 16 kernel_size: 3 stride: 4 pad: 1 } }
 layer { name: "lp" type: "Permute" bottom: "l" top: "lp" permute_param { order: 0 order: 2 order: 3 order: 1 } }
 layer { name: "lf" type: "Flatten" bottom: "lp" top: "lf" }
-layer { name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param { num_output: 12 kernel_size: 3 stride: 4 pad: 1 } }
+layer { name: "c" type: "Convolution" bottom: "x" top: "c"
+  convolution_param { num_output: 12 kernel_size: 3 stride: 4 pad: 1 } }
 layer { name: "cp" type: "Permute" bottom: "c" top: "cp" permute_param { order: 0 order: 2 order: 3 order: 1 } }
 layer { name: "cf" type: "Flatten" bottom: "cp" top: "cf" }
 layer { name: "b" type: "PriorBox" bottom: "c" bottom: "x" top: "b"

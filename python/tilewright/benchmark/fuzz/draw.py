@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -119,12 +120,13 @@ class FloatSink:
             values *= self.rng.uniform(0.2, 1.5, wide)
         return self.const(values)
 
-    def model(self, *outputs: str) -> onnx.ModelProto:
-        """The network with these outputs."""
+    def model(self, *outputs: str, domains: Sequence[str] = ()) -> onnx.ModelProto:
+        """The network with these outputs; `domains` of operators that are not standard."""
         infos = [helper.make_empty_tensor_value_info(o) for o in outputs]
         given = [helper.make_tensor_value_info(x, TensorProto.FLOAT, self.shape) for x in self.xs]
         graph = helper.make_graph(self.nodes, "fuzz", given, infos, self.constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+        opsets = [helper.make_opsetid("", 21), *(helper.make_opsetid(d, 1) for d in domains)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
         return onnx.shape_inference.infer_shapes(model)
 
 

@@ -1,6 +1,6 @@
 """Damage with some sense: bytes, words of a text, values of JSON, fields of a protobuf message.
 
-Each function takes a generator, the data and other seeds of its kind to borrow from; a few of them in a row make a case.
+Each function takes a generator, the data and other seeds of its kind to borrow from; a few in a row make a case.
 """
 
 from __future__ import annotations
@@ -24,9 +24,46 @@ NUMBERS = (
     "18446744073709551616", "1" + "0" * 40, "0.5", "-0.0", "1e-45", "1e308", "1e999", "nan", "inf", "-inf", "0x10",
 )  # fmt: skip
 """Where ranges end, and what is no number to some readers."""
-WORDS = ("", "true", "null", '""', "[]", "{}", "\x00", "\ufeff", "é", "a" * 300, "../x", "#", '"', "'", "\\", "\n")
+WORDS = (
+    "",
+    "true",
+    "null",
+    '""',
+    "[]",
+    "{}",
+    "\x00",
+    "\ufeff",
+    "é",
+    "a" * 300,
+    "../x",
+    "#",
+    '"',
+    "'",
+    "\\",
+    "\n",
+)
 _TOKEN = re.compile(rb'"[^"\n]*"|[A-Za-z_][\w.]*|-?\d[\w.+-]*|\s+|.', re.DOTALL)
-_INTS = (0, 1, -1, 2, 3, 5, 8, 16, 77, 255, 256, 65536, 2**31 - 1, -(2**31), 2**32, 2**40, 2**62, 2**63 - 1, -(2**63))
+_INTS = (
+    0,
+    1,
+    -1,
+    2,
+    3,
+    5,
+    8,
+    16,
+    77,
+    255,
+    256,
+    65536,
+    2**31 - 1,
+    -(2**31),
+    2**32,
+    2**40,
+    2**62,
+    2**63 - 1,
+    -(2**63),
+)
 _FLOATS = (0.0, -0.0, 1.0, -1.0, 0.5, 1e-45, 1e30, -1e30, float("nan"), float("inf"), float("-inf"))
 
 
@@ -186,10 +223,8 @@ def change_message(rng: Rng, message: Message, names: Sequence[str]) -> None:
     """Change, clear, set, drop, repeat or swap a field somewhere in a message."""
     target = _one(rng, _messages(message))
     present = [field for field, _ in target.ListFields()]
-    if rng.random() < 0.15 or not present:
-        field = _one(rng, list(target.DESCRIPTOR.fields))
-    else:
-        field = _one(rng, present)
+    absent = rng.random() < 0.15 or not present
+    field = _one(rng, list(target.DESCRIPTOR.fields) if absent else present)
     value = getattr(target, field.name)
     if rng.random() < 0.15:
         target.ClearField(field.name)

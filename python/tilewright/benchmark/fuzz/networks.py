@@ -108,7 +108,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--count", type=int, default=50, help="networks (default: 50)")
     parser.add_argument("--seed", type=int, default=1, help="what they are drawn from (default: 1)")
     parser.add_argument("--first", type=int, default=0, help="number of the first (default: 0)")
-    parser.add_argument("--folder", type=Path, default=Path("findings"), help="of findings (default: findings)")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("findings"), help="of findings (default: findings)"
+    )
     parser.add_argument("--no-shrink", action="store_true", help="keep findings as they are drawn")
     parser.add_argument("--replay", type=Path, help="run a finding again")
     options = parser.parse_args(arguments)

@@ -7,7 +7,14 @@ from dataclasses import replace
 
 from tilewright.benchmark.fuzz.layers import LayerPlan, NetworkPlan
 
-_PLAIN = {"kernel": (1, 1), "strides": (1, 1), "dilation": (1, 1), "pads": (0, 0, 0, 0), "after": "", "source": 0}
+_PLAIN = {
+    "kernel": (1, 1),
+    "strides": (1, 1),
+    "dilation": (1, 1),
+    "pads": (0, 0, 0, 0),
+    "after": "",
+    "source": 0,
+}
 
 
 def smaller_layers(layer: LayerPlan) -> Iterator[LayerPlan]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from tilewright.benchmark.fuzz.caffe_seeds import PROTOTXTS
 from tilewright.benchmark.fuzz.draw import FloatSink, draw_feeds, draw_network, write_float
@@ -182,8 +181,7 @@ def _qonnx_seeds() -> list[bytes]:
         shape = [int(np.prod([4, 6, 6]))] if op != "Trunc" else [100]
         flat = g.op("Flatten", y)
         g.op("MatMul", flat, quant(g.weights((shape[0], 5)), "Quant", 4))
-        model = g.model(g.nodes[-1].output[0])
-        model.opset_import.append(helper.make_opsetid(QONNX, 1))
+        model = g.model(g.nodes[-1].output[0], domains=(QONNX,))
         found.append(model.SerializeToString())
     return found
 
@@ -262,9 +260,13 @@ def _logs() -> list[bytes]:
         "backend": "timing", "seed": 1,
     }  # fmt: skip
     group = {"layers": ["conv"], "stripes": 2, "strips": 1, "slices": 1, "lag": 0, "keep": [], "images": 1}
-    record = {"trial": 0, "region": "tilewright_0", "origin": "default", "cycles": 91, "dram_bytes": 9, "energy_mj": 0.1}
-    refusal = {"trial": 1, "region": "tilewright_0", "origin": "search", "error": "does not fit"}
-    lines = [head, *({**r, "groups": [group]} for r in (record, refusal, {**record, "trial": 2, "cycles": 80}))]
+    about = {"region": "tilewright_0", "origin": "default"}
+    record = {"trial": 0, **about, "cycles": 91, "dram_bytes": 9, "energy_mj": 0.1}
+    refusal = {"trial": 1, **about, "error": "does not fit"}
+    lines = [
+        head,
+        *({**r, "groups": [group]} for r in (record, refusal, {**record, "trial": 2, "cycles": 80})),
+    ]
     return ["".join(json.dumps(line) + "\n" for line in lines).encode()]
 
 

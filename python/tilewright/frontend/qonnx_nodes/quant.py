@@ -47,7 +47,8 @@ def quant(graph: Graph, node: Node) -> None:
     integers = Integers.of(bits, signed, narrow)
     values = source(graph, node)
     if values is not None:
-        steps_ = values.astype(np.float32) / scale + zero
+        with np.errstate(over="ignore"):  # infinity is cut off like all that is too large
+            steps_ = values.astype(np.float32) / scale + zero
         clipped = np.clip(steps_, np.float32(integers.lo), np.float32(integers.hi))
         dequantise_constant(graph, node, rounding.apply(clipped), scale, zero, integers)
         return
