@@ -235,7 +235,9 @@ def test_threads_share_a_device(shared: DeviceModel) -> None:
 
 def test_another_text_for_a_device_in_use_is_refused(shared: DeviceModel) -> None:
     session = Session(PACKAGE, shared.uri())
-    with pytest.raises(DeviceError, match="is in use by another process, or by this one under another text$"):
+    with pytest.raises(
+        DeviceError, match=r"is in use by another process, or by this one under another text$"
+    ):
         Session(PACKAGE, shared.uri(spin_us=1))
     _same(session, Session(PACKAGE))
 

@@ -44,8 +44,9 @@ class _Error(ctypes.Structure):
 class Stats(ctypes.Structure):
     """Counts of a run, over all regions; under a caller's accelerator only `regions` and `instructions`.
 
-    `cycles` are those of an accelerator or device model; `pack_ns` and `device_ns` are times on the host: of the
-    tensors' way into the regions' segments and back, and from a launch until its results are there.
+    `cycles` are those of an accelerator or device model. Times on the host: `run_ns` of the whole run, and of it
+    `pack_ns` of the tensors' way into the regions' segments and back, `device_ns` from a launch until its results
+    are there.
     """
 
     _fields_ = tuple(
@@ -59,6 +60,7 @@ class Stats(ctypes.Structure):
             "dram_write_bytes",
             "fetch_bytes",
             "cycles",
+            "run_ns",
             "pack_ns",
             "device_ns",
         )

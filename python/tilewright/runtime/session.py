@@ -34,8 +34,8 @@ class RunResult:
         counts: of the accelerator, summed over the regions: `regions`, `instructions`, and with back end sim
             `matrix_steps`, `vector_reads`, `dram_read_bytes`, `dram_write_bytes`, `fetch_bytes`; with a device or a
             device model `cycles` too.
-        seconds: on the host: `pack`, tensors into the regions' segments and back; `device`, from a launch until its
-            results are there.
+        seconds: on the host: `run`, all of the runtime's; of it `pack`, tensors into the regions' segments and back;
+            `device`, from a launch until its results are there. The rest of `run` is the host operators'.
     """
 
     outputs: dict[str, Array]
@@ -87,7 +87,7 @@ class Session:
         outputs, stats = self._native.run(arrays)
         names = (tensor.name for tensor in self._package.outputs)
         counts = stats.to_dict()
-        seconds = {name: counts.pop(f"{name}_ns") / 1e9 for name in ("pack", "device")}
+        seconds = {name: counts.pop(f"{name}_ns") / 1e9 for name in ("run", "pack", "device")}
         return RunResult(dict(zip(names, outputs, strict=True)), counts, seconds)
 
     def run_images(self, images: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:

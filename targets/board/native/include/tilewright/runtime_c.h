@@ -55,6 +55,7 @@ typedef struct {
   int64_t matrix_steps, vector_reads;
   int64_t dram_read_bytes, dram_write_bytes, fetch_bytes;
   int64_t cycles;     // of the accelerator; 0 by the fast simulator
+  int64_t run_ns;     // all of tw_rt_run; what is neither of the next two is the host operators'
   int64_t pack_ns;    // tensors into the regions' segments and back
   int64_t device_ns;  // from handing a region to the device until its results are there
 } tw_rt_stats;
