@@ -45,7 +45,7 @@ def _same(session: Session, reference: Session, runs: int = 1) -> None:
 
 
 @pytest.mark.parametrize("how", [{}, {"interrupt": True}, {"coherent": False}], ids=str)
-def test_outputs_and_counts_are_the_simulators(how: dict[str, bool]) -> None:
+def test_outputs_and_counts_are_the_simulators(how: dict[str, Any]) -> None:
     with DeviceModel(OVERLAY, memory_bytes=1 << 20, **how) as model:
         session, sim = Session(PACKAGE, model.uri()), Session(PACKAGE)
         _same(session, sim, 5)
