@@ -75,7 +75,7 @@ constexpr ErrorName kErrors[] = {{
 {errors}}};
 
 // CONFIG: the SHA-256 of the overlay in the first words, then its fields, texts filled up with zeros.
-constexpr int kHashWords = {HASH_WORDS};
+constexpr std::uint32_t kHashWords = {HASH_WORDS};
 struct ConfigField {{
   const char* name;
   int word;

@@ -71,7 +71,7 @@ TW_RT_API int32_t tw_rt_open(tw_rt_bytes program, const tw_rt_bytes* regions, ui
                              tw_rt_error* error);
 TW_RT_API void tw_rt_close(tw_program* program);
 // Runs the regions on another device, by its text (`sim`, `zynq:registers=..,memory=..`; see device.h). Streams and
-// constants are placed here, once. After an error the program stays on the device that it had.
+// constants get their place here and are written there by the first run, once. After an error the program stays on the device that it had.
 TW_RT_API int32_t tw_rt_open_device(tw_program* program, const char* uri, tw_rt_error* error);
 // Null: the fast simulator (also the state after tw_rt_open).
 TW_RT_API void tw_rt_set_accelerator(tw_program* program, tw_rt_accelerator run, void* context);
