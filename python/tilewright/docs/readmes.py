@@ -20,6 +20,7 @@ READMES: Mapping[str, str] = {
     "relay_passes/SUPPORTED.md": "reference/supported",
     "targets/README.md": "notes/targets",
     "targets/board/README.md": "notes/board",
+    "targets/registers.md": "notes/registers",
     "targets/timing.md": "notes/timing",
     "tutorials/demo/README.md": "notes/demo",
     "tutorials/low_bit/README.md": "notes/low_bit",
