@@ -1,0 +1,548 @@
+"""Run every level of a network on the same input, compare them layer by layer, and name the first that is wrong.
+
+What is compared, from the top:
+
+* quantised against float: signal-to-noise. A layer is at fault where it is further from the float layer on the same
+  operands, within what its integers stand for, than rounding of weights and results explains.
+* graph against quantised, integer against graph: integers of each layer on the quantised level's own operands. Sums of
+  float32 round, so single elements may be one step apart; no more, and no more than a few.
+* tile against integer, reference against tile, fast against reference, each back end against the one before: integers
+  of whole runs, which must be equal bit for bit. A fault of the machine itself, such as a race, names its layer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from tilewright.codegen.compile import make_tiles
+from tilewright.codegen.plan import Plan
+from tilewright.codegen.prepared import prepare
+from tilewright.codegen.regions import Regions, find_regions
+from tilewright.errors import ConfigError, DataError, Fault, FaultList, PackageError, TilewrightError
+from tilewright.evaluation import package_feeds
+from tilewright.frontend.model import Model, fit_inputs
+from tilewright.frontend.relax_import import to_relax
+from tilewright.integer_level import ENGINES
+from tilewright.pipeline import compile
+from tilewright.quantize.factors import float_factors
+from tilewright.runtime import Session
+from tilewright.targets.config import Overlay
+from tilewright.targets.package import Package
+from tilewright.verify.layers import Array, Layer, find_layers, find_operands
+from tilewright.verify.machine import Machine, layer_of_error
+from tilewright.verify.onnx_levels import run_fed, run_onnx
+from tilewright.verify.relax_levels import GraphLevel
+from tilewright.verify.result import (
+    EQUAL_SHARE,
+    FLOAT,
+    GRAPH,
+    INTEGER,
+    LEVELS,
+    QUANTISED,
+    SPARE,
+    STREAMS,
+    TILE,
+    Cell,
+    Difference,
+    LevelFault,
+    Row,
+    Verification,
+    noise_histogram,
+    snr,
+)
+
+Feeds = Mapping[str, Array]
+Values = dict[str, Array]
+"""By layer's variable; the first dimension counts the images."""
+Progress = Callable[[int, int], None]
+OpenBackend = Callable[[Package, str], Session]
+
+LARGE_MACS = 500_000_000
+"""Networks of more are run by NumPy at the integer level: TVM's code, which is not tuned, would compile for minutes."""
+HOST_TOLERANCE = 1e-4
+"""Largest difference between outputs of the package's host part and ONNX Runtime's on the same integers, as a part of
+the largest output: float32 has 2^-24, and a softmax or a sum over 1000 classes loses some bits of it."""
+
+
+def verify(
+    package: Package | Model | str | Path,
+    inputs: Feeds | Sequence[Feeds],
+    *,
+    target: str | Overlay = "ultra96-w8",
+    levels: Sequence[str] | None = None,
+    backends: Sequence[str] = (),
+    open_backend: OpenBackend = Session,  # type: ignore[assignment]
+    progress: Progress | None = None,
+) -> Verification:
+    """Run every level on the same input and compare them.
+
+        found = tw.verify("net.twp", {"data": image})
+        print(found.passed, found.first)
+
+    Args:
+        package: or its file; or a quantised model, which is compiled first.
+        inputs: arrays by input name, with a first dimension of 1; a list of them for several images. A batch that is
+            not full repeats the last.
+        target: overlay that a model is compiled for.
+        levels: those that run, of LEVELS; default: all that there are.
+        backends: more back ends than the two simulators, as `Session` takes them.
+        open_backend: opens a package on a back end.
+        progress: called with the levels done and the number of all.
+
+    Raises:
+        PackageError: the file is none, or was stripped of the models.
+        ConfigError: there is no such level or back end.
+        DataError: the inputs do not fit.
+    """
+    if isinstance(package, Model):
+        package = compile(package, target)
+    elif not isinstance(package, Package):
+        package = Package.load(package)
+    images = [inputs] if isinstance(inputs, Mapping) else list(inputs)
+    if not images:
+        raise DataError(Fault("there is no input", remedy="give at least one"))
+    return _Verifier(package, images, _chosen(levels), backends, open_backend, progress).run()
+
+
+def _chosen(levels: Sequence[str] | None) -> tuple[str, ...]:
+    if levels is None:
+        return LEVELS
+    faults = FaultList()
+    for level in levels:
+        if level not in LEVELS:
+            faults.add(f"expected levels of {', '.join(LEVELS)}, found {level!r}", where="levels")
+    faults.raise_if_any(ConfigError)
+    return tuple(level for level in LEVELS if level in levels)
+
+
+class _Verifier:
+    def __init__(
+        self,
+        package: Package,
+        images: Sequence[Feeds],
+        levels: Sequence[str],
+        backends: Sequence[str],
+        open_backend: OpenBackend,
+        progress: Progress | None,
+    ) -> None:
+        self.package, self.open_backend, self.progress = package, open_backend, progress
+        float_bytes, quantised_bytes = package.require_models("verify")
+        self.quantised = onnx.ModelProto.FromString(quantised_bytes)
+        self.float = None if float_bytes is None else onnx.ModelProto.FromString(float_bytes)
+        self.levels = [level for level in levels if level != FLOAT or self.float is not None]
+        self.streams = {**{level: STREAMS[level] for level in self.levels if level in STREAMS}}
+        self.streams.update({name: name for name in backends})
+        self.count = len(images)
+        full = [*images, *[images[-1]] * (-len(images) % package.batch)]
+        self.images = [package_feeds(package, feeds) for feeds in full]  # type: ignore[arg-type]
+        self.factors = float_factors(self.quantised)
+        self.faults: list[LevelFault] = []
+        self.notes: list[str] = []
+        self.seconds: dict[str, float] = {}
+        self.values: dict[str, Values] = {}
+        self.outputs: dict[str, Values] = {}
+        self.fed: dict[str, Values] = {}
+        self.host_outputs: Values = {}
+        self.real: Values = {}
+        self.fed_real: Values = {}
+
+    def run(self) -> Verification:
+        regions = find_regions(to_relax(self.quantised), self.package.overlay)
+        self.layers = find_layers(self.quantised, regions)
+        self.operands = find_operands(self.quantised, regions, self.layers)
+        self.machine = self._machine(regions)
+        steps: list[tuple[str, Callable[[], None]]] = [
+            (FLOAT, self._float),
+            (QUANTISED, self._quantised),
+            (GRAPH, lambda: self._graph(regions)),
+            (INTEGER, lambda: self._integer(regions)),
+            (TILE, self._tile),
+        ]
+        wanted = [(level, step) for level, step in steps if level in self.levels or level == QUANTISED]
+        wanted += [(level, lambda level=level: self._stream(level)) for level in self.streams]  # type: ignore[misc]
+        for done, (level, step) in enumerate(wanted):
+            if self.progress is not None:
+                self.progress(done, len(wanted))
+            with self._timed(level):
+                step()
+        rows = self._rows()
+        ran = tuple(level for level, _ in wanted)
+        order = {level: i for i, level in enumerate(ran)}
+        names = {row.name: i for i, row in enumerate(rows)}
+        self.faults.sort(key=lambda f: (order.get(f.level, 0), names.get(f.layer, len(names))))
+        return Verification(
+            self.package.name,
+            self.package.overlay.name,
+            ran,
+            self.count,
+            tuple(rows),
+            tuple(self.faults),
+            tuple(self.notes),
+            self.seconds,
+        )
+
+    @contextmanager
+    def _timed(self, level: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        except (PackageError, ConfigError):
+            raise
+        except TilewrightError as error:
+            self.faults.append(LevelFault(level, layer_of_error(error, self.machine), str(error.faults[0])))
+        finally:
+            self.seconds[level] = time.perf_counter() - start
+
+    def _machine(self, regions: Regions) -> Machine:
+        package = self.package
+        if package.plan is None:
+            raise PackageError(
+                Fault("`verify` needs the plan", f"package {package.name}", "compile the package again")
+            )
+        plan = Plan.parse(package.plan, package.overlay, "section plan")
+        by_name = {p.region: p for p in plan.regions}
+        missing = [g.name for g in regions.graphs if g.name not in by_name]
+        if missing or len(regions.graphs) != len(package.regions):
+            raise PackageError(
+                Fault(
+                    f"this Tilewright parts the network in {len(regions.graphs)} regions, the package has "
+                    f"{len(package.regions)}",
+                    f"package {package.name}",
+                    "compile the package again",
+                )
+            )
+        tiles = [
+            make_tiles(prepare(g, package.overlay, package.batch), by_name[g.name]) for g in regions.graphs
+        ]
+        return Machine(package, tiles, regions.graphs)
+
+    # The levels, from the top.
+
+    def _each(self, run: Callable[[Feeds], Mapping[str, Array]]) -> Values:
+        """What a level for one image gives of all of them."""
+        found: dict[str, list[Array]] = {}
+        for feeds in self.images:
+            for name, array in run(feeds).items():
+                found.setdefault(name, []).append(array)
+        return {name: np.stack(arrays) for name, arrays in found.items()}
+
+    def _float(self) -> None:
+        assert self.float is not None
+        present = {name for node in self.float.graph.node for name in node.output}
+        names = [layer.real for layer in self.layers if layer.real in present]
+        outputs = [value.name for value in self.float.graph.output]
+        names += [value.name for value in self.float.graph.input if value.name not in names]
+        graph = self.float.graph
+        found = self._each(
+            lambda feeds: run_onnx(self.float, fit_inputs(feeds, graph), [str(n) for n in names if n] + outputs, False)  # type: ignore[arg-type]
+        )
+        self.real = {
+            str(layer.real): _scaled(found[str(layer.real)], self.factors.get(str(layer.real)))
+            for layer in self.layers
+            if layer.real in found
+        }
+        self.outputs[FLOAT] = {name: found[name] for name in outputs}
+
+    def _quantised(self) -> None:
+        tensors = [x.tensor for x in (*self.layers, *self.operands) if x.tensor is not None]
+        outputs = [value.name for value in self.quantised.graph.output]
+        found = self._each(lambda feeds: run_onnx(self.quantised, feeds, [*tensors, *outputs]))
+        self.values[QUANTISED] = {
+            x.variable: found[x.tensor] for x in (*self.layers, *self.operands) if x.tensor is not None
+        }
+        self.outputs[QUANTISED] = {name: found[name] for name in outputs}
+        if self.real:
+            self._float_on_quantised(found)
+
+    def _float_on_quantised(self, integers: Values) -> None:
+        """The float level's layers on the numbers that the quantised level's operands stand for."""
+        assert self.float is not None
+        model = self.float
+        tensors = {name for node in model.graph.node for name in node.output}
+        tensors |= {value.name for value in model.graph.input}
+        fed: Values = {}
+        for x in (*self.layers, *self.operands):
+            if x.real in tensors and x.scale is not None and x.tensor in integers:
+                factor = self.factors.get(x.real)
+                if factor is not None:  # a channel that was dead when it was measured was not made smaller
+                    factor = 1 / np.where(np.isnan(factor), np.nanmin(factor), factor)
+                fed[x.real] = _scaled(x.scale.values(integers[x.tensor]), factor).astype(np.float32)
+        names = [name for name in self.real if name in fed]
+        numbers = iter(range(len(self.images)))
+
+        def run(feeds: Feeds) -> Mapping[str, Array]:
+            image = next(numbers)
+            arrays = {name: array[image] for name, array in fed.items()}
+            return run_fed(model, fit_inputs(feeds, model.graph), arrays, names)  # type: ignore[arg-type]
+
+        found = self._each(run)
+        self.fed_real = {name: _scaled(array, self.factors.get(name)) for name, array in found.items()}
+
+    def _graph(self, regions: Regions) -> None:
+        level = GraphLevel(regions.stages.imported, [x for x in self.layers if x.tensor is not None])
+        reference = self.values[QUANTISED]
+        numbers = iter(range(len(self.images)))
+
+        def run(feeds: Feeds) -> Mapping[str, Array]:
+            image = next(numbers)
+            values = {name: array[image] for name, array in reference.items()}
+            return level.run([feeds[name] for name in level.inputs], values)
+
+        self.fed[GRAPH] = self._each(run)
+
+    def _integer(self, regions: Regions) -> None:
+        macs = self.package.report.get("accelerator_macs", 0)
+        run = ENGINES["numpy" if macs > LARGE_MACS else "llvm"](regions.stages.integer)
+        reference = self.values[QUANTISED]
+        layer_of = {(x.region, x.region_tensor): x for x in self.layers if x.region is not None}
+        fed: dict[str, list[Array]] = {}
+        for image in range(len(self.images)):
+            known = {name: array[image] for name, array in reference.items()}
+            for layer in self.layers:
+                if all(name in known for name in layer.operands):
+                    array = run(layer.composite, [known[name] for name in layer.operands])
+                    known.setdefault(layer.variable, array)
+                    fed.setdefault(layer.variable, []).append(array)
+        self.fed[INTEGER] = {name: np.stack(arrays) for name, arrays in fed.items()}
+        found: dict[str, list[Array]] = {}
+
+        def region(number: int, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+            values: dict[str, list[Array]] = {}
+            for node in self.machine.graphs[number].nodes:
+                layer = layer_of[number, node.output.name]
+                values[node.output.name] = [
+                    run(layer.composite, [_image(values, arrays, t.name, i) for t in node.inputs])
+                    for i in range(self.package.batch)
+                ]
+                found.setdefault(layer.variable, []).extend(values[node.output.name])
+            return {t.name: np.concatenate(values[t.name]) for t in self.machine.graphs[number].outputs}
+
+        self.outputs[INTEGER] = self._batches(lambda feeds: self.machine.run_host(feeds, region))
+        self.values[INTEGER] = {name: np.stack(arrays) for name, arrays in found.items()}
+        self._host(layer_of)
+
+    def _host(self, layer_of: Mapping[tuple[int | None, str], Layer]) -> None:
+        """The package's host part on the quantised level's integers."""
+        reference = self.values[QUANTISED]
+        ends = [(n, m.name) for n, region in enumerate(self.package.regions) for m in region.outputs]
+        if not all(layer_of[end].variable in reference for end in ends if end in layer_of):
+            return
+        firsts = iter(range(0, len(self.images), self.package.batch))
+        first = 0
+
+        def region(number: int, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+            some = slice(first, first + self.package.batch)
+            return {
+                m.name: np.concatenate(list(reference[layer_of[number, m.name].variable][some]))
+                for m in self.package.regions[number].outputs
+            }
+
+        def run(feeds: Feeds) -> Mapping[str, Array]:
+            nonlocal first
+            first = next(firsts)
+            return self.machine.run_host(feeds, region)
+
+        if all(end in layer_of for end in ends):
+            self.host_outputs = self._batches(run)
+
+    def _tile(self) -> None:
+        found: dict[str, list[Array]] = {}
+
+        def run(feeds: Feeds) -> Mapping[str, Array]:
+            outputs, tensors = self.machine.run_tiles(feeds)
+            self._gather(found, tensors)
+            return outputs
+
+        self.outputs[TILE] = self._batches(run)
+        self.values[TILE] = {name: np.concatenate(arrays) for name, arrays in found.items()}
+
+    def _stream(self, level: str) -> None:
+        backend = self.streams[level]
+        failure: TilewrightError | None = None
+        try:
+            session = self.open_backend(self.package, backend)
+            self.outputs[level] = self._batches(lambda feeds: session.run(feeds).outputs)
+        except (PackageError, ConfigError, DataError):
+            raise
+        except TilewrightError as error:
+            failure = error  # of tokens perhaps: what the instructions compute is looked at all the same
+        found: dict[str, list[Array]] = {}
+        try:
+            for variant, added in self.machine.observed():
+                looking = self.open_backend(variant, backend)
+
+                def run(feeds: Feeds, added: Mapping[str, tuple[int, str]] = added, s: Session = looking) -> Feeds:
+                    outputs = s.run(feeds).outputs
+                    self._gather(found, {where: outputs[name] for name, where in added.items()})
+                    return {name: array for name, array in outputs.items() if name not in added}
+
+                outputs = self._batches(run)
+                if level in self.outputs and any(
+                    not np.array_equal(outputs[n], a) for n, a in self.outputs[level].items()
+                ):
+                    text = "gives other outputs by its own tokens than in order: its units are not ordered rightly"
+                    self.faults.append(LevelFault(level, "", text))
+        except (PackageError, ConfigError, DataError):
+            raise
+        except TilewrightError as error:
+            failure = failure or error
+        self.values[level] = {name: np.concatenate(arrays) for name, arrays in found.items()}
+        if failure is not None:
+            raise failure
+
+    def _gather(self, found: dict[str, list[Array]], tensors: Mapping[tuple[int, str], Array]) -> None:
+        """Add a batch's tensors of regions, each image's with a first dimension of 1."""
+        for layer in self.layers:
+            array = None if layer.region is None else tensors.get((layer.region, layer.region_tensor))
+            if array is not None:
+                found.setdefault(layer.variable, []).append(array[:, np.newaxis])
+
+    def _batches(self, run: Callable[[Feeds], Mapping[str, Array]]) -> Values:
+        """Outputs of a level that takes a batch at a time."""
+        batch = self.package.batch
+        found: dict[str, list[Array]] = {}
+        for first in range(0, len(self.images), batch):
+            some = self.images[first : first + batch]
+            feeds = {name: np.concatenate([x[name] for x in some]) for name in some[0]}
+            for name, array in run(feeds).items():
+                parts = [array] if batch == 1 else [array[i : i + 1] for i in range(batch)]
+                found.setdefault(name, []).extend(parts)
+        return {name: np.stack(arrays) for name, arrays in found.items() if len({a.shape for a in arrays}) == 1}
+
+    # The comparison.
+
+    def _rows(self) -> list[Row]:
+        rows = [self._row(layer) for layer in self.layers]
+        rows += [self._output(value.name) for value in self.quantised.graph.output]
+        if not any(f.level in self.streams for f in self.faults):
+            self.notes += [f"layer {layer}: {text}" for layer, text in self.machine.changed() if layer]
+        return rows
+
+    def _row(self, layer: Layer) -> Row:
+        cells: dict[str, Cell] = {}
+        real = self.real.get(layer.real or "")
+        above: Array | None = None
+        known: dict[int, float | None] = {}
+        lowest: Array | None = None
+        for level in (*(x for x in (QUANTISED, GRAPH, INTEGER, TILE) if x in self.seconds), *self.streams):
+            values = self.values.get(level, {}).get(layer.variable)
+            fed = self.fed.get(level, {}).get(layer.variable)
+            shown = values if values is not None else fed
+            if shown is None:
+                continue
+            difference: Difference | None = None
+            fault = ""
+            if level in (GRAPH, INTEGER):
+                base = self.fed.get(GRAPH, {}).get(layer.variable) if level == INTEGER else None
+                base = base if base is not None else self.values[QUANTISED].get(layer.variable)
+                if fed is not None and base is not None:
+                    difference = Difference.of(fed, base)
+                    fault = _near(difference)
+            elif level != QUANTISED and above is not None:
+                difference = Difference.of(shown, above)
+                fault = _same(difference)
+            ratio, fed_ratio = None, None
+            if real is not None and layer.scale is not None:
+                if difference is None or difference.unequal or level in (GRAPH, INTEGER) or id(above) not in known:
+                    known[id(shown)] = snr(real, layer.scale.values(shown))
+                else:
+                    known[id(shown)] = known[id(above)]
+                ratio = known[id(shown)]
+                lowest = shown
+                if level == QUANTISED and layer.real in self.fed_real:
+                    expected = layer.scale.clipped(self.fed_real[str(layer.real)])
+                    fed_ratio = snr(expected, layer.scale.values(shown))
+                    fault = _noisy(fed_ratio, layer.scale.bits)
+            cells[level] = Cell(ratio, fed_ratio, difference, fault)
+            if fault:
+                self.faults.append(LevelFault(level, layer.name, fault))
+            if level not in (QUANTISED, GRAPH):
+                above = shown
+        histogram = None
+        if real is not None and lowest is not None and layer.scale is not None:
+            histogram = noise_histogram(real, layer.scale.values(lowest))
+        return Row(layer.name, layer.kind, cells, histogram)
+
+    def _output(self, name: str) -> Row:
+        cells: dict[str, Cell] = {}
+        real = self.outputs.get(FLOAT, {}).get(name)
+        above: Array | None = None
+        lowest: Array | None = None
+        for level in (*(x for x in (QUANTISED, INTEGER, TILE) if x in self.seconds), *self.streams):
+            found = self.outputs.get(level, {}).get(name)
+            if found is None:
+                continue
+            fault = ""
+            if level == INTEGER and name in self.host_outputs:
+                fault = _close(self.host_outputs[name], self.outputs[QUANTISED].get(name))
+            elif above is not None and level != INTEGER and not np.array_equal(found, above, equal_nan=True):
+                fault = "differs from the level above"
+            ratio = None
+            if real is not None and real.shape == found.shape and real.dtype.kind == "f":
+                ratio, lowest = snr(real, found), found
+            cells[level] = Cell(ratio, None, None, fault)
+            if fault:
+                self.faults.append(LevelFault(level, name, fault))
+            if level != QUANTISED:
+                above = found
+        histogram = None if real is None or lowest is None else noise_histogram(real, lowest)
+        return Row(name, "output", cells, histogram)
+
+
+def _image(values: Mapping[str, list[Array]], arrays: Mapping[str, Array], name: str, image: int) -> Array:
+    return values[name][image] if name in values else arrays[name][image : image + 1]
+
+
+def _scaled(array: Array, factor: Array | None) -> Array:
+    """Values of the float network as the quantised one scales them. Shapes: (images, 1, C, ...), (C,) or ()."""
+    if factor is None:
+        return array
+    shape = (1, 1, -1, *[1] * (array.ndim - 3)) if factor.size > 1 else ()
+    return np.asarray(array * factor.reshape(shape))
+
+
+def _near(d: Difference) -> str:
+    if d.largest > 1:
+        return f"differs by {d.largest} steps at {d.first} on the same operands; 1 is allowed"
+    if d.unequal > SPARE + (1 - EQUAL_SHARE) * d.elements:
+        return f"{d.unequal} of {d.elements} elements are a step apart on the same operands"
+    return ""
+
+
+def _same(d: Difference) -> str:
+    if not d.unequal:
+        return ""
+    return f"{d.unequal} of {d.elements} elements differ from the level above, by up to {d.largest} at {d.first}"
+
+
+FLOOR_DB = {8: 20.0, 4: 6.0}
+"""Least signal-to-noise ratio, dB, of a layer against the float layer on the same operands, by the least bits of its
+integers. Below 4 bits rounding alone is as large as what is left."""
+
+
+def _noisy(ratio: float | None, bits: int) -> str:
+    floor = next((db for least, db in FLOOR_DB.items() if bits >= least), None)
+    if ratio is None or floor is None or ratio >= floor:
+        return ""
+    return f"{ratio:.1f} dB from the float layer on the same operands; rounding leaves at least {floor:g} dB"
+
+
+def _close(found: Array, expected: Array | None) -> str:
+    """Outputs of two host parts on the same integers."""
+    if expected is None:
+        return ""
+    if found.shape != expected.shape:
+        return f"has shape {found.shape}, the quantised level's host part gives {expected.shape}"
+    if found.dtype.kind != "f":
+        return ""
+    apart = float(np.nanmax(np.abs(found.astype(np.float64) - expected), initial=0.0))
+    most = float(np.nanmax(np.abs(expected), initial=0.0))
+    if apart <= HOST_TOLERANCE * max(most, 1e-30):
+        return ""
+    return f"the host part gives values up to {apart:.3g} from ONNX Runtime's on the same integers"
