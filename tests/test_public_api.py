@@ -27,6 +27,7 @@ NAMES = [
     "Support",
     "TilewrightError",
     "Tuned",
+    "Verification",
     "compile",
     "evaluate",
     "explore",
@@ -39,6 +40,7 @@ NAMES = [
     "supported",
     "target",
     "tune",
+    "verify",
 ]
 
 

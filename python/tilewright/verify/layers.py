@@ -66,6 +66,7 @@ class Layer:
         real: the float tensor before its quantiser there; None likewise.
         region, region_tensor: where a graph has it; None on the host.
         scale: of the integers; None where a tensor has several.
+        weight_bits: that the weights need; 8 for a layer without.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Layer:
     region: int | None
     region_tensor: str
     scale: Scale | None
+    weight_bits: int
 
 
 @dataclass(frozen=True)
@@ -182,11 +184,12 @@ def find_layers(model: onnx.ModelProto, regions: Regions) -> list[Layer]:
         if isinstance(b.value, relax.Call) and isinstance(b.value.op, GlobalVar) and kind_of(module[b.value.op])
     ]
     names = [_layer_name(module, b) for b in calls]
-    kinds = [parse(module[b.value.op]).kind for b in calls]
+    operators = [parse(module[b.value.op]) for b in calls]
+    kinds = [operator.kind for operator in operators]
     places = _places(list(zip([b.var.name for b in calls], names, kinds, strict=True)), regions.graphs)
     layers: list[Layer] = []
     taken: set[str] = set()
-    for binding, name, kind in zip(calls, names, kinds, strict=True):
+    for binding, name, operator in zip(calls, names, operators, strict=True):
         variable = binding.var.name
         tensor = tensor_of.get(variable)
         region, region_tensor = places.get(variable, (None, ""))
@@ -195,7 +198,7 @@ def find_layers(model: onnx.ModelProto, regions: Regions) -> list[Layer]:
         layers.append(
             Layer(
                 shown,
-                kind,
+                operator.kind,
                 variable,
                 binding.value.op,
                 tuple(a.name for a in binding.value.args),
@@ -204,9 +207,20 @@ def find_layers(model: onnx.ModelProto, regions: Regions) -> list[Layer]:
                 region,
                 region_tensor,
                 None if tensor is None else index.scale(tensor),
+                _bits(getattr(operator, "weight", None)),
             )
         )
     return layers
+
+
+def _bits(weight: Array | None) -> int:
+    """Of 8, 4, 2 and 1 the fewest that hold signed weights; -1 and +1 need 1."""
+    if weight is None or not weight.size:
+        return 8
+    low, high = int(weight.min()), int(weight.max())
+    if bool((np.abs(weight) == 1).all()):
+        return 1
+    return next((bits for bits in (2, 4) if -(1 << bits - 1) <= low and high < 1 << bits - 1), 8)
 
 
 def _layer_name(module: IRModule, binding: relax.VarBinding) -> str:
