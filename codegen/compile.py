@@ -106,10 +106,15 @@ def compile_prepared(prepared: Prepared, plan: RegionPlan) -> CompiledRegion:
         input_bytes=sizes[Base.INPUT],
         output_bytes=sizes[Base.OUTPUT],
         inputs=_layouts(lowered.inputs),
-        outputs=_layouts(lowered.outputs),
+        outputs=output_layouts(tiles),
         batch=prepared.batch,
         products=prepared.pool.products,
     )
+
+
+def output_layouts(tiles: Tiles) -> tuple[MapLayout, ...]:
+    """How a region's results lie in the output segment."""
+    return _layouts(tiles.prepared.lowered.outputs)
 
 
 def _layouts(found: Iterable[tuple[Tensor, Map, tuple[int, ...]]]) -> tuple[MapLayout, ...]:

@@ -37,10 +37,8 @@ def note_factors(
         for name in tensors
         if name in before.producer and len(before.shapes[name]) > 1 and name in after.producer
     ]
-    if not names:
-        return
     samples = list(samples)[:SAMPLES]
-    large, small = (_magnitudes(graph, names, samples) for graph in (after, before))
+    large, small = (_magnitudes(graph, names, samples) if names else {} for graph in (after, before))
     found: dict[str, float | list[float | None]] = {}
     for name in names:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -53,8 +51,12 @@ def note_factors(
                 found[name] = _rounded(float(known[0]))
         else:
             found[name] = [_rounded(float(r)) if np.isfinite(r) and r > 0 else None for r in ratio]
-    if found:
-        result.metadata_props.add(key=KEY, value=json.dumps(found, sort_keys=True, separators=(",", ":")))
+    result.metadata_props.add(key=KEY, value=json.dumps(found, sort_keys=True, separators=(",", ":")))
+
+
+def has_factors(model: onnx.ModelProto) -> bool:
+    """Whether a quantised model says how its tensors are scaled; those of other quantisers do not."""
+    return any(p.key == KEY for p in model.metadata_props)
 
 
 def float_factors(model: onnx.ModelProto) -> dict[str, NDArray[np.float64]]:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import onnx
@@ -31,8 +31,8 @@ from tilewright.frontend.model import Model, fit_inputs
 from tilewright.frontend.relax_import import to_relax
 from tilewright.integer_level import ENGINES
 from tilewright.pipeline import compile
-from tilewright.quantize.factors import float_factors
-from tilewright.runtime import Session
+from tilewright.quantize.factors import float_factors, has_factors
+from tilewright.runtime import RunResult, Session
 from tilewright.targets.config import Overlay
 from tilewright.targets.package import Package
 from tilewright.verify.layers import Array, Layer, find_layers, find_operands
@@ -63,10 +63,21 @@ Values = dict[str, Array]
 """By layer's variable; the first dimension counts the images."""
 Progress = Callable[[int, int], None]
 Engine = Literal["llvm", "numpy"]
-OpenBackend = Callable[[Package, str], Session]
+
+
+class Runs(Protocol):
+    """A package on a back end."""
+
+    def run(self, feeds: Feeds) -> RunResult:
+        """Run once."""
+
+
+OpenBackend = Callable[[Package, str], Runs]
 
 LARGE_MACS = 500_000_000
 """Networks of more are run by NumPy at the integer level: TVM's code, which is not tuned, would compile for minutes."""
+QUICK_MACS = 100_000_000
+"""Networks of fewer are compiled for llvm without optimisation, which takes longer than they run."""
 HOST_TOLERANCE = 1e-4
 """Largest difference between outputs of the package's host part and ONNX Runtime's on the same integers, as a part of
 the largest output: float32 has 2^-24, and a softmax or a sum over 1000 classes loses some bits of it."""
@@ -155,10 +166,13 @@ class Verifier:
         self.levels = [level for level in levels if level != FLOAT or self.float is not None]
         self.streams = {**{level: STREAMS[level] for level in self.levels if level in STREAMS}}
         self.streams.update({name: name for name in backends})
+        macs = package.report.get("accelerator_macs", 0)
+        self.macs = macs if isinstance(macs, int) else 0
         self.count = len(images)
         full = [*images, *[images[-1]] * (-len(images) % package.batch)]
         self.images = [package_feeds(package, feeds) for feeds in full]  # type: ignore[arg-type]
-        self.factors = float_factors(self.quantised)
+        self.factors, self.scaled = float_factors(self.quantised), has_factors(self.quantised)
+        self.float_name: dict[str, str] = {}
         self.faults: list[LevelFault] = []
         self.notes: list[str] = []
         self.seconds: dict[str, float] = {}
@@ -252,12 +266,15 @@ class Verifier:
 
     def _float(self) -> None:
         assert self.float is not None
-        present = {name for node in self.float.graph.node for name in node.output}
-        names = [layer.real for layer in self.layers if layer.real in present]
-        outputs = [value.name for value in self.float.graph.output]
-        names += [value.name for value in self.float.graph.input if value.name not in names]
         model, graph = self.float, self.float.graph
-        wanted = [*(str(name) for name in names), *outputs]
+        present = {name for node in graph.node for name in node.output}
+        for layer in self.layers:
+            # The last tensor before an output has a name of its own in the quantised network.
+            found_name = next((n for n in (layer.real, layer.dequantised) if n in present), None)
+            if found_name is not None:
+                self.float_name[layer.variable] = found_name
+        outputs = [value.name for value in graph.output]
+        wanted = [*self.float_name.values(), *outputs]
 
         def run(feeds: Feeds) -> Mapping[str, Array]:
             fitted = fit_inputs(feeds, graph)  # type: ignore[arg-type]
@@ -265,9 +282,7 @@ class Verifier:
 
         found = self._each(run)
         self.real = {
-            str(layer.real): _scaled(found[str(layer.real)], self.factors.get(str(layer.real)))
-            for layer in self.layers
-            if layer.real in found
+            variable: _scaled(found[name], self.factors.get(name)) for variable, name in self.float_name.items()
         }
         self.outputs[FLOAT] = {name: found[name] for name in outputs}
 
@@ -279,7 +294,9 @@ class Verifier:
             x.variable: found[x.tensor] for x in (*self.layers, *self.operands) if x.tensor is not None
         }
         self.outputs[QUANTISED] = {name: found[name] for name in outputs}
-        if self.real:
+        if self.real and not self.scaled:
+            self.notes.append("the quantised model does not say how it scales tensors; none is checked against float")
+        elif self.real:
             self._float_on_quantised(found)
 
     def _float_on_quantised(self, integers: Values) -> None:
@@ -293,7 +310,7 @@ class Verifier:
             if x.real in tensors and x.scale is not None and x.tensor in integers:
                 plain = x.scale.values(integers[x.tensor])
                 fed[x.real] = np.stack([self._unscaled(a, x.real) for a in plain]).astype(np.float32)
-        names = [name for name in self.real if name in fed]
+        names = list(dict.fromkeys(self.float_name.values()))
         numbers = iter(range(len(self.images)))
 
         def run(feeds: Feeds) -> Mapping[str, Array]:
@@ -302,7 +319,9 @@ class Verifier:
             return run_fed(model, fit_inputs(feeds, model.graph), arrays, names)  # type: ignore[arg-type]
 
         found = self._each(run)
-        self.fed_real = {name: _scaled(array, self.factors.get(name)) for name, array in found.items()}
+        self.fed_real = {
+            variable: _scaled(found[name], self.factors.get(name)) for variable, name in self.float_name.items()
+        }
 
     def _unscaled(self, array: Array, name: str) -> Array:
         """Values of the quantised network's tensor as the float one has them. Shapes: (1, C, ...)."""
@@ -314,7 +333,8 @@ class Verifier:
         return np.asarray(_scaled(array[np.newaxis], 1 / known)[0], array.dtype)
 
     def _graph(self, regions: Regions) -> None:
-        level = GraphLevel(regions.stages.imported, [x for x in self.layers if x.tensor is not None])
+        known = [x for x in self.layers if x.tensor is not None]
+        level = GraphLevel(regions.stages.imported, known, self.macs < QUICK_MACS)
         reference = self.values[QUANTISED]
         numbers = iter(range(len(self.images)))
 
@@ -326,8 +346,8 @@ class Verifier:
         self.fed[GRAPH] = self._each(run)
 
     def _integer(self, regions: Regions) -> None:
-        macs = self.package.report.get("accelerator_macs", 0)
-        run = ENGINES[self.engine or ("numpy" if macs > LARGE_MACS else "llvm")](regions.stages.integer)
+        engine = self.engine or ("numpy" if self.macs > LARGE_MACS else "llvm")
+        run = ENGINES[engine](regions.stages.integer, self.macs < QUICK_MACS)
         reference = self.values[QUANTISED]
         layer_of = {(x.region, x.region_tensor): x for x in self.layers if x.region is not None}
         fed: dict[str, list[Array]] = {}
@@ -406,7 +426,7 @@ class Verifier:
             for variant, added in self.machine.observed():
                 looking = self.open_backend(variant, backend)
 
-                def run(feeds: Feeds, added: Mapping[str, tuple[int, str]] = added, s: Session = looking) -> Feeds:
+                def run(feeds: Feeds, added: Mapping[str, tuple[int, str]] = added, s: Runs = looking) -> Feeds:
                     outputs = s.run(feeds).outputs
                     self._gather(found, {where: outputs[name] for name, where in added.items()})
                     return {name: array for name, array in outputs.items() if name not in added}
@@ -455,7 +475,7 @@ class Verifier:
 
     def _row(self, layer: Layer) -> Row:
         cells: dict[str, Cell] = {}
-        real = self.real.get(layer.real or "")
+        real = self.real.get(layer.variable)
         above: Array | None = None
         known: dict[int, float | None] = {}
         lowest: Array | None = None
@@ -484,8 +504,8 @@ class Verifier:
                     known[id(shown)] = known[id(above)]
                 ratio = known[id(shown)]
                 lowest = shown
-                if level == QUANTISED and layer.real in self.fed_real:
-                    expected = layer.scale.clipped(self.fed_real[str(layer.real)])
+                if level == QUANTISED and layer.variable in self.fed_real:
+                    expected = layer.scale.clipped(self.fed_real[layer.variable])
                     fed_ratio = snr(expected, layer.scale.values(shown))
                     fault = _noisy(fed_ratio, min(layer.scale.bits, layer.weight_bits))
             cells[level] = Cell(ratio, fed_ratio, difference, fault)

@@ -123,8 +123,7 @@ def _part(verifier: Verifier, held: Sequence[Layer], level: str) -> _Part | None
     made = {x.variable for x in held}
     known: dict[str, Layer | Operand] = {x.variable: x for x in (*verifier.operands, *verifier.layers)}
     edges = [known.get(name) for name in dict.fromkeys(n for x in held for n in x.operands) if name not in made]
-    index = OnnxIndex(verifier.quantised)
-    end = _dequantised(index, last.tensor) if last.tensor is not None else None
+    end = last.dequantised
     inputs: dict[str, Array] = {}
     for x in edges:
         if x is None or x.real is None or x.scale is None or x.tensor is None:
@@ -139,22 +138,12 @@ def _part(verifier: Verifier, held: Sequence[Layer], level: str) -> _Part | None
     quantised = cut(verifier.quantised, inputs, end)
     real: onnx.ModelProto | None = None
     if verifier.float is not None and level == QUANTISED:
-        if last.real is None:
+        if last.variable not in verifier.float_name:
             return None
-        real = cut(verifier.float, inputs, last.real)
+        real = cut(verifier.float, inputs, verifier.float_name[last.variable])
     if quantised is None or (level == QUANTISED and real is None):
         return None
     return _Part(tuple(x.name for x in held), quantised, real, inputs)
-
-
-def _dequantised(index: OnnxIndex, tensor: str) -> str | None:
-    """The float tensor that a tensor's integers stand for."""
-    for node in index.readers.get(tensor, []):
-        if node.op_type == "DequantizeLinear":
-            return str(node.output[0])
-        if node.op_type == "Clip":
-            return _dequantised(index, node.output[0])
-    return None
 
 
 def cut(model: onnx.ModelProto, inputs: Mapping[str, Array], output: str) -> onnx.ModelProto | None:

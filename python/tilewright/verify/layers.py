@@ -64,6 +64,7 @@ class Layer:
         operands: variables that it reads.
         tensor: in the quantised ONNX; None where a rewrite made it.
         real: the float tensor before its quantiser there; None likewise.
+        dequantised: the float tensor that its integers stand for there; None where nothing dequantises them.
         region, region_tensor: where a graph has it; None on the host.
         scale: of the integers; None where a tensor has several.
         weight_bits: that the weights need; 8 for a layer without.
@@ -76,6 +77,7 @@ class Layer:
     operands: tuple[str, ...]
     tensor: str | None
     real: str | None
+    dequantised: str | None
     region: int | None
     region_tensor: str
     scale: Scale | None
@@ -119,6 +121,15 @@ class OnnxIndex:
             tensor = operands[0]
             if node.op_type in ("QuantizeLinear", "GreaterOrEqual"):
                 return tensor
+        return None
+
+    def dequantised(self, tensor: str) -> str | None:
+        """The float tensor that a tensor's integers stand for."""
+        for node in self.readers.get(tensor, []):
+            if node.op_type == "DequantizeLinear":
+                return str(node.output[0])
+            if node.op_type == "Clip":
+                return self.dequantised(node.output[0])
         return None
 
     def scale(self, tensor: str) -> Scale | None:
@@ -204,6 +215,7 @@ def find_layers(model: onnx.ModelProto, regions: Regions) -> list[Layer]:
                 tuple(a.name for a in binding.value.args),
                 tensor,
                 None if tensor is None else index.real(tensor),
+                None if tensor is None else index.dequantised(tensor),
                 region,
                 region_tensor,
                 None if tensor is None else index.scale(tensor),

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tilewright.codegen.compile import Tiles
+from tilewright.codegen.compile import Tiles, output_layouts
 from tilewright.codegen.graph import Graph
 from tilewright.codegen.observe import Observed, in_order, observable, observe
 from tilewright.codegen.run_tiles import run_tiles
@@ -119,7 +119,9 @@ class Machine:
             except SimError as error:
                 raise _in_region(error, region.name) from error
             found.update({(number, m.name): self.read(m, outputs) for m in seen.layouts})
-            return {m.name: self.read(m, outputs) for m in region.outputs}
+            ends = {m.name: self.read(m, outputs) for m in output_layouts(tiles)}
+            found.update({(number, name): array for name, array in ends.items()})
+            return ends
 
         return self.run_host(feeds, run), found
 
@@ -128,8 +130,10 @@ class Machine:
 
         Raises SimError, naming the layer, where a stream is not that of its plan.
         """
-        names = [(n, name) for n, found in enumerate(self.observable) for name in found]
-        for start in range(0, len(names), AT_A_TIME):
+        ends = [{m.name for m in region.outputs} for region in self.package.regions]
+        names = [(n, name) for n, found in enumerate(self.observable) for name in found if name not in ends[n]]
+        yield self._observed(names[:AT_A_TIME])
+        for start in range(AT_A_TIME, len(names), AT_A_TIME):
             yield self._observed(names[start : start + AT_A_TIME])
 
     def _observed(self, wanted: Sequence[tuple[int, str]]) -> tuple[Package, dict[str, tuple[int, str]]]:
@@ -146,6 +150,10 @@ class Machine:
                 continue
             regions[number], seen = self._region(number, {name for n, name in wanted if n == number})
             mine: list[int] = []
+            for m, result in zip(package.regions[number].outputs, step.outputs, strict=True):
+                added[tensors[result].name] = (number, m.name)
+                if result not in package.program.outputs:
+                    numbers.append(result)
             for m in seen.layouts:
                 mine.append(len(tensors))
                 tensors.append(HostTensor(f"{package.regions[number].name} {m.name}", m.shape, m.dtype))

@@ -15,6 +15,7 @@ from tvm import relax
 from tvm.ir import GlobalVar, IRModule
 
 from tilewright.errors import Fault, UnsupportedModel
+from tilewright.integer_level import llvm
 from tilewright.relay_passes.rewrite import behind_extern, bindings_of, unique_name, used
 from tilewright.verify.layers import Array, Layer
 
@@ -65,7 +66,7 @@ def _live(bindings: Sequence[relax.VarBinding], results: Sequence[str]) -> list[
 class GraphLevel:
     """The imported network cut at its layers, compiled once."""
 
-    def __init__(self, imported: IRModule, layers: Sequence[Layer]) -> None:
+    def __init__(self, imported: IRModule, layers: Sequence[Layer], quick: bool) -> None:
         """Raises UnsupportedModel where TVM does not compile it."""
         tail = behind_extern(imported["main"])
         present = {b.var.name for b in bindings_of(imported["main"])} - tail
@@ -73,7 +74,7 @@ class GraphLevel:
         module = cut_graph(imported, [layer.variable for layer in self.layers])
         self.inputs = [str(p.name) for p in imported["main"].params]
         try:
-            executable = tvm.compile(module, target=tvm.target.Target({"kind": "llvm"}))
+            executable = tvm.compile(module, target=llvm(quick))
         except tvm.error.TVMError as error:
             first = str(error).strip().splitlines()[-1]
             raise UnsupportedModel(Fault(f"TVM does not compile it: {first}", "level graph")) from error
