@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -191,7 +192,11 @@ class _Observation:
         strides = (x.dram_stride0, x.dram_stride1, x.dram_stride2)
         last = x.dram_offset + sum((n - 1) * s for n, s in zip(counts, strides, strict=True))
         ends = sorted((x.dram_offset, last))
-        if x.base is not m.segment or ends[0] < begin or ends[1] + self.overlay.half_word_bytes > begin + size:
+        if (
+            x.base is not m.segment
+            or ends[0] < begin
+            or ends[1] + self.overlay.half_word_bytes > begin + size
+        ):
             raise SimError(
                 Fault(
                     f"expected a STORE to bytes {begin}..{begin + size - 1} of {m.segment.name}, where the layer's "
@@ -213,7 +218,7 @@ class _Observation:
 def in_order(instructions: Sequence[Instruction]) -> list[Instruction]:
     """The instructions with tokens by which each begins when the one before it has ended."""
     waits, gives = [0] * len(instructions), [0] * len(instructions)
-    for i, (first, then) in enumerate(zip(instructions, instructions[1:], strict=False)):
+    for i, (first, then) in enumerate(pairwise(instructions)):
         if first.unit is not None and then.unit is not None and first.unit is not then.unit:
             gives[i] |= 1 << then.unit
             waits[i + 1] |= 1 << first.unit
@@ -221,4 +226,3 @@ def in_order(instructions: Sequence[Instruction]) -> list[Instruction]:
         x if isinstance(x, Finish) else replace(x, wait=w, give=g)
         for x, w, g in zip(instructions, waits, gives, strict=True)
     ]
-

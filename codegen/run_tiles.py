@@ -54,8 +54,8 @@ def run_tiles(
             raise SimError(Fault(trap.message, f"operation {i} ({line(x)}{layer})", trap.remedy)) from None
         effect.memory.write(effect.rows, effect.values)
     outputs = np.zeros(dram.output_bytes, np.uint8)
-    rows = memories.dram[Base.OUTPUT]
-    outputs[: rows.data.size] = rows.data.ravel()
+    data = memories.dram[Base.OUTPUT].data
+    outputs[: data.size] = data.ravel()
     return outputs
 
 

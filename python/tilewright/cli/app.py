@@ -76,7 +76,8 @@ def _main(
 
     [bold]supported[/bold] tells what of a network the accelerator takes, [bold]compile[/bold] makes a package,
     [bold]run[/bold] and [bold]evaluate[/bold] use it, [bold]report[/bold] tells what it costs, [bold]tune[/bold]
-    looks for a faster plan, [bold]explore[/bold] for a better overlay, and [bold]verify[/bold] for a wrong layer. Each has --help with examples.
+    looks for a faster plan, [bold]explore[/bold] for a better overlay, and [bold]verify[/bold] for a wrong layer.
+    Each has --help with examples.
     """
 
 

@@ -64,7 +64,9 @@ def verify(
     backends: Annotated[
         list[str] | None,
         typer.Option(
-            "--backend", metavar="B", help="A back end beside the two simulators, as `run` takes it; can be repeated."
+            "--backend",
+            metavar="B",
+            help="A back end beside the two simulators, as `run` takes it; can be repeated.",
         ),
     ] = None,
     levels: Annotated[
@@ -76,7 +78,8 @@ def verify(
         ),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="F", help="Write one self-contained page with histograms.")
+        Path | None,
+        typer.Option("--html", metavar="F", help="Write one self-contained page with histograms."),
     ] = None,
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="F", help="Write a line for each layer and level.")
@@ -120,9 +123,9 @@ def verify(
 ) -> None:
     """Run every level of a network on the same input and name the first level and layer that is wrong.
 
-    The table has a column a level: at the quantised level the signal-to-noise ratio against float (in brackets: on the
-    same operands), below it the largest difference to the level above in integer steps, ! where it must not differ. Exit
-    code 0: all levels are as they must be; 1: they are not; 2: the input is at fault.
+    The table has a column a level: at the quantised level the signal-to-noise ratio against float (in brackets: on
+    the same operands), below it the largest difference to the level above in integer steps, ! where it must not
+    differ. Exit code 0: all levels are as they must be; 1: they are not; 2: the input is at fault.
 
     [bold]Examples[/bold]
 
@@ -148,10 +151,11 @@ def verify(
         package.require_models("verify")
         shapes, preprocess = input_shapes(package), package_preprocess(package)
         feeds = [
-            package_feeds(package, load_input(text, input_shapes=shapes, preprocess=preprocess)) for text in inputs
+            package_feeds(package, load_input(text, input_shapes=shapes, preprocess=preprocess))
+            for text in inputs
         ]
         with progress("levels") as report:
-            verifier = Verifier(package, feeds, chosen, backends or (), Session, report)  # type: ignore[arg-type]
+            verifier = Verifier(package, feeds, chosen, backends or (), Session, report)
             found = verifier.run()
         if bisect is not None and found.first is not None and found.first.layer:
             from tilewright.verify.bisect import bisect as find_part

@@ -2,9 +2,9 @@
 
 Equalisation and short scales (`equalise.py`, `exact.py`) multiply tensors between layers, by channel or as a whole,
 without changing the network's function. Who compares both networks inside, as `verify` does, needs the factors; the
-quantised model carries them as metadata. They are measured: both float networks run on a few samples, and the largest
-magnitudes of each channel are compared. So they are right whatever rewrite made them, and a channel that stayed dead has
-none.
+quantised model carries them as metadata. They are measured: both float networks run on a few samples, and the
+largest magnitudes of each channel are compared. So they are right whatever rewrite made them, and a channel that stayed
+dead has none.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ def _magnitudes(graph: Graph, names: list[str], samples: list[Sample]) -> dict[s
     model = graph.slice_model(names)
     model.graph.ClearField("output")
     rank = {name: len(graph.shapes[name]) for name in names}
-    watched = [*watch_channels(model, names, rank, "ReduceMax"), *watch_channels(model, names, rank, "ReduceMin")]
+    watched = [
+        *watch_channels(model, names, rank, "ReduceMax"),
+        *watch_channels(model, names, rank, "ReduceMin"),
+    ]
     most: list[NDArray[np.float64]] = []
     for values in run_samples(open_session(model), watched, [samples]):
         magnitudes = [np.abs(value).astype(np.float64) for value in values]

@@ -15,8 +15,8 @@ from tilewright.quantize.affine import Range
 from tilewright.quantize.clipping import Histograms, collect_histograms
 from tilewright.quantize.correction import mean_errors
 from tilewright.quantize.equalise import equalise, find_pairs
-from tilewright.quantize.factors import note_factors
 from tilewright.quantize.exact import multiply, short_scales
+from tilewright.quantize.factors import note_factors
 from tilewright.quantize.graph import Graph
 from tilewright.quantize.grouping import Scheme, make_scheme, quantised_tensors, read_in_float
 from tilewright.quantize.mixed import average_width, by_sensitivity, within_points, within_width

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import onnx
@@ -35,12 +35,13 @@ from tilewright.quantize.factors import float_factors, has_factors
 from tilewright.runtime import RunResult, Session
 from tilewright.targets.config import Overlay
 from tilewright.targets.package import Package
-from tilewright.verify.layers import Array, Layer, find_layers, find_operands
+from tilewright.verify.layers import Array, Layer, Operand, find_layers, find_operands
 from tilewright.verify.machine import Machine, layer_of_error
 from tilewright.verify.onnx_levels import run_fed, run_onnx
 from tilewright.verify.relax_levels import GraphLevel
 from tilewright.verify.result import (
     EQUAL_SHARE,
+    EQUAL_SHARE_OF_SIGNS,
     FLOAT,
     GRAPH,
     INTEGER,
@@ -72,7 +73,7 @@ class Runs(Protocol):
         """Run once."""
 
 
-OpenBackend = Callable[[Package, str], Runs]
+OpenBackend = Callable[[Package, Any], Runs]
 
 LARGE_MACS = 500_000_000
 """Networks of more are run by NumPy at the integer level: TVM's code, which is not tuned, would compile for minutes."""
@@ -90,7 +91,7 @@ def verify(
     target: str | Overlay = "ultra96-w8",
     levels: Sequence[str] | None = None,
     backends: Sequence[str] = (),
-    open_backend: OpenBackend = Session,  # type: ignore[assignment]
+    open_backend: OpenBackend = Session,
     progress: Progress | None = None,
     engine: Engine | None = None,
 ) -> Verification:
@@ -170,7 +171,7 @@ class Verifier:
         self.macs = macs if isinstance(macs, int) else 0
         self.count = len(images)
         full = [*images, *[images[-1]] * (-len(images) % package.batch)]
-        self.images = [package_feeds(package, feeds) for feeds in full]  # type: ignore[arg-type]
+        self.images = [package_feeds(package, feeds) for feeds in full]
         self.factors, self.scaled = float_factors(self.quantised), has_factors(self.quantised)
         self.float_name: dict[str, str] = {}
         self.faults: list[LevelFault] = []
@@ -188,6 +189,7 @@ class Verifier:
         regions = find_regions(to_relax(self.quantised), self.package.overlay)
         self.layers = find_layers(self.quantised, regions)
         self.operands = find_operands(self.quantised, regions, self.layers)
+        self.tensors: list[Layer | Operand] = [*self.layers, *self.operands]
         self.machine = self._machine(regions)
         steps: list[tuple[str, Callable[[], None]]] = [
             (FLOAT, self._float),
@@ -277,25 +279,26 @@ class Verifier:
         wanted = [*self.float_name.values(), *outputs]
 
         def run(feeds: Feeds) -> Mapping[str, Array]:
-            fitted = fit_inputs(feeds, graph)  # type: ignore[arg-type]
+            fitted = fit_inputs(feeds, graph)
             return run_onnx(model, {n: self._unscaled(a, n) for n, a in fitted.items()}, wanted, False)
 
         found = self._each(run)
         self.real = {
-            variable: _scaled(found[name], self.factors.get(name)) for variable, name in self.float_name.items()
+            variable: _scaled(found[name], self.factors.get(name))
+            for variable, name in self.float_name.items()
         }
         self.outputs[FLOAT] = {name: found[name] for name in outputs}
 
     def _quantised(self) -> None:
-        tensors = [x.tensor for x in (*self.layers, *self.operands) if x.tensor is not None]
+        tensors = [x.tensor for x in self.tensors if x.tensor is not None]
         outputs = [value.name for value in self.quantised.graph.output]
         found = self._each(lambda feeds: run_onnx(self.quantised, feeds, [*tensors, *outputs]))
-        self.values[QUANTISED] = {
-            x.variable: found[x.tensor] for x in (*self.layers, *self.operands) if x.tensor is not None
-        }
+        self.values[QUANTISED] = {x.variable: found[x.tensor] for x in self.tensors if x.tensor is not None}
         self.outputs[QUANTISED] = {name: found[name] for name in outputs}
         if self.real and not self.scaled:
-            self.notes.append("the quantised model does not say how it scales tensors; none is checked against float")
+            self.notes.append(
+                "the quantised model does not say how it scales tensors; none is checked against float"
+            )
         elif self.real:
             self._float_on_quantised(found)
 
@@ -306,7 +309,7 @@ class Verifier:
         tensors = {name for node in model.graph.node for name in node.output}
         tensors |= {value.name for value in model.graph.input}
         fed: Values = {}
-        for x in (*self.layers, *self.operands):
+        for x in self.tensors:
             if x.real in tensors and x.scale is not None and x.tensor in integers:
                 plain = x.scale.values(integers[x.tensor])
                 fed[x.real] = np.stack([self._unscaled(a, x.real) for a in plain]).astype(np.float32)
@@ -316,11 +319,12 @@ class Verifier:
         def run(feeds: Feeds) -> Mapping[str, Array]:
             image = next(numbers)
             arrays = {name: array[image] for name, array in fed.items()}
-            return run_fed(model, fit_inputs(feeds, model.graph), arrays, names)  # type: ignore[arg-type]
+            return run_fed(model, fit_inputs(feeds, model.graph), arrays, names)
 
         found = self._each(run)
         self.fed_real = {
-            variable: _scaled(found[name], self.factors.get(name)) for variable, name in self.float_name.items()
+            variable: _scaled(found[name], self.factors.get(name))
+            for variable, name in self.float_name.items()
         }
 
     def _unscaled(self, array: Array, name: str) -> Array:
@@ -376,7 +380,7 @@ class Verifier:
         self.values[INTEGER] = {name: np.stack(arrays) for name, arrays in found.items()}
         self._host(layer_of)
 
-    def _host(self, layer_of: Mapping[tuple[int | None, str], Layer]) -> None:
+    def _host(self, layer_of: Mapping[tuple[int, str], Layer]) -> None:
         """The package's host part on the quantised level's integers."""
         reference = self.values[QUANTISED]
         ends = [(n, m.name) for n, region in enumerate(self.package.regions) for m in region.outputs]
@@ -426,7 +430,9 @@ class Verifier:
             for variant, added in self.machine.observed():
                 looking = self.open_backend(variant, backend)
 
-                def run(feeds: Feeds, added: Mapping[str, tuple[int, str]] = added, s: Runs = looking) -> Feeds:
+                def run(
+                    feeds: Feeds, added: Mapping[str, tuple[int, str]] = added, s: Runs = looking
+                ) -> Feeds:
                     outputs = s.run(feeds).outputs
                     self._gather(found, {where: outputs[name] for name, where in added.items()})
                     return {name: array for name, array in outputs.items() if name not in added}
@@ -462,7 +468,9 @@ class Verifier:
             for name, array in run(feeds).items():
                 parts = [array] if batch == 1 else [array[i : i + 1] for i in range(batch)]
                 found.setdefault(name, []).extend(parts)
-        return {name: np.stack(arrays) for name, arrays in found.items() if len({a.shape for a in arrays}) == 1}
+        return {
+            name: np.stack(arrays) for name, arrays in found.items() if len({a.shape for a in arrays}) == 1
+        }
 
     # The comparison.
 
@@ -492,13 +500,18 @@ class Verifier:
                 base = base if base is not None else self.values[QUANTISED].get(layer.variable)
                 if fed is not None and base is not None:
                     difference = Difference.of(fed, base)
-                    fault = _near(difference)
+                    fault = _near(difference, layer.scale.bits if layer.scale is not None else 8)
             elif level != QUANTISED and above is not None:
                 difference = Difference.of(shown, above)
                 fault = _same(difference)
             ratio, fed_ratio = None, None
             if real is not None and layer.scale is not None:
-                if difference is None or difference.unequal or level in (GRAPH, INTEGER) or id(above) not in known:
+                if (
+                    difference is None
+                    or difference.unequal
+                    or level in (GRAPH, INTEGER)
+                    or id(above) not in known
+                ):
                     known[id(shown)] = snr(real, layer.scale.values(shown))
                 else:
                     known[id(shown)] = known[id(above)]
@@ -556,10 +569,12 @@ def _scaled(array: Array, factor: Array | None) -> Array:
     return np.asarray(array * factor.reshape(shape))
 
 
-def _near(d: Difference) -> str:
-    if d.largest > 1:
-        return f"differs by {d.largest} steps at {d.first} on the same operands; 1 is allowed"
-    if d.unequal > SPARE + (1 - EQUAL_SHARE) * d.elements:
+def _near(d: Difference, bits: int) -> str:
+    """What a sum next to a half may differ; -1 and +1 are two apart."""
+    allowed, share = (2, EQUAL_SHARE_OF_SIGNS) if bits == 1 else (1, EQUAL_SHARE)
+    if d.largest > allowed:
+        return f"differs by {d.largest} steps at {d.first} on the same operands; {allowed} is allowed"
+    if d.unequal > SPARE + (1 - share) * d.elements:
         return f"{d.unequal} of {d.elements} elements are a step apart on the same operands"
     return ""
 
@@ -567,7 +582,9 @@ def _near(d: Difference) -> str:
 def _same(d: Difference) -> str:
     if not d.unequal:
         return ""
-    return f"{d.unequal} of {d.elements} elements differ from the level above, by up to {d.largest} at {d.first}"
+    return (
+        f"{d.unequal} of {d.elements} elements differ from the level above, by up to {d.largest} at {d.first}"
+    )
 
 
 FLOOR_DB = {8: 20.0, 4: 9.0, 2: 3.0}

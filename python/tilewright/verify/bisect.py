@@ -26,7 +26,7 @@ from tilewright.frontend.model import Model
 from tilewright.pipeline import compile
 from tilewright.targets.package import Package
 from tilewright.verify.api import Verifier
-from tilewright.verify.layers import Array, Layer, OnnxIndex, Operand
+from tilewright.verify.layers import Array, Layer, Operand
 from tilewright.verify.result import FLOAT, GRAPH, INTEGER, QUANTISED, TILE, Verification
 
 _LEVELS = {
@@ -121,8 +121,10 @@ def _part(verifier: Verifier, held: Sequence[Layer], level: str) -> _Part | None
     """Layers as a network of their own; None where a tensor at its edge has no float form."""
     last = held[-1]
     made = {x.variable for x in held}
-    known: dict[str, Layer | Operand] = {x.variable: x for x in (*verifier.operands, *verifier.layers)}
-    edges = [known.get(name) for name in dict.fromkeys(n for x in held for n in x.operands) if name not in made]
+    known: dict[str, Layer | Operand] = {x.variable: x for x in verifier.tensors}
+    edges = [
+        known.get(name) for name in dict.fromkeys(n for x in held for n in x.operands) if name not in made
+    ]
     end = last.dequantised
     inputs: dict[str, Array] = {}
     for x in edges:
@@ -135,19 +137,22 @@ def _part(verifier: Verifier, held: Sequence[Layer], level: str) -> _Part | None
         inputs[x.real] = x.scale.values(values[0]).astype(np.float32)
     if end is None or not inputs:
         return None
-    quantised = cut(verifier.quantised, inputs, end)
+    shape = verifier.values[QUANTISED][last.variable].shape[1:]
+    quantised = cut(verifier.quantised, inputs, end, shape)
     real: onnx.ModelProto | None = None
     if verifier.float is not None and level == QUANTISED:
         if last.variable not in verifier.float_name:
             return None
-        real = cut(verifier.float, inputs, verifier.float_name[last.variable])
+        real = cut(verifier.float, inputs, verifier.float_name[last.variable], shape)
     if quantised is None or (level == QUANTISED and real is None):
         return None
     return _Part(tuple(x.name for x in held), quantised, real, inputs)
 
 
-def cut(model: onnx.ModelProto, inputs: Mapping[str, Array], output: str) -> onnx.ModelProto | None:
-    """The part of a model between tensors and a tensor; None where that reads an input of the whole."""
+def cut(
+    model: onnx.ModelProto, inputs: Mapping[str, Array], output: str, shape: Sequence[int]
+) -> onnx.ModelProto | None:
+    """The part of a model between tensors and a tensor of a shape; None where that reads an input of the whole."""
     needed, nodes = {output}, []
     for node in reversed(model.graph.node):
         if needed & (set(node.output) - set(inputs)):
@@ -167,7 +172,7 @@ def cut(model: onnx.ModelProto, inputs: Mapping[str, Array], output: str) -> onn
         for name, array in inputs.items()
         if name in needed
     )
-    graph.output.append(helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None))
+    graph.output.append(helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, list(shape)))
     return result
 
 

@@ -192,7 +192,9 @@ def find_layers(model: onnx.ModelProto, regions: Regions) -> list[Layer]:
     calls = [
         b
         for b in bindings_of(main)
-        if isinstance(b.value, relax.Call) and isinstance(b.value.op, GlobalVar) and kind_of(module[b.value.op])
+        if isinstance(b.value, relax.Call)
+        and isinstance(b.value.op, GlobalVar)
+        and kind_of(module[b.value.op])
     ]
     names = [_layer_name(module, b) for b in calls]
     operators = [parse(module[b.value.op]) for b in calls]
@@ -240,9 +242,7 @@ def _layer_name(module: IRModule, binding: relax.VarBinding) -> str:
     return str(attrs[LAYER]) if LAYER in attrs else str(binding.var.name)
 
 
-def _places(
-    calls: Sequence[tuple[str, str, str]], graphs: Sequence[Graph]
-) -> Mapping[str, tuple[int, str]]:
+def _places(calls: Sequence[tuple[str, str, str]], graphs: Sequence[Graph]) -> Mapping[str, tuple[int, str]]:
     """Variable -> region and tensor there. Results of regions are renamed: those are found by layer and kind."""
     known = {variable for variable, _, _ in calls}
     found: dict[str, tuple[int, str]] = {}

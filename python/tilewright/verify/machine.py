@@ -1,7 +1,7 @@
 """The levels below the integer level: tile operations in NumPy, and the package's streams on back ends.
 
-Host operators run in the C++ interpreter at all of these levels. What a region's layers give is seen through a variant of
-the region that stores their results as well (`codegen/observe.py`): a package of the same instructions, so that any
+Host operators run in the C++ interpreter at all of these levels. What a region's layers give is seen through a variant
+of the region that stores their results as well (`codegen/observe.py`): a package of the same instructions, so that any
 back end that runs packages can be looked into. The package itself runs too, as it is.
 """
 
@@ -80,7 +80,9 @@ class Machine:
 
     def read(self, m: MapLayout, segment: Bytes) -> Array:
         """A tensor of all images from a segment. Shapes: -> (batch, ...)."""
-        return np.concatenate([unpack(part, segment, self.package.overlay.inp_bits) for part in self.images(m)])
+        return np.concatenate(
+            [unpack(part, segment, self.package.overlay.inp_bits) for part in self.images(m)]
+        )
 
     def write(self, m: MapLayout, x: Array, segment: Bytes) -> None:
         """The way back."""
@@ -131,7 +133,9 @@ class Machine:
         Raises SimError, naming the layer, where a stream is not that of its plan.
         """
         ends = [{m.name for m in region.outputs} for region in self.package.regions]
-        names = [(n, name) for n, found in enumerate(self.observable) for name in found if name not in ends[n]]
+        names = [
+            (n, name) for n, found in enumerate(self.observable) for name in found if name not in ends[n]
+        ]
         yield self._observed(names[:AT_A_TIME])
         for start in range(AT_A_TIME, len(names), AT_A_TIME):
             yield self._observed(names[start : start + AT_A_TIME])
@@ -172,7 +176,9 @@ class Machine:
         region = self.package.regions[number]
         layers = [region.layers[i] for i in region.layer_of]
         try:
-            seen = observe(self.tiles[number], self.graphs[number], decode_stream(region.stream), layers, wanted)
+            seen = observe(
+                self.tiles[number], self.graphs[number], decode_stream(region.stream), layers, wanted
+            )
         except SimError as error:
             raise _in_region(error, region.name) from error
         return (
@@ -206,7 +212,10 @@ def _untimed(x: Instruction) -> Instruction:
 
 def _in_region(error: TilewrightError, name: str) -> SimError:
     return SimError(
-        *(Fault(f.message, f"region {name}, {f.where}" if f.where else f"region {name}", f.remedy) for f in error.faults)
+        *(
+            Fault(f.message, f"region {name}, {f.where}" if f.where else f"region {name}", f.remedy)
+            for f in error.faults
+        )
     )
 
 

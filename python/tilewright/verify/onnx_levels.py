@@ -1,7 +1,8 @@
 """The float and the quantised level, by ONNX Runtime with extra outputs.
 
-The float network runs twice: as it is, and with every layer fed by the numbers that the quantised level's operands stand
-for. The second shows what quantisation made of a layer, and not what came before it or how its operands were rounded.
+The float network runs twice: as it is, and with every layer fed by the numbers that the quantised level's operands
+stand for. The second shows what quantisation made of a layer, and not what came before it or how its operands were
+rounded.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def run_onnx(
         )
         read = {value.name for value in session.get_inputs()}
         found = session.run(wanted, {name: array for name, array in feeds.items() if name in read})
-    except Exception as error:  # noqa: BLE001 - its exceptions share no class of their own
+    except Exception as error:  # its exceptions share no class of their own
         first = str(error).strip().splitlines()[0]
         raise DataError(Fault(f"ONNX Runtime refuses the model: {first}", "level of ONNX")) from error
     return dict(zip(wanted, (np.asarray(a) for a in found), strict=True))

@@ -17,7 +17,9 @@ _ABOUT = (
     "operands. Below: the largest difference in integer steps to the level above; = for outputs that are equal. What "
     "no map of the machine holds, such as sums that a pool takes, is left out at its levels."
 )
-_NOISE = "Noise of each layer at the lowest level: its numbers less those of the float level, counted by size."
+_NOISE = (
+    "Noise of each layer at the lowest level: its numbers less those of the float level, counted by size."
+)
 
 
 def page(found: Verification) -> str:
@@ -30,7 +32,9 @@ def page(found: Verification) -> str:
         f"<p class='{'about' if found.passed else 'warn'}'>{html.escape(line)}</p>"
         for line in tables.summary(found)
     )
-    seconds = ", ".join(f"{level} {found.seconds[level]:.2f} s" for level in found.levels if level in found.seconds)
+    seconds = ", ".join(
+        f"{level} {found.seconds[level]:.2f} s" for level in found.levels if level in found.seconds
+    )
     title = f"{found.name} on {found.overlay}, level by level"
     faults = [[left_cell(f.level), left_cell(f.layer), left_cell(f.message, wrap=True)] for f in found.faults]
     parts = [
@@ -44,7 +48,9 @@ def page(found: Verification) -> str:
     shown = [row for row in found.rows if row.histogram is not None]
     if shown and FLOAT in found.levels:
         figures = "".join(histogram(row) for row in shown)
-        parts.append(f"<h2>Noise</h2><p class='about'>{html.escape(_NOISE)}</p><div class='cards'>{figures}</div>")
+        parts.append(
+            f"<h2>Noise</h2><p class='about'>{html.escape(_NOISE)}</p><div class='cards'>{figures}</div>"
+        )
     return document(title, parts)
 
 
@@ -65,7 +71,11 @@ def histogram(row: Row) -> str:
     )
     labels = "".join(
         f"<text x='{x}' y='{_HEIGHT + _BASE - 2}' font-size='10' text-anchor='{anchor}'>{value:.3g}</text>"
-        for x, anchor, value in ((0, "start", edges[0]), (_WIDTH / 2, "middle", 0.0), (_WIDTH, "end", edges[-1]))
+        for x, anchor, value in (
+            (0, "start", edges[0]),
+            (_WIDTH / 2, "middle", 0.0),
+            (_WIDTH, "end", edges[-1]),
+        )
     )
     return (
         f"<div class='card'><span>{html.escape(row.name)}</span>"

@@ -1,7 +1,7 @@
 """The graph and the integer level, by TVM llvm, each layer fed with the quantised level's own integers.
 
-Sums of float32 depend on their order, so the graph level would drift away from ONNX Runtime layer by layer; fed with the
-same operands, a layer may differ by one step where a sum ends next to a half. The graph level is one function: the
+Sums of float32 depend on their order, so the graph level would drift away from ONNX Runtime layer by layer; fed with
+the same operands, a layer may differ by one step where a sum ends next to a half. The graph level is one function: the
 imported network, cut at every layer's result, which comes in as a parameter and goes out as it was computed.
 """
 

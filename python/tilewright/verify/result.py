@@ -20,6 +20,8 @@ LEVELS = (FLOAT, QUANTISED, GRAPH, INTEGER, TILE, *STREAMS)
 EQUAL_SHARE = 0.98
 """Least share of equal elements between levels that add up in float32: there a sum next to a half rounds to the other
 side. Measured on the networks of `benchmark equality`, it is above 0.999."""
+EQUAL_SHARE_OF_SIGNS = 0.9
+"""The same for results of 1 bit: of 64 products -1 and +1 every tenth sum is 0, and float32 may leave a little."""
 SPARE = 4
 """Elements that may differ however few there are."""
 
@@ -102,7 +104,11 @@ class LevelFault:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.level}, layer {self.layer}: {self.message}" if self.layer else f"{self.level}: {self.message}"
+        return (
+            f"{self.level}, layer {self.layer}: {self.message}"
+            if self.layer
+            else f"{self.level}: {self.message}"
+        )
 
 
 @dataclass(frozen=True)

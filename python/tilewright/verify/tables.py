@@ -35,7 +35,11 @@ def header(found: Verification) -> list[str]:
 
 def line(found: Verification, row: Row) -> list[str]:
     """A row of it: of each level the ratio against float, or where that says nothing new the largest difference."""
-    return [row.name, row.kind, *(text(level, row.cells.get(level)) for level in found.levels if level != FLOAT)]
+    return [
+        row.name,
+        row.kind,
+        *(text(level, row.cells.get(level)) for level in found.levels if level != FLOAT),
+    ]
 
 
 def text(level: str, cell: Cell | None) -> str:
