@@ -25,7 +25,15 @@ from tilewright.codegen.compile import make_tiles
 from tilewright.codegen.plan import Plan
 from tilewright.codegen.prepared import prepare
 from tilewright.codegen.regions import Regions, find_regions
-from tilewright.errors import ConfigError, DataError, Fault, FaultList, PackageError, TilewrightError
+from tilewright.errors import (
+    ConfigError,
+    DataError,
+    Fault,
+    FaultList,
+    PackageError,
+    TilewrightError,
+    UnsupportedModel,
+)
 from tilewright.evaluation import package_feeds
 from tilewright.frontend.model import Model, fit_inputs
 from tilewright.frontend.relax_import import to_relax
@@ -35,33 +43,24 @@ from tilewright.quantize.factors import float_factors, has_factors
 from tilewright.runtime import RunResult, Session
 from tilewright.targets.config import Overlay
 from tilewright.targets.package import Package
+from tilewright.verify.compare import Results, Values, compare
 from tilewright.verify.layers import Array, Layer, Operand, find_layers, find_operands
 from tilewright.verify.machine import Machine, layer_of_error
 from tilewright.verify.onnx_levels import run_fed, run_onnx
 from tilewright.verify.relax_levels import GraphLevel
 from tilewright.verify.result import (
-    EQUAL_SHARE,
-    EQUAL_SHARE_OF_SIGNS,
     FLOAT,
     GRAPH,
     INTEGER,
     LEVELS,
     QUANTISED,
-    SPARE,
     STREAMS,
     TILE,
-    Cell,
-    Difference,
     LevelFault,
-    Row,
     Verification,
-    noise_histogram,
-    snr,
 )
 
 Feeds = Mapping[str, Array]
-Values = dict[str, Array]
-"""By layer's variable; the first dimension counts the images."""
 Progress = Callable[[int, int], None]
 Engine = Literal["llvm", "numpy"]
 
@@ -79,9 +78,6 @@ LARGE_MACS = 500_000_000
 """Networks of more are run by NumPy at the integer level: TVM's code, which is not tuned, would compile for minutes."""
 QUICK_MACS = 100_000_000
 """Networks of fewer are compiled for llvm without optimisation, which takes longer than they run."""
-HOST_TOLERANCE = 1e-4
-"""Largest difference between outputs of the package's host part and ONNX Runtime's on the same integers, as a part of
-the largest output: float32 has 2^-24, and a softmax or a sum over 1000 classes loses some bits of it."""
 
 
 def verify(
@@ -146,7 +142,7 @@ class Verifier:
         quantised, float: the models.
         layers, operands: of the network.
         images: inputs, a full batch or several.
-        values: by level and variable, outputs: by level and name; the first dimension counts the images.
+        results: what the levels gave.
     """
 
     def __init__(
@@ -177,12 +173,7 @@ class Verifier:
         self.faults: list[LevelFault] = []
         self.notes: list[str] = []
         self.seconds: dict[str, float] = {}
-        self.values: dict[str, Values] = {}
-        self.outputs: dict[str, Values] = {}
-        self.fed: dict[str, Values] = {}
-        self.host_outputs: Values = {}
-        self.real: Values = {}
-        self.fed_real: Values = {}
+        self.results = Results()
 
     def run(self) -> Verification:
         """Run the levels and compare them."""
@@ -205,10 +196,16 @@ class Verifier:
                 self.progress(done, len(wanted))
             with self._timed(level):
                 step()
-        rows = self._rows()
+        below = [level for level, _ in wanted if level != FLOAT]
+        rows, found = compare(
+            self.results, self.layers, [value.name for value in self.quantised.graph.output], below
+        )
+        self.faults += found
+        if not any(f.level in self.streams for f in self.faults):
+            self.notes += [f"layer {layer}: {text}" for layer, text in self.machine.changed() if layer]
         ran = tuple(level for level, _ in wanted)
         order = {level: i for i, level in enumerate(ran)}
-        names = {row.name: i for i, row in enumerate(rows)}
+        names = {row.name: i for i, row in reversed(list(enumerate(rows)))}
         self.faults.sort(key=lambda f: (order.get(f.level, 0), names.get(f.layer, len(names))))
         return Verification(
             self.package.name,
@@ -228,6 +225,8 @@ class Verifier:
             yield
         except (PackageError, ConfigError):
             raise
+        except UnsupportedModel as error:
+            self.notes.append(f"the {level} level is left out: {error.faults[0]}")
         except TilewrightError as error:
             self.faults.append(LevelFault(level, layer_of_error(error, self.machine), str(error.faults[0])))
         finally:
@@ -283,23 +282,25 @@ class Verifier:
             return run_onnx(model, {n: self._unscaled(a, n) for n, a in fitted.items()}, wanted, False)
 
         found = self._each(run)
-        self.real = {
+        self.results.real = {
             variable: _scaled(found[name], self.factors.get(name))
             for variable, name in self.float_name.items()
         }
-        self.outputs[FLOAT] = {name: found[name] for name in outputs}
+        self.results.outputs[FLOAT] = {name: found[name] for name in outputs}
 
     def _quantised(self) -> None:
         tensors = [x.tensor for x in self.tensors if x.tensor is not None]
         outputs = [value.name for value in self.quantised.graph.output]
         found = self._each(lambda feeds: run_onnx(self.quantised, feeds, [*tensors, *outputs]))
-        self.values[QUANTISED] = {x.variable: found[x.tensor] for x in self.tensors if x.tensor is not None}
-        self.outputs[QUANTISED] = {name: found[name] for name in outputs}
-        if self.real and not self.scaled:
+        self.results.values[QUANTISED] = {
+            x.variable: found[x.tensor] for x in self.tensors if x.tensor is not None
+        }
+        self.results.outputs[QUANTISED] = {name: found[name] for name in outputs}
+        if self.results.real and not self.scaled:
             self.notes.append(
                 "the quantised model does not say how it scales tensors; none is checked against float"
             )
-        elif self.real:
+        elif self.results.real:
             self._float_on_quantised(found)
 
     def _float_on_quantised(self, integers: Values) -> None:
@@ -322,7 +323,7 @@ class Verifier:
             return run_fed(model, fit_inputs(feeds, model.graph), arrays, names)
 
         found = self._each(run)
-        self.fed_real = {
+        self.results.fed_real = {
             variable: _scaled(found[name], self.factors.get(name))
             for variable, name in self.float_name.items()
         }
@@ -339,7 +340,7 @@ class Verifier:
     def _graph(self, regions: Regions) -> None:
         known = [x for x in self.layers if x.tensor is not None]
         level = GraphLevel(regions.stages.imported, known, self.macs < QUICK_MACS)
-        reference = self.values[QUANTISED]
+        reference = self.results.values[QUANTISED]
         numbers = iter(range(len(self.images)))
 
         def run(feeds: Feeds) -> Mapping[str, Array]:
@@ -347,12 +348,12 @@ class Verifier:
             values = {name: array[image] for name, array in reference.items()}
             return level.run([feeds[name] for name in level.inputs], values)
 
-        self.fed[GRAPH] = self._each(run)
+        self.results.fed[GRAPH] = self._each(run)
 
     def _integer(self, regions: Regions) -> None:
         engine = self.engine or ("numpy" if self.macs > LARGE_MACS else "llvm")
         run = ENGINES[engine](regions.stages.integer, self.macs < QUICK_MACS)
-        reference = self.values[QUANTISED]
+        reference = self.results.values[QUANTISED]
         layer_of = {(x.region, x.region_tensor): x for x in self.layers if x.region is not None}
         fed: dict[str, list[Array]] = {}
         for image in range(len(self.images)):
@@ -362,7 +363,7 @@ class Verifier:
                     array = run(layer.composite, [known[name] for name in layer.operands])
                     known.setdefault(layer.variable, array)
                     fed.setdefault(layer.variable, []).append(array)
-        self.fed[INTEGER] = {name: np.stack(arrays) for name, arrays in fed.items()}
+        self.results.fed[INTEGER] = {name: np.stack(arrays) for name, arrays in fed.items()}
         found: dict[str, list[Array]] = {}
 
         def region(number: int, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -376,13 +377,13 @@ class Verifier:
                 found.setdefault(layer.variable, []).extend(values[node.output.name])
             return {t.name: np.concatenate(values[t.name]) for t in self.machine.graphs[number].outputs}
 
-        self.outputs[INTEGER] = self._batches(lambda feeds: self.machine.run_host(feeds, region))
-        self.values[INTEGER] = {name: np.stack(arrays) for name, arrays in found.items()}
+        self.results.outputs[INTEGER] = self._batches(lambda feeds: self.machine.run_host(feeds, region))
+        self.results.values[INTEGER] = {name: np.stack(arrays) for name, arrays in found.items()}
         self._host(layer_of)
 
     def _host(self, layer_of: Mapping[tuple[int, str], Layer]) -> None:
         """The package's host part on the quantised level's integers."""
-        reference = self.values[QUANTISED]
+        reference = self.results.values[QUANTISED]
         ends = [(n, m.name) for n, region in enumerate(self.package.regions) for m in region.outputs]
         if not all(layer_of[end].variable in reference for end in ends if end in layer_of):
             return
@@ -402,7 +403,7 @@ class Verifier:
             return self.machine.run_host(feeds, region)
 
         if all(end in layer_of for end in ends):
-            self.host_outputs = self._batches(run)
+            self.results.host_outputs = self._batches(run)
 
     def _tile(self) -> None:
         found: dict[str, list[Array]] = {}
@@ -412,15 +413,15 @@ class Verifier:
             self._gather(found, tensors)
             return outputs
 
-        self.outputs[TILE] = self._batches(run)
-        self.values[TILE] = {name: np.concatenate(arrays) for name, arrays in found.items()}
+        self.results.outputs[TILE] = self._batches(run)
+        self.results.values[TILE] = {name: np.concatenate(arrays) for name, arrays in found.items()}
 
     def _stream(self, level: str) -> None:
         backend = self.streams[level]
         failure: TilewrightError | None = None
         try:
             session = self.open_backend(self.package, backend)
-            self.outputs[level] = self._batches(lambda feeds: session.run(feeds).outputs)
+            self.results.outputs[level] = self._batches(lambda feeds: session.run(feeds).outputs)
         except (PackageError, ConfigError, DataError):
             raise
         except TilewrightError as error:
@@ -438,8 +439,8 @@ class Verifier:
                     return {name: array for name, array in outputs.items() if name not in added}
 
                 outputs = self._batches(run)
-                if level in self.outputs and any(
-                    not np.array_equal(outputs[n], a) for n, a in self.outputs[level].items()
+                if level in self.results.outputs and any(
+                    not np.array_equal(outputs[n], a) for n, a in self.results.outputs[level].items()
                 ):
                     text = "gives other outputs by its own tokens than in order: its units are not ordered rightly"
                     self.faults.append(LevelFault(level, "", text))
@@ -447,7 +448,7 @@ class Verifier:
             raise
         except TilewrightError as error:
             failure = failure or error
-        self.values[level] = {name: np.concatenate(arrays) for name, arrays in found.items()}
+        self.results.values[level] = {name: np.concatenate(arrays) for name, arrays in found.items()}
         if failure is not None:
             raise failure
 
@@ -472,90 +473,6 @@ class Verifier:
             name: np.stack(arrays) for name, arrays in found.items() if len({a.shape for a in arrays}) == 1
         }
 
-    # The comparison.
-
-    def _rows(self) -> list[Row]:
-        rows = [self._row(layer) for layer in self.layers]
-        rows += [self._output(value.name) for value in self.quantised.graph.output]
-        if not any(f.level in self.streams for f in self.faults):
-            self.notes += [f"layer {layer}: {text}" for layer, text in self.machine.changed() if layer]
-        return rows
-
-    def _row(self, layer: Layer) -> Row:
-        cells: dict[str, Cell] = {}
-        real = self.real.get(layer.variable)
-        above: Array | None = None
-        known: dict[int, float | None] = {}
-        lowest: Array | None = None
-        for level in (*(x for x in (QUANTISED, GRAPH, INTEGER, TILE) if x in self.seconds), *self.streams):
-            values = self.values.get(level, {}).get(layer.variable)
-            fed = self.fed.get(level, {}).get(layer.variable)
-            shown = values if values is not None else fed
-            if shown is None:
-                continue
-            difference: Difference | None = None
-            fault = ""
-            if level in (GRAPH, INTEGER):
-                base = self.fed.get(GRAPH, {}).get(layer.variable) if level == INTEGER else None
-                base = base if base is not None else self.values[QUANTISED].get(layer.variable)
-                if fed is not None and base is not None:
-                    difference = Difference.of(fed, base)
-                    fault = _near(difference, layer.scale.bits if layer.scale is not None else 8)
-            elif level != QUANTISED and above is not None:
-                difference = Difference.of(shown, above)
-                fault = _same(difference)
-            ratio, fed_ratio = None, None
-            if real is not None and layer.scale is not None:
-                if (
-                    difference is None
-                    or difference.unequal
-                    or level in (GRAPH, INTEGER)
-                    or id(above) not in known
-                ):
-                    known[id(shown)] = snr(real, layer.scale.values(shown))
-                else:
-                    known[id(shown)] = known[id(above)]
-                ratio = known[id(shown)]
-                lowest = shown
-                if level == QUANTISED and layer.variable in self.fed_real:
-                    expected = layer.scale.clipped(self.fed_real[layer.variable])
-                    fed_ratio = snr(expected, layer.scale.values(shown))
-                    fault = _noisy(fed_ratio, min(layer.scale.bits, layer.weight_bits))
-            cells[level] = Cell(ratio, fed_ratio, difference, fault)
-            if fault:
-                self.faults.append(LevelFault(level, layer.name, fault))
-            if level not in (QUANTISED, GRAPH):
-                above = shown
-        histogram = None
-        if real is not None and lowest is not None and layer.scale is not None:
-            histogram = noise_histogram(real, layer.scale.values(lowest))
-        return Row(layer.name, layer.kind, cells, histogram)
-
-    def _output(self, name: str) -> Row:
-        cells: dict[str, Cell] = {}
-        real = self.outputs.get(FLOAT, {}).get(name)
-        above: Array | None = None
-        lowest: Array | None = None
-        for level in (*(x for x in (QUANTISED, INTEGER, TILE) if x in self.seconds), *self.streams):
-            found = self.outputs.get(level, {}).get(name)
-            if found is None:
-                continue
-            fault = ""
-            if level == INTEGER and name in self.host_outputs:
-                fault = _close(self.host_outputs[name], self.outputs[QUANTISED].get(name))
-            elif above is not None and level != INTEGER and not np.array_equal(found, above, equal_nan=True):
-                fault = "differs from the level above"
-            ratio = None
-            if real is not None and real.shape == found.shape and real.dtype.kind == "f":
-                ratio, lowest = snr(real, found), found
-            cells[level] = Cell(ratio, None, None, fault)
-            if fault:
-                self.faults.append(LevelFault(level, name, fault))
-            if level != QUANTISED:
-                above = found
-        histogram = None if real is None or lowest is None else noise_histogram(real, lowest)
-        return Row(name, "output", cells, histogram)
-
 
 def _image(values: Mapping[str, list[Array]], arrays: Mapping[str, Array], name: str, image: int) -> Array:
     return values[name][image] if name in values else arrays[name][image : image + 1]
@@ -567,49 +484,3 @@ def _scaled(array: Array, factor: Array | None) -> Array:
         return array
     shape = (1, 1, -1, *[1] * (array.ndim - 3)) if factor.size > 1 else ()
     return np.asarray(array * factor.reshape(shape))
-
-
-def _near(d: Difference, bits: int) -> str:
-    """What a sum next to a half may differ; -1 and +1 are two apart."""
-    allowed, share = (2, EQUAL_SHARE_OF_SIGNS) if bits == 1 else (1, EQUAL_SHARE)
-    if d.largest > allowed:
-        return f"differs by {d.largest} steps at {d.first} on the same operands; {allowed} is allowed"
-    if d.unequal > SPARE + (1 - share) * d.elements:
-        return f"{d.unequal} of {d.elements} elements are a step apart on the same operands"
-    return ""
-
-
-def _same(d: Difference) -> str:
-    if not d.unequal:
-        return ""
-    return (
-        f"{d.unequal} of {d.elements} elements differ from the level above, by up to {d.largest} at {d.first}"
-    )
-
-
-FLOOR_DB = {8: 20.0, 4: 9.0, 2: 3.0}
-"""Least signal-to-noise ratio, dB, of a layer against the float layer on the same operands, by the fewest bits of its
-weights and results. A scale that is wrong by half leaves 6 dB, by a factor of two 0 dB; what the quantiser makes of
-ResNet-20 and the demo has 35, 18 and 6 dB at least. Of 1 bit nothing can be said."""
-
-
-def _noisy(ratio: float | None, bits: int) -> str:
-    floor = next((db for least, db in FLOOR_DB.items() if bits >= least), None)
-    if ratio is None or floor is None or ratio >= floor:
-        return ""
-    return f"{ratio:.1f} dB from the float layer on the same operands; rounding leaves at least {floor:g} dB"
-
-
-def _close(found: Array, expected: Array | None) -> str:
-    """Outputs of two host parts on the same integers."""
-    if expected is None:
-        return ""
-    if found.shape != expected.shape:
-        return f"has shape {found.shape}, the quantised level's host part gives {expected.shape}"
-    if found.dtype.kind != "f":
-        return ""
-    apart = float(np.nanmax(np.abs(found.astype(np.float64) - expected), initial=0.0))
-    most = float(np.nanmax(np.abs(expected), initial=0.0))
-    if apart <= HOST_TOLERANCE * max(most, 1e-30):
-        return ""
-    return f"the host part gives values up to {apart:.3g} from ONNX Runtime's on the same integers"

@@ -130,14 +130,18 @@ def _part(verifier: Verifier, held: Sequence[Layer], level: str) -> _Part | None
     for x in edges:
         if x is None or x.real is None or x.scale is None or x.tensor is None:
             return None
-        values = verifier.values.get(INTEGER, {}).get(x.variable) if level not in (QUANTISED, GRAPH) else None
-        values = values if values is not None else verifier.values[QUANTISED].get(x.variable)
+        values = (
+            verifier.results.values.get(INTEGER, {}).get(x.variable)
+            if level not in (QUANTISED, GRAPH)
+            else None
+        )
+        values = values if values is not None else verifier.results.values[QUANTISED].get(x.variable)
         if values is None:
             return None
         inputs[x.real] = x.scale.values(values[0]).astype(np.float32)
     if end is None or not inputs:
         return None
-    shape = verifier.values[QUANTISED][last.variable].shape[1:]
+    shape = verifier.results.values[QUANTISED][last.variable].shape[1:]
     quantised = cut(verifier.quantised, inputs, end, shape)
     real: onnx.ModelProto | None = None
     if verifier.float is not None and level == QUANTISED:
