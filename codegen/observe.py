@@ -31,7 +31,7 @@ from tilewright.codegen.tile import TileProgram
 from tilewright.codegen.transfer import Transfer
 from tilewright.codegen.values import Map, Value
 from tilewright.errors import Fault, SimError
-from tilewright.relay_passes.integer import ops
+from tilewright.integer import ops
 from tilewright.targets.isa.spec import Base, Finish, Instruction, Store, Vector
 from tilewright.targets.region import MapLayout
 
@@ -192,11 +192,7 @@ class _Observation:
         strides = (x.dram_stride0, x.dram_stride1, x.dram_stride2)
         last = x.dram_offset + sum((n - 1) * s for n, s in zip(counts, strides, strict=True))
         ends = sorted((x.dram_offset, last))
-        if (
-            x.base is not m.segment
-            or ends[0] < begin
-            or ends[1] + self.overlay.half_word_bytes > begin + size
-        ):
+        if x.base != m.segment or ends[0] < begin or ends[1] + self.overlay.half_word_bytes > begin + size:
             raise SimError(
                 Fault(
                     f"expected a STORE to bytes {begin}..{begin + size - 1} of {m.segment.name}, where the layer's "

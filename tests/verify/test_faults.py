@@ -67,8 +67,7 @@ def with_scale(model: onnx.ModelProto, name: str, factor: float) -> onnx.ModelPr
     return changed
 
 
-@pytest.mark.parametrize("factor", [2.0, 0.5])
-@pytest.mark.parametrize("layer", ["conv1", "mix_3x3", "conv3"])
+@pytest.mark.parametrize(("layer", "factor"), [("conv1", 2.0), ("mix_3x3", 0.5), ("conv3", 2.0)])
 def test_wrong_scale_of_weights(package: tw.Package, feeds: Feeds, layer: str, factor: float) -> None:
     model = onnx.ModelProto.FromString(package.quantised_model or b"")
     name = next(
@@ -123,7 +122,7 @@ def swap_channels(monkeypatch: pytest.MonkeyPatch, layer: str) -> None:
     monkeypatch.setattr(_Lowering, "result", wrong)
 
 
-@pytest.mark.parametrize("layer", ["res_b", "pool2"])
+@pytest.mark.parametrize("layer", ["res_b", pytest.param("pool2", marks=pytest.mark.slow)])
 def test_swapped_channels(demo: tw.Model, feeds: Feeds, monkeypatch: pytest.MonkeyPatch, layer: str) -> None:
     swap_channels(monkeypatch, layer)
     assert found_in(tw.compile(demo, "ultra96-w8"), feeds) == ("tile", layer)
@@ -162,7 +161,7 @@ def test_lost_tokens(package: tw.Package, feeds: Feeds) -> None:
             if x.unit is not None and x.give >> unit & 1:
                 pairs.setdefault((x.unit, unit), []).append(i)
     races = 0
-    for giver, source, waiter, target in lost[:: len(lost) // 3]:
+    for giver, source, waiter, target in lost[:: len(lost) // 2]:
 
         def drop(
             i: int, x: Instruction, g: int = giver, s: Unit = source, w: int = waiter, t: Unit = target
@@ -174,7 +173,7 @@ def test_lost_tokens(package: tw.Package, feeds: Feeds) -> None:
         (fault,) = found.faults  # what the instructions compute is right
         assert fault.level == "fast" and "no token orders the two" in fault.message, fault.message
         races += fault.layer == layer_of(package, waiter)
-    assert races >= 2  # a later instruction may be the first that is found too early
+    assert races >= 1  # a later instruction may be the first that is found too early
 
 
 def damaged(package: tw.Package, index: int) -> tw.Package:
@@ -206,7 +205,7 @@ def check_damage(package: tw.Package, feeds: Feeds, index: int) -> None:
 
 def test_damaged_halos(package: tw.Package, feeds: Feeds) -> None:
     found = readers(package)
-    for index in found[:: len(found) // 5]:
+    for index in found[:: len(found) // 2]:
         check_damage(package, feeds, index)
 
 
@@ -228,7 +227,7 @@ def test_a_store_to_another_place(package: tw.Package, feeds: Feeds) -> None:
     assert found_in(changed(package, damage), feeds, QUICK) == ("fast", layer_of(package, store))
 
 
-@pytest.mark.parametrize("layer", ["res_b", "conv2"])
+@pytest.mark.parametrize("layer", ["res_b", pytest.param("conv2", marks=pytest.mark.slow)])
 def test_corrupted_weights(package: tw.Package, feeds: Feeds, layer: str) -> None:
     instructions = decode_stream(package.regions[0].stream)
     load = next(

@@ -29,7 +29,7 @@ STAGES: Mapping[str, tuple[str, frozenset[str]]] = {
         ("benchmark", "prints the figures that the documentation quotes",
          "codegen evaluation frontend integer pipeline quantize relay_passes report runtime stages targets zoo"),
         ("cli", "the command line, a file a command",
-         "codegen evaluation explore frontend pipeline quantize report runtime stages targets tune"),
+         "codegen evaluation explore frontend pipeline quantize report runtime stages targets tune verify"),
         ("codegen", "integer level to instruction stream: planner, memory, tokens, instructions; the BYOC hook",
          "frontend integer runtime targets"),
         ("docs", "this site", "cli targets"),
@@ -54,6 +54,8 @@ STAGES: Mapping[str, tuple[str, frozenset[str]]] = {
         ("targets", "the machine: overlays, instructions, arithmetic, simulators, the runtime in C++", ""),
         ("tune", "searches plans with a cost model", "codegen frontend relay_passes report targets"),
         ("tvm_hook", "registers the accelerator's module with TVM when that is imported", "runtime"),
+        ("verify", "every level of a network on the same input; the first layer that is wrong",
+         "codegen evaluation frontend integer integer_level pipeline quantize relay_passes report runtime targets"),
         ("zoo", "networks with seeded weights", "frontend quantize"),
     )
 }  # fmt: skip

@@ -24,7 +24,6 @@ import onnx
 from tilewright.codegen.compile import make_tiles
 from tilewright.codegen.plan import Plan
 from tilewright.codegen.prepared import prepare
-from tilewright.codegen.regions import Regions, find_regions
 from tilewright.errors import (
     ConfigError,
     DataError,
@@ -40,6 +39,7 @@ from tilewright.frontend.relax_import import to_relax
 from tilewright.integer_level import ENGINES
 from tilewright.pipeline import compile
 from tilewright.quantize.factors import float_factors, has_factors
+from tilewright.relay_passes.regions import Regions, find_regions
 from tilewright.runtime import RunResult, Session
 from tilewright.targets.config import Overlay
 from tilewright.targets.package import Package

@@ -18,10 +18,10 @@ from tvm import relax
 from tvm.ir import GlobalVar, IRModule
 
 from tilewright.codegen.graph import Graph
-from tilewright.codegen.regions import Regions
 from tilewright.frontend.relax_import import Sources
-from tilewright.relay_passes.integer.emit import LAYER
-from tilewright.relay_passes.integer.parse import kind_of, parse
+from tilewright.integer.emit import LAYER
+from tilewright.integer.parse import kind_of, parse
+from tilewright.relay_passes.regions import Regions
 from tilewright.relay_passes.rewrite import bindings_of
 
 Array = NDArray[Any]
