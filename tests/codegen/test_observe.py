@@ -24,6 +24,7 @@ from tilewright.targets.config import overlay
 from tilewright.targets.isa.codec import decode_stream, encode_stream
 from tilewright.targets.isa.spec import Finish, Store
 from tilewright.targets.memory_map import pack, unpack
+from tilewright.targets.region import CompiledRegion
 from tilewright.targets.sim import fast
 from tilewright.targets.sim.program import DramImage, Program
 
@@ -43,11 +44,10 @@ def network(b: Builder) -> Graph:
 
 
 def images(
-    tiles: Tiles, seen: Observed, feeds: list[dict[str, Any]], tile_level: bool
+    region: CompiledRegion, tiles: Tiles, seen: Observed, feeds: list[dict[str, Any]], tile_level: bool
 ) -> list[dict[str, Any]]:
     """Observed tensors of each image, by the fast simulator or by the tile operations."""
     prepared = tiles.prepared
-    region = compile_prepared(prepared, PLANS[id(tiles)])
     inputs = np.zeros(region.input_bytes, np.uint8)
     size = MACHINE.inp_bits * sum(int(np.prod(m.shape[2:])) * len(m.lanes) for m in region.inputs) // 8
     for image, arrays in enumerate(feeds):
@@ -72,9 +72,6 @@ def images(
     return found
 
 
-PLANS: dict[int, Any] = {}
-
-
 def named(tiles: Tiles, seen: Observed) -> list[Any]:
     """The operation that each instruction is; None for those that were added."""
     operations = tiles.program.operations
@@ -95,7 +92,6 @@ def test_any_plan(seed: int, batch: int) -> None:
         return
     region = compile_prepared(prepared, plan)
     tiles = make_tiles(prepared, plan)
-    PLANS[id(tiles)] = plan
     instructions = decode_stream(region.stream)
     layers = [region.layers[i] for i in region.layer_of]
     seen = observe(tiles, graph, instructions, layers)
@@ -104,7 +100,7 @@ def test_any_plan(seed: int, batch: int) -> None:
     feeds = [{source.name: rng.integers(0, 256, source.shape).astype(source.dtype)} for _ in range(batch)]
     plain = [*(o.instruction for o in tiles.program.operations), Finish()]
     for tile_level, observed in ((False, seen), (True, observe(tiles, graph, plain, layers))):
-        for found, arrays in zip(images(tiles, observed, feeds, tile_level), feeds, strict=True):
+        for found, arrays in zip(images(region, tiles, observed, feeds, tile_level), feeds, strict=True):
             values = dict(arrays)
             for node in graph.nodes:
                 values[node.output.name] = evaluate(node.operator, [values[t.name] for t in node.inputs])
@@ -113,18 +109,18 @@ def test_any_plan(seed: int, batch: int) -> None:
                 np.testing.assert_array_equal(array, values[name], name)
 
 
-def whole() -> tuple[Graph, Tiles, list[str]]:
+def whole() -> tuple[Graph, Tiles, CompiledRegion]:
     graph = network(Builder(0))
     prepared = prepare(graph, MACHINE)
     rng = np.random.default_rng(1)
     plan = next(p for p in (random_plan(prepared, rng) for _ in range(100)) if p is not None)
     tiles = make_tiles(prepared, plan)
-    PLANS[id(tiles)] = plan
-    return graph, tiles, [*(o.layer for o in tiles.program.operations), ""]
+    return graph, tiles, compile_prepared(prepared, plan)
 
 
 def test_a_stream_of_another_plan_is_told() -> None:
-    graph, tiles, layers = whole()
+    graph, tiles, region = whole()
+    layers = [region.layers[i] for i in region.layer_of]
     plain = [*(o.instruction for o in tiles.program.operations), Finish()]
     last = max(i for i, x in enumerate(plain) if isinstance(x, Store))
     with pytest.raises(SimError, match=r"expected the (\d+) STORE instructions of its plan, found \d+"):
@@ -133,7 +129,8 @@ def test_a_stream_of_another_plan_is_told() -> None:
 
 def test_places_that_an_operation_does_not_name() -> None:
     """Tokens are made from what operations name; one that writes ACT elsewhere would race unseen."""
-    graph, tiles, layers = whole()
+    graph, tiles, region = whole()
+    layers = [region.layers[i] for i in region.layer_of]
     plain = [*(o.instruction for o in tiles.program.operations), Finish()]
     seen = observe(tiles, graph, plain, layers)
     (source,) = graph.inputs
@@ -146,4 +143,4 @@ def test_places_that_an_operation_does_not_name() -> None:
     fewer = tuple(a for a in operation.accesses if not (a.space is Space.ACT and a.write))
     tiles.program.operations[index] = replace(operation, accesses=fewer)
     with pytest.raises(SimError, match=r"writes half word .* of ACT, which its tile operation does not name"):
-        images(tiles, seen, feeds, True)
+        images(region, tiles, seen, feeds, True)

@@ -81,7 +81,7 @@ def quantize_onnx(
         widths = _mixed_widths(network, widths, options)
     rounded = _round(network, widths, options)
     result = rounded.write()
-    note_factors(result, original, rounded.graph, rounded.graph.producer, samples.kept)
+    note_factors(result, original, rounded.graph, tensors, samples.kept)
     return result
 
 

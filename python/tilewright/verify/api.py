@@ -285,17 +285,18 @@ class Verifier:
         self.results.real = {
             variable: _scaled(found[name], self.factors.get(name))
             for variable, name in self.float_name.items()
+            if name in found
         }
-        self.results.outputs[FLOAT] = {name: found[name] for name in outputs}
+        self.results.outputs[FLOAT] = {name: found[name] for name in outputs if name in found}
 
     def _quantised(self) -> None:
         tensors = [x.tensor for x in self.tensors if x.tensor is not None]
         outputs = [value.name for value in self.quantised.graph.output]
         found = self._each(lambda feeds: run_onnx(self.quantised, feeds, [*tensors, *outputs]))
         self.results.values[QUANTISED] = {
-            x.variable: found[x.tensor] for x in self.tensors if x.tensor is not None
+            x.variable: found[x.tensor] for x in self.tensors if x.tensor in found
         }
-        self.results.outputs[QUANTISED] = {name: found[name] for name in outputs}
+        self.results.outputs[QUANTISED] = {name: found[name] for name in outputs if name in found}
         if self.results.real and not self.scaled:
             self.notes.append(
                 "the quantised model does not say how it scales tensors; none is checked against float"
@@ -326,6 +327,7 @@ class Verifier:
         self.results.fed_real = {
             variable: _scaled(found[name], self.factors.get(name))
             for variable, name in self.float_name.items()
+            if name in found
         }
 
     def _unscaled(self, array: Array, name: str) -> Array:

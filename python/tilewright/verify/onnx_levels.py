@@ -15,6 +15,7 @@ import onnxruntime
 from onnx import helper
 
 from tilewright.errors import DataError, Fault
+from tilewright.frontend.onnx_file import OWN_DOMAIN
 from tilewright.verify.layers import Array
 
 
@@ -23,13 +24,22 @@ def run_onnx(
 ) -> dict[str, Array]:
     """Tensors of a model; `exact` without optimisations, which change what quantised models give.
 
+    Those behind an operator that only this project knows are left out.
+
     Raises DataError where ONNX Runtime gives up.
     """
-    wanted = list(dict.fromkeys(names))
+    unknown = _behind_unknown(model)
+    wanted = [name for name in dict.fromkeys(names) if name not in unknown]
+    if not wanted:
+        return {}
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
-    present = {value.name for value in changed.graph.output}
-    changed.graph.output.extend(helper.make_empty_tensor_value_info(n) for n in wanted if n not in present)
+    graph = changed.graph
+    present = {value.name: value for value in model.graph.output}
+    nodes = _needed(model, wanted)
+    del graph.output[:], graph.node[:]
+    graph.node.extend(nodes)
+    graph.output.extend(present.get(n) or helper.make_empty_tensor_value_info(n) for n in wanted)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     if exact:
@@ -60,6 +70,27 @@ def run_fed(
     changed.graph.input.extend(_value(new[name], array) for name, array in fed.items())
     arrays = {new[name]: array for name, array in fed.items()}
     return run_onnx(changed, {**feeds, **arrays}, names)
+
+
+def _behind_unknown(model: onnx.ModelProto) -> set[str]:
+    """Tensors that need an operator that ONNX Runtime has not."""
+    functions = {(f.domain, f.name) for f in model.functions}
+    found: set[str] = set()
+    for node in model.graph.node:
+        own = node.domain == OWN_DOMAIN and (node.domain, node.op_type) not in functions
+        if own or found & set(node.input):
+            found |= set(node.output)
+    return found
+
+
+def _needed(model: onnx.ModelProto, names: Iterable[str]) -> list[onnx.NodeProto]:
+    """The nodes that tensors depend on."""
+    needed, kept = set(names), []
+    for node in reversed(model.graph.node):
+        if needed & set(node.output):
+            needed |= set(node.input)
+            kept.append(node)
+    return kept[::-1]
 
 
 def _value(name: str, array: Array) -> onnx.ValueInfoProto:
