@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tilewright.tune.api import Tuned, tune
     from tilewright.verify.api import verify
     from tilewright.verify.result import Verification
+    from tilewright.vision.pipeline import Pipeline
 
 __all__ = [
     "Dataset",
@@ -46,6 +47,7 @@ __all__ = [
     "Model",
     "Overlay",
     "Package",
+    "Pipeline",
     "Plan",
     "Preprocess",
     "QuantizeOptions",
@@ -77,6 +79,7 @@ _HOME = {
     "Model": "frontend.model",
     "Overlay": "targets.config",
     "Package": "runtime.package",
+    "Pipeline": "vision.pipeline",
     "Plan": "codegen.plan",
     "Preprocess": "frontend.preprocess",
     "QuantizeOptions": "quantize.options",

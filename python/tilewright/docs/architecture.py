@@ -56,6 +56,8 @@ STAGES: Mapping[str, tuple[str, frozenset[str]]] = {
         ("tvm_hook", "registers the accelerator's module with TVM when that is imported", "runtime"),
         ("verify", "every level of a network on the same input; the first layer that is wrong",
          "codegen evaluation frontend integer integer_level pipeline quantize relay_passes report runtime targets"),
+        ("vision", "image pipelines: stages, decoders, face detection by a cascade",
+         "frontend pipeline runtime targets"),
         ("zoo", "networks with seeded weights", "frontend quantize"),
     )
 }  # fmt: skip
