@@ -38,11 +38,11 @@ def line(found: Verification, row: Row) -> list[str]:
     return [
         row.name,
         row.kind,
-        *(text(level, row.cells.get(level)) for level in found.levels if level != FLOAT),
+        *(text(level, row.cells.get(level), row.kind == "output") for level in found.levels if level != FLOAT),
     ]
 
 
-def text(level: str, cell: Cell | None) -> str:
+def text(level: str, cell: Cell | None, output: bool) -> str:
     """A cell: ratio against float at the quantised level, largest difference in steps below; ! marks a fault."""
     if cell is None:
         return "-"
@@ -50,7 +50,7 @@ def text(level: str, cell: Cell | None) -> str:
     if level == QUANTISED:
         return mark + decibels(cell.snr) + ("" if cell.fed_snr is None else f" ({decibels(cell.fed_snr)})")
     if cell.difference is None:
-        return mark + ("=" if not cell.fault else "differs")
+        return mark + ("differs" if cell.fault else "=" if output else "-")
     return mark + str(cell.difference.largest)
 
 
