@@ -78,7 +78,7 @@ def histogram(row: Row) -> str:
         )
     )
     return (
-        f"<div class='card'><span>{html.escape(row.name)}</span>"
+        f"<div class='card'><span style='display:block'>{html.escape(row.name)}</span>"
         f"<svg viewBox='0 0 {_WIDTH} {_HEIGHT + _BASE}' width='{_WIDTH}' height='{_HEIGHT + _BASE}' role='img'>"
         f"{bars}<line x1='0' x2='{_WIDTH}' y1='{_HEIGHT}' y2='{_HEIGHT}' stroke='#888'/>{labels}</svg></div>"
     )

@@ -38,7 +38,11 @@ def line(found: Verification, row: Row) -> list[str]:
     return [
         row.name,
         row.kind,
-        *(text(level, row.cells.get(level), row.kind == "output") for level in found.levels if level != FLOAT),
+        *(
+            text(level, row.cells.get(level), row.kind == "output")
+            for level in found.levels
+            if level != FLOAT
+        ),
     ]
 
 
