@@ -29,7 +29,8 @@ STAGES: Mapping[str, tuple[str, frozenset[str]]] = {
         ("benchmark", "prints the figures that the documentation quotes",
          "codegen evaluation frontend integer pipeline quantize relay_passes report runtime stages targets zoo"),
         ("cli", "the command line, a file a command",
-         "codegen evaluation explore frontend pipeline quantize report runtime stages targets tune verify"),
+         "codegen evaluation explore frontend opt pipeline quantize relay_passes report runtime stages targets tune "
+         "verify"),
         ("codegen", "integer level to instruction stream: planner, memory, tokens, instructions; the BYOC hook",
          "frontend integer runtime targets"),
         ("docs", "this site", "cli targets"),
@@ -40,6 +41,8 @@ STAGES: Mapping[str, tuple[str, frozenset[str]]] = {
         ("integer", "the integer level: operators, their bodies in Relax, their meaning in NumPy", "targets"),
         ("integer_level", "the integer level of a whole network: made, run by TVM, compared with ONNX Runtime",
          "frontend integer relay_passes targets"),
+        ("opt", "any sequence of passes by name: looked at, verified, timed",
+         "codegen frontend integer_level pipeline quantize relay_passes runtime targets"),
         ("pipeline", "load, quantise, compile: the stages in order",
          "codegen evaluation frontend placement quantize relay_passes runtime stages targets"),
         ("placement", "what runs where, and why", "frontend relay_passes targets"),
