@@ -27,26 +27,27 @@ STAGES: Mapping[str, tuple[str, frozenset[str]]] = {
     stage: (what, frozenset(uses.split()))
     for stage, what, uses in (
         ("benchmark", "prints the figures that the documentation quotes",
-         "codegen evaluation frontend integer pipeline quantize relay_passes report runtime stages targets zoo"),
+         "codegen evaluation frontend integer pipeline quantize relay_passes report runtime stages "
+         "targets zoo"),
         ("cli", "the command line, a file a command",
-
-         "codegen debug doctor evaluation explore frontend opt pipeline quantize relay_passes report runtime "
-         "stages targets tune"),
+         "codegen debug doctor evaluation explore frontend opt pipeline quantize relay_passes report "
+         "runtime stages targets tune verify"),
         ("codegen", "integer level to instruction stream: planner, memory, tokens, instructions; the BYOC hook",
          "debug frontend integer runtime targets"),
         ("debug", "the ladder TILEWRIGHT_DEBUG", ""),
-        ("doctor", "whether an installation is sound", "runtime targets"),
         ("docs", "this site", "cli targets"),
+        ("doctor", "whether an installation is sound", "runtime targets"),
         ("evaluation", "accuracy of float, quantised and simulated side by side", "frontend runtime targets"),
-        ("explore", "which overlay a network would like", "codegen frontend relay_passes report targets tune"),
+        ("explore", "which overlay a network would like",
+         "codegen frontend relay_passes report targets tune"),
         ("frontend", "ONNX, QONNX and Caffe files to one canonical ONNX form, and that to Relax; images and labels",
          "targets"),
         ("integer", "the integer level: operators, their bodies in Relax, their meaning in NumPy", "targets"),
         ("integer_level", "the integer level of a whole network: made, run by TVM, compared with ONNX Runtime",
          "frontend integer relay_passes targets"),
+        ("onnx_backend", "ONNX's interface of back ends", "frontend target targets"),
         ("opt", "any sequence of passes by name: looked at, verified, timed",
          "codegen frontend integer_level pipeline quantize relay_passes runtime targets"),
-        ("onnx_backend", "ONNX's interface of back ends", "frontend target targets"),
         ("pipeline", "load, quantise, compile: the stages in order",
          "codegen evaluation frontend placement quantize relay_passes runtime stages targets"),
         ("placement", "what runs where, and why", "frontend relay_passes targets"),
@@ -61,6 +62,9 @@ STAGES: Mapping[str, tuple[str, frozenset[str]]] = {
         ("targets", "the machine: overlays, instructions, arithmetic, simulators, the runtime in C++", ""),
         ("tune", "searches plans with a cost model", "codegen frontend relay_passes report targets"),
         ("tvm_hook", "registers the accelerator's module with TVM when that is imported", "runtime"),
+        ("verify", "every level of a network on the same input; the first layer that is wrong",
+         "codegen evaluation frontend integer integer_level pipeline quantize relay_passes report "
+         "runtime targets"),
         ("vision", "image pipelines: stages, decoders, face detection by a cascade",
          "frontend pipeline runtime targets"),
         ("zoo", "networks with seeded weights", "frontend quantize"),
