@@ -71,6 +71,10 @@ class SimError(TilewrightError):
     """The simulated machine found a fault in a stream."""
 
 
+class RemoteError(TilewrightError):
+    """A board's server cannot be reached, is busy, does not answer in time, or ended."""
+
+
 @dataclass
 class FaultList:
     """Gathers faults and raises them together.
