@@ -75,6 +75,10 @@ class RemoteError(TilewrightError):
     """A board's server cannot be reached, is busy, does not answer in time, or ended."""
 
 
+class DeviceError(TilewrightError):
+    """An accelerator does not answer, reports an error, takes too long, or has too little memory."""
+
+
 @dataclass
 class FaultList:
     """Gathers faults and raises them together.

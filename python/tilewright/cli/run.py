@@ -101,7 +101,7 @@ def run(
         images = [load_input(source, input_shapes=shapes, preprocess=preprocess) for source in sources]
         if remote is None:
             device = backend or "sim"
-            session = Session(loaded, device)  # type: ignore[arg-type]  # it checks it
+            session = Session(loaded, device)
         else:
             from tilewright.runtime.remote import TIMEOUT_S, connect
 

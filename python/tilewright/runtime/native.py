@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tilewright.errors import DataError, PackageError, SimError, TilewrightError
+from tilewright.errors import ConfigError, DataError, DeviceError, PackageError, SimError, TilewrightError
 from tilewright.targets.host_ops import HOST_DTYPES
 
-ABI = 1
+ABI = 2
 MAX_RANK = 8
 _LIBRARY = "libtilewright_runtime.so"
 
@@ -42,7 +42,11 @@ class _Error(ctypes.Structure):
 
 
 class Stats(ctypes.Structure):
-    """Counts of a run, over all regions; under a caller's accelerator only `regions` and `instructions`."""
+    """Counts of a run, over all regions; under a caller's accelerator only `regions` and `instructions`.
+
+    `cycles` are those of an accelerator or device model; `pack_ns` and `device_ns` are times on the host: of the
+    tensors' way into the regions' segments and back, and from a launch until its results are there.
+    """
 
     _fields_ = tuple(
         (name, ctypes.c_int64)
@@ -54,6 +58,9 @@ class Stats(ctypes.Structure):
             "dram_read_bytes",
             "dram_write_bytes",
             "fetch_bytes",
+            "cycles",
+            "pack_ns",
+            "device_ns",
         )
     )
 
@@ -72,7 +79,14 @@ _ACCELERATOR = ctypes.CFUNCTYPE(
     ctypes.c_uint64,
 )
 
-_ERRORS: Mapping[int, type[TilewrightError]] = {1: PackageError, 2: DataError, 3: SimError, 4: DataError}
+_ERRORS: Mapping[int, type[TilewrightError]] = {
+    1: PackageError,
+    2: DataError,
+    3: SimError,
+    4: DataError,
+    7: DeviceError,
+    8: ConfigError,
+}
 
 
 def library_path(name: str) -> Path:
@@ -101,6 +115,7 @@ def _library() -> ctypes.CDLL:
     ]
     lib.tw_rt_close.argtypes = [pointer]
     lib.tw_rt_close.restype = None
+    lib.tw_rt_open_device.argtypes = [pointer, ctypes.c_char_p, error]
     lib.tw_rt_set_accelerator.argtypes = [pointer, _ACCELERATOR, pointer]
     lib.tw_rt_set_accelerator.restype = None
     lib.tw_rt_run.argtypes = [pointer, ctypes.POINTER(_Tensor), ctypes.c_uint32, ctypes.POINTER(Stats), error]
@@ -142,6 +157,16 @@ class NativeProgram:
         if getattr(self, "_handle", None):
             self._lib.tw_rt_close(self._handle)
 
+    def open_device(self, uri: str) -> None:
+        """Run regions on the device of that text (`sim`, `zynq:registers=..,memory=..`); `device.h` tells its form.
+
+        Raises ConfigError where the text is wrong, DeviceError where no device answers or its memory is too small,
+        PackageError where it has another overlay; the program stays on the device that it had.
+        """
+        error = _Error()
+        if self._lib.tw_rt_open_device(self._handle, uri.encode(), ctypes.byref(error)):
+            _raise(error)
+
     def set_accelerator(self, run: Accelerator) -> None:
         """Run regions by a Python function in place of the fast simulator."""
 
@@ -160,7 +185,7 @@ class NativeProgram:
         self._lib.tw_rt_set_accelerator(self._handle, self._callback, None)
 
     def run(self, inputs: Sequence[NDArray[Any]]) -> tuple[list[NDArray[Any]], Stats]:
-        """Run on arrays in the program's order. Raises DataError, SimError or the accelerator's own."""
+        """Run on arrays in the program's order. Raises DataError, SimError, DeviceError or the accelerator's own."""
         arrays = [np.asarray(a, order="C") for a in inputs]
         tensors = (_Tensor * len(arrays))()
         for tensor, array in zip(tensors, arrays, strict=True):

@@ -5,12 +5,14 @@
 #include <vector>
 
 #include "interpreter.h"
+#include "tilewright/device.h"
 #include "tilewright/runtime_c.h"
 
 using tilewright::runtime::Error;
 using tilewright::runtime::Interpreter;
 using tilewright::runtime::MakeCallbackDevice;
 using tilewright::runtime::MakeSimulatorDevice;
+using tilewright::runtime::OpenDevice;
 using tilewright::runtime::Program;
 using tilewright::runtime::Region;
 using tilewright::runtime::Require;
@@ -74,6 +76,10 @@ int32_t tw_rt_open(tw_rt_bytes program, const tw_rt_bytes* regions, uint32_t n_r
 }
 
 void tw_rt_close(tw_program* program) { delete program; }
+
+int32_t tw_rt_open_device(tw_program* program, const char* uri, tw_rt_error* error) {
+  return Guard(error, [&] { program->interpreter->set_device(OpenDevice(uri)); });
+}
 
 void tw_rt_set_accelerator(tw_program* program, tw_rt_accelerator run, void* context) {
   program->interpreter->set_device(run == nullptr ? MakeSimulatorDevice() : MakeCallbackDevice(run, context));
