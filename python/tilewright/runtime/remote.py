@@ -137,7 +137,7 @@ class RemoteSession(Session):
         names = (tensor.name for tensor in self._package.inputs)
         head = {"package": self._number, "cycles": cycles}
         found, outputs = self._board._call(RUN, wire.pack(head, dict(zip(names, arrays, strict=True))))
-        return RunResult(outputs, {name: int(count) for name, count in found["counts"].items()})
+        return RunResult(outputs, found["counts"], found["seconds"])
 
     def close(self) -> None:
         """Make the board forget the package."""

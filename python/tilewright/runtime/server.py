@@ -37,7 +37,9 @@ from tilewright.errors import ConfigError, DataError, Fault, FaultList, Tilewrig
 from tilewright.runtime import wire
 from tilewright.runtime.calls import Address, parse_address, require
 from tilewright.runtime.package import Package
-from tilewright.runtime.session import Backend, Session
+from tilewright.runtime.session import Session
+from tilewright.targets.config import overlays
+from tilewright.targets.program import HostProgram, HostStep, HostTensor
 from tilewright.targets.sim import timing
 from tilewright.targets.sim.program import Program
 
@@ -50,6 +52,16 @@ LOOPBACK = "127.0.0.1"
 PORT, PORT_END = 9091, 9999
 AGAIN_S = 1.0
 """Pause before a server whose process ended is started again."""
+
+_PROBE = Package(
+    "probe",
+    next(iter(overlays().values())),
+    HostProgram(
+        (HostTensor("x", (1,), "float32"), HostTensor("y", (1,), "float32")), {}, (0,), (1,), (HostStep("relu", (0,), (1,)),)
+    ),
+    (),
+)
+"""A package without regions, to open a device by."""
 
 Service = Callable[[], None]
 """Registers more functions in a server's process."""
@@ -75,7 +87,7 @@ class Packages:
 
     def open(self, data: bytes) -> bytes:
         """Check a package and load it on the device."""
-        session = Session(Package.from_bytes(data, "package"), cast(Backend, self._device))
+        session = Session(Package.from_bytes(data, "package"), self._device)
         self._next += 1
         self._sessions[self._next] = session
         return wire.pack({"package": self._next})
@@ -88,7 +100,7 @@ class Packages:
         counts = dict(result.counts)
         if head.get("cycles") is True and not counts.get("cycles"):
             counts["cycles"] = self._timed(number)
-        return wire.pack({"counts": counts}, result.outputs)
+        return wire.pack({"counts": counts, "seconds": result.seconds}, result.outputs)
 
     def close(self, message: bytes) -> bytes:
         """Forget a package."""
@@ -188,10 +200,11 @@ def serve(
         device: what packages run on, a back end of :class:`tilewright.runtime.Session`.
         services: register more functions; top-level functions or partials of such.
 
-    Raises ConfigError, with everything that is wrong.
+    Raises ConfigError, with everything that is wrong; and DeviceError where the device does not answer.
     """
     require({"cloudpickle": "TVM's RPC server", "psutil": "TVM's RPC server"}, "a server")
     _check(host, ports, tracker, key)
+    Session(_PROBE, device)
     from tvm import rpc
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
