@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tilewright.errors import TilewrightError
     from tilewright.evaluation import Evaluation, evaluate
     from tilewright.explore.api import Exploration, explore
+    from tilewright.export.api import Exported, export
     from tilewright.frontend.dataset import Dataset, open_dataset
     from tilewright.frontend.model import Model, load
     from tilewright.frontend.preprocess import Preprocess
@@ -40,6 +41,7 @@ __all__ = [
     "Dataset",
     "Evaluation",
     "Exploration",
+    "Exported",
     "LayerRow",
     "Model",
     "Overlay",
@@ -54,6 +56,7 @@ __all__ = [
     "compile",
     "evaluate",
     "explore",
+    "export",
     "load",
     "open_dataset",
     "overlay",
@@ -69,6 +72,7 @@ _HOME = {
     "Dataset": "frontend.dataset",
     "Evaluation": "evaluation",
     "Exploration": "explore.api",
+    "Exported": "export.api",
     "LayerRow": "placement",
     "Model": "frontend.model",
     "Overlay": "targets.config",
@@ -83,6 +87,7 @@ _HOME = {
     "compile": "pipeline",
     "evaluate": "evaluation",
     "explore": "explore.api",
+    "export": "export.api",
     "load": "frontend.model",
     "open_dataset": "frontend.dataset",
     "overlay": "targets.config",

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from tilewright.cli import compile as compile_command
-from tilewright.cli import evaluate, explore, report, run, supported, targets, tune
+from tilewright.cli import evaluate, explore, export, report, run, supported, targets, tune
 from tilewright.cli.console import say
 from tilewright.errors import TilewrightError
 
@@ -75,7 +75,8 @@ def _main(
 
     [bold]supported[/bold] tells what of a network the accelerator takes, [bold]compile[/bold] makes a package,
     [bold]run[/bold] and [bold]evaluate[/bold] use it, [bold]report[/bold] tells what it costs, [bold]tune[/bold]
-    looks for a faster plan, and [bold]explore[/bold] for a better overlay. Each has --help with examples.
+    looks for a faster plan, [bold]explore[/bold] for a better overlay, and [bold]export[/bold] makes the folder for a
+    board. Each has --help with examples.
     """
 
 
@@ -87,6 +88,7 @@ for _command in (
     report.report,
     tune.tune,
     explore.explore,
+    export.export,
     targets.targets,
 ):
     app.command(name=_command.__name__.removesuffix("_model"))(_command)

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -29,7 +29,6 @@ SUMS = "SHA256SUMS"
 README = "README.md"
 CHECK = "check"
 LABELS = "labels.txt"
-TVM_LIBRARY = "libtilewright_tvm.so"
 CHECK_INPUT = "random:1"
 _MARKS = (CLASS, SUMS)
 """Files by which a folder is known as an export."""
@@ -100,10 +99,14 @@ def _check(package: Package, folder: Path, arch: str, with_tvm: bool, force: boo
     if arch not in ARCHS:
         found.append((ConfigError, Fault(f"expected one of {', '.join(ARCHS)}, found {arch!r}", "--arch")))
     elif arch != NATIVE:
-        found += [(ConfigError, fault) for fault in cross.missing_tools(arch)]
+        found += [(ConfigError, fault) for fault in cross.missing_tools(cast(cross.Arch, arch))]
+    boards = processor(package.overlay.board).name
     if with_tvm and arch in cross.ARCHS and arch not in _TVM_ARCHS:
         text = f"TVM has no wheel for {arch}"
         found.append((ConfigError, Fault(text, "--with-tvm", "leave it out: the package needs no TVM")))
+    elif with_tvm and arch in cross.ARCHS and arch != boards:
+        text = f"expected {boards}, the processor of {package.overlay.board.name}, found {arch}"
+        found.append((ConfigError, Fault(text, "--arch with --with-tvm", "leave --arch out")))
     if with_tvm:
         try:
             package.require_models("export --with-tvm")
@@ -125,14 +128,18 @@ def _folder_faults(folder: Path, force: bool) -> FaultList:
         faults.add(f"there is no folder {folder.parent}", where=str(folder), remedy="make it first")
     elif folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         faults.add("is no folder", where=str(folder), remedy="choose another name")
-    elif folder.is_dir() and (there := {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}):
+    elif folder.is_dir() and (
+        there := {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    ):
         foreign = sorted(there - _exported(folder))
         if foreign:
             rest = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
             text = f"holds what no export wrote: {', '.join(foreign[:3])}{rest}"
             faults.add(text, where=str(folder), remedy="choose another folder")
         elif not force:
-            faults.add("exists already", where=str(folder), remedy="choose another folder, or replace it by --force")
+            faults.add(
+                "exists already", where=str(folder), remedy="choose another folder, or replace it by --force"
+            )
     return faults
 
 
@@ -160,18 +167,20 @@ def _fill(package: Package, folder: Path, arch: str, with_tvm: bool) -> dict[str
     (folder / README).write_text(text, encoding="utf-8")
     paths = sorted(p for p in folder.rglob("*") if p.is_file())
     sums = {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
-    (folder / SUMS).write_text("".join(f"{digest}  {path}\n" for path, digest in sums.items()), encoding="utf-8")
+    (folder / SUMS).write_text(
+        "".join(f"{digest}  {path}\n" for path, digest in sums.items()), encoding="utf-8"
+    )
     return sums
 
 
 def _runtime(folder: Path, arch: str, with_tvm: bool) -> bool:
     """Write library and program for a processor; whether there is a program."""
     if arch == NATIVE:
-        names = [cross.LIBRARY, *([TVM_LIBRARY] if with_tvm else [])]
+        names = [cross.LIBRARY, *([cross.TVM_MODULE] if with_tvm else [])]
         for name in names:
             shutil.copyfile(library_path(name), folder / name)
         return False
-    files = cross.build(arch)  # type: ignore[arg-type]  # checked by `_check`
+    files = cross.build(cast(cross.Arch, arch))
     wanted = [files.library, files.runner, *([files.tvm_module] if with_tvm and files.tvm_module else [])]
     for path in wanted:
         shutil.copyfile(path, folder / path.name)
@@ -183,30 +192,30 @@ def _export_tvm(package: Package, arch: str, path: Path) -> None:
     """Compile the quantised model by TVM to a library with host code and regions together."""
     import onnx
     import tvm
-    from tvm.support import cc
 
     from tilewright.frontend.relax_import import to_relax
     from tilewright.relay_passes.pipeline import PIPELINE
-    from tilewright.target import target
+    from tilewright.target import export_library, target
 
     _, quantised = package.require_models("export --with-tvm")
-    native = arch == NATIVE
-    chosen = target(package.overlay.name, host="x86" if native else "arm")
-    executable = tvm.compile(
-        to_relax(onnx.ModelProto.FromString(quantised)), target=chosen, relax_pipeline=PIPELINE
-    )
-    options: dict[str, Any] = {} if native else {"fcompile": cc.cross_compiler(cross.require_compiler(arch))}  # type: ignore[arg-type]
-    executable.export_library(str(path), **options)
+    chosen = target(package.overlay.name, host="x86" if arch == NATIVE else "arm")
+    model = to_relax(onnx.ModelProto.FromString(quantised))
+    export_library(tvm.compile(model, target=chosen, relax_pipeline=PIPELINE), path, chosen)
 
 
 def _write_check(package: Package, folder: Path) -> None:
     """An input, and what the simulator gives for it: what the board must give too."""
-    image = load_input(CHECK_INPUT, input_shapes=input_shapes(package), preprocess=package_preprocess(package))
+    image = load_input(
+        CHECK_INPUT, input_shapes=input_shapes(package), preprocess=package_preprocess(package)
+    )
     one = package_feeds(package, image)
-    feeds = {name: np.concatenate([array] * package.batch) if package.batch > 1 else array for name, array in one.items()}
+    feeds = {name: np.concatenate([array] * package.batch) for name, array in one.items()}
     outputs = Session(package).run(feeds).outputs
     folder.mkdir()
-    for kind, arrays in (("input", [feeds[t.name] for t in package.inputs]), ("output", list(outputs.values()))):
+    for kind, arrays in (
+        ("input", [feeds[t.name] for t in package.inputs]),
+        ("output", list(outputs.values())),
+    ):
         for number, array in enumerate(arrays):
             np.save(folder / f"{kind}{number}.npy", array)
 

@@ -36,11 +36,11 @@ def readme(package: Package, name: str, arch: str, folder: Path, runner: bool, w
         *([f"./tilewright-run {name}.twp {inputs} --output results --device {DEVICE}"] if runner else []),
         "```",
         "",
-        "The first command says whether all files came over; the second runs the network on the accelerator and compares",
-        "with what the simulator gave" + ("; the third does the same without Python." if runner else "."),
-        "`--device sim` in place of the device simulates the accelerator on the board's processor: slow, and right without",
-        "any hardware. Registers and memory are a UIO device of the accelerator and a u-dma-buf; you need the right to open",
-        f"them. The library needs {_glibc(folder)}.",
+        "The first command says whether all files came over; the second runs the network on the accelerator and",
+        "compares with what the simulator gave" + ("; the third runs it without Python." if runner else "."),
+        "`--device sim` in place of the device simulates the accelerator on the board's processor: slow, equal bits,",
+        "no hardware. Registers and memory are a UIO device of the accelerator and a u-dma-buf; you need the right to",
+        f"open them. The library needs {_glibc(folder)}.",
         "",
         "In Python (3.8 or later, with NumPy):",
         "",
@@ -59,12 +59,21 @@ def readme(package: Package, name: str, arch: str, folder: Path, runner: bool, w
         "| libtilewright_runtime.so | the runtime; its C interface is `runtime_c.h` |",
         *(["| tilewright-run | runs a package on .npy files; needs nothing else |"] if runner else []),
         "| tilewright_board.py | the Python class |",
-        *([f"| {name}.so, libtilewright_tvm.so | the network for TVM's virtual machine, below |"] if with_tvm else []),
+        *(
+            [f"| {name}.so, libtilewright_tvm.so | the network for TVM's virtual machine, below |"]
+            if with_tvm
+            else []
+        ),
         *(["| labels.txt | names of the classes, by index |"] if package.labels is not None else []),
         "| check/ | inputs, and the outputs that the simulator gave |",
     ]
     if package.preprocess is not None:
-        lines += ["", "What an image goes through before it is an input:", "", *_preprocess(package.preprocess)]
+        lines += [
+            "",
+            "What an image goes through before it is an input:",
+            "",
+            *_preprocess(package.preprocess),
+        ]
     if package.random_weights or package.random_calibration:
         lines += ["", "The network has random weights or calibration: its answers mean nothing."]
     if with_tvm:
@@ -84,7 +93,11 @@ def readme(package: Package, name: str, arch: str, folder: Path, runner: bool, w
 
 def _preprocess(settings: object) -> list[str]:
     assert isinstance(settings, dict)
-    return [f"- {key}: {value}" for key, value in sorted(settings.items()) if value is not None]
+    found = {
+        key: f"a map of {value['shape']}" if isinstance(value, dict) else value
+        for key, value in settings.items()
+    }
+    return [f"- {key}: {value}" for key, value in sorted(found.items()) if value is not None]
 
 
 def _glibc(folder: Path) -> str:

@@ -22,7 +22,7 @@ import threading
 import time
 from collections import namedtuple
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union  # noqa: UP035 - 3.8
+from typing import TYPE_CHECKING, Any, Mapping, Sequence  # noqa: UP035 - Python 3.8
 
 import numpy as np
 
@@ -48,7 +48,7 @@ COUNTS = (
     "device_ns",
 )
 DIFFERENCE = 2.0**-20
-"""Largest relative difference of floats that a check lets pass: another C library has another exp. Integers are equal."""
+"""Largest difference of floats that a check lets pass: another C library has another exp. Integers are equal."""
 
 Tensor = namedtuple("Tensor", "name dtype shape")
 """An input or output: `shape` has the batch first, and -1 where a length is known after a run only."""
@@ -108,9 +108,9 @@ class Overlay:
 
     def __init__(
         self,
-        package: Union[str, Path],  # noqa: UP007 - 3.8
+        package: str | Path,
         device: str = "sim",
-        library: Union[str, Path, None] = None,  # noqa: UP007
+        library: str | Path | None = None,
     ) -> None:
         self._program = ctypes.c_void_p()
         self._file = ctypes.c_void_p()
@@ -119,14 +119,14 @@ class Overlay:
         try:
             data = Path(package).read_bytes()
         except OSError as error:
-            raise OverlayError("{}: cannot read: {}".format(package, error.strerror or error)) from None
+            raise OverlayError(f"{package}: cannot read: {error.strerror or error}") from None
         try:
             self._open(data, device)
         except OverlayError as error:
             self.close()
-            raise OverlayError(*("{}: {}".format(package, fault) for fault in error.faults)) from None
-        self.buffers = {t.name: np.zeros(t.shape, t.dtype) for t in self.inputs}  # type: Dict[str, Array]
-        self.counts = {}  # type: Dict[str, int]
+            raise OverlayError(*(f"{package}: {fault}" for fault in error.faults)) from None
+        self.buffers: dict[str, Array] = {t.name: np.zeros(t.shape, t.dtype) for t in self.inputs}
+        self.counts: dict[str, int] = {}
 
     def _open(self, data: bytes, device: str) -> None:
         lib, error = self._lib, _Error()
@@ -143,7 +143,7 @@ class Overlay:
         )
         error.raise_if(lib.tw_rt_open_device(self._program, device.encode(), ctypes.byref(error)))
 
-    def _tensors(self, edge: int) -> Tuple[Tensor, ...]:  # noqa: UP006 - 3.8
+    def _tensors(self, edge: int) -> tuple[Tensor, ...]:
         found = []
         for i in range(self._lib.tw_package_tensors(self._file, edge)):
             tensor = _Tensor()
@@ -151,7 +151,7 @@ class Overlay:
             found.append(Tensor(name.decode(), DTYPES[tensor.dtype - 1], tuple(tensor.shape[: tensor.rank])))
         return tuple(found)
 
-    def run(self, feeds: Any = None) -> Dict[str, Array]:  # noqa: UP006 - 3.8
+    def run(self, feeds: Any = None) -> dict[str, Array]:
         """Run once.
 
         Args:
@@ -162,7 +162,7 @@ class Overlay:
         """
         arrays = self._checked(feeds)
         tensors = (_Tensor * len(arrays))()
-        for tensor, array in zip(tensors, arrays):
+        for tensor, array in zip(tensors, arrays):  # noqa: B905 - Python 3.8
             tensor.dtype, tensor.rank = DTYPES.index(array.dtype.name) + 1, array.ndim
             tensor.shape[: array.ndim] = array.shape
             tensor.data, tensor.size = array.ctypes.data, array.nbytes
@@ -178,24 +178,26 @@ class Overlay:
             self.counts = {name: int(getattr(stats, name)) for name in COUNTS}
         return found
 
-    def _checked(self, feeds: Any) -> List[Array]:  # noqa: UP006 - 3.8
+    def _checked(self, feeds: Any) -> list[Array]:
         if feeds is None:
             feeds = self.buffers
         if not isinstance(feeds, Mapping):
             if len(self.inputs) != 1:
-                raise OverlayError("expected a dict of {}".format(", ".join(t.name for t in self.inputs)))
+                raise OverlayError("expected a dict of " + ", ".join(t.name for t in self.inputs))
             feeds = {self.inputs[0].name: feeds}
         known = [t.name for t in self.inputs]
-        faults = ["unknown input {!r}, known are {}".format(n, ", ".join(known)) for n in feeds if n not in known]
+        listed = ", ".join(known)
+        faults = [f"unknown input {name!r}, known are {listed}" for name in feeds if name not in known]
         arrays = []
         for t in self.inputs:
             if t.name not in feeds:
-                faults.append("input {}: is missing, expected {} {}".format(t.name, t.dtype, t.shape))
+                faults.append(f"input {t.name}: is missing, expected {t.dtype} {t.shape}")
                 continue
             array = np.asarray(feeds[t.name])
             if array.shape != t.shape or array.dtype.name != t.dtype:
-                what = (t.name, t.dtype, t.shape, array.dtype.name, array.shape)
-                faults.append("input {}: expected {} {}, found {} {}".format(*what))
+                faults.append(
+                    f"input {t.name}: expected {t.dtype} {t.shape}, found {array.dtype.name} {array.shape}"
+                )
             arrays.append(np.ascontiguousarray(array).reshape(array.shape))
         if faults:
             raise OverlayError(*faults)
@@ -204,27 +206,27 @@ class Overlay:
     def _output(self, index: int) -> Array:
         tensor = _Tensor()
         if self._lib.tw_rt_output(self._program, index, ctypes.byref(tensor)):
-            raise OverlayError("output {} is missing after a run".format(index))
+            raise OverlayError(f"output {index} is missing after a run")
         data = ctypes.string_at(tensor.data, tensor.size) if tensor.size else b""
-        flat = np.frombuffer(data, DTYPES[tensor.dtype - 1])  # type: Array
+        flat: Array = np.frombuffer(data, DTYPES[tensor.dtype - 1])
         return flat.reshape(tuple(tensor.shape[: tensor.rank])).copy()
 
-    def check(self, folder: Union[str, Path]) -> None:  # noqa: UP007 - 3.8
+    def check(self, folder: str | Path) -> None:
         """Run the inputs `input0.npy`, .. of a folder and compare with its `output0.npy`, ..
 
         Raises OverlayError with each output that differs, and how.
         """
         folder = Path(folder)
         try:
-            feeds = {t.name: np.load(str(folder / "input{}.npy".format(i))) for i, t in enumerate(self.inputs)}
-            wanted = [np.load(str(folder / "output{}.npy".format(i))) for i in range(len(self.outputs))]
+            feeds = {t.name: np.load(str(folder / f"input{i}.npy")) for i, t in enumerate(self.inputs)}
+            wanted = [np.load(str(folder / f"output{i}.npy")) for i in range(len(self.outputs))]
         except (OSError, ValueError) as error:
-            raise OverlayError("{}: {}".format(folder, error)) from None
+            raise OverlayError(f"{folder}: {error}") from None
         faults = []
-        for (name, found), expected in zip(self.run(feeds).items(), wanted):
+        for (name, found), expected in zip(self.run(feeds).items(), wanted):  # noqa: B905
             text = _difference(found, expected)
             if text:
-                faults.append("output {}: {}".format(name, text))
+                faults.append(f"output {name}: {text}")
         if faults:
             raise OverlayError(*faults)
 
@@ -250,8 +252,7 @@ class Overlay:
 def _difference(found: Array, expected: Array) -> str:
     """What differs more than it may; nothing where nothing does."""
     if found.shape != expected.shape or found.dtype != expected.dtype:
-        what = (expected.dtype, expected.shape, found.dtype, found.shape)
-        return "expected {} {}, found {} {}".format(*what)
+        return f"expected {expected.dtype} {expected.shape}, found {found.dtype} {found.shape}"
     if found.dtype.kind == "f":
         near = np.isclose(found, expected, rtol=DIFFERENCE, atol=DIFFERENCE, equal_nan=True)
     else:
@@ -260,35 +261,35 @@ def _difference(found: Array, expected: Array) -> str:
     if not len(wrong):
         return ""
     at = tuple(int(n) for n in wrong[0])
-    what = (len(wrong), found.size, at, found[at], expected[at])
-    return "{} of {} values differ, the first at {}: {} where {} was expected".format(*what)
+    text = f"{len(wrong)} of {found.size} values differ, the first at {at}"
+    return f"{text}: {found[at]} where {expected[at]} was expected"
 
 
 def _load(path: Path) -> Any:
     try:
         lib = ctypes.CDLL(str(path))
     except OSError as error:
-        raise OverlayError("{}: cannot be loaded: {}; copy the whole folder again".format(path, error)) from None
+        raise OverlayError(f"{path}: cannot be loaded: {error}; copy the whole folder again") from None
     lib.tw_rt_abi.restype = ctypes.c_int32
     if lib.tw_rt_abi() != ABI:
-        text = "{}: has interface {}, expected {}: library and class are of two exports"
-        raise OverlayError(text.format(path, lib.tw_rt_abi(), ABI))
-    handle, error, tensor = ctypes.c_void_p, ctypes.POINTER(_Error), ctypes.POINTER(_Tensor)
-    text, count, number = ctypes.c_char_p, ctypes.c_uint32, ctypes.c_int32
+        text = f"{path}: has interface {lib.tw_rt_abi()}, expected {ABI}"
+        raise OverlayError(f"{text}: library and class are of two exports")
+    handle, failure, tensor = ctypes.c_void_p, ctypes.POINTER(_Error), ctypes.POINTER(_Tensor)
+    chars, count, number = ctypes.c_char_p, ctypes.c_uint32, ctypes.c_int32
     stats, out, regions = ctypes.POINTER(_Stats), ctypes.POINTER(handle), ctypes.POINTER(_Bytes)
     signatures = {
-        "tw_package_open": (number, [_Bytes, out, error]),
+        "tw_package_open": (number, [_Bytes, out, failure]),
         "tw_package_close": (None, [handle]),
-        "tw_package_name": (text, [handle]),
-        "tw_package_overlay": (text, [handle]),
+        "tw_package_name": (chars, [handle]),
+        "tw_package_overlay": (chars, [handle]),
         "tw_package_program": (_Bytes, [handle]),
         "tw_package_regions": (count, [handle, ctypes.POINTER(regions)]),
         "tw_package_tensors": (count, [handle, number]),
-        "tw_package_tensor": (text, [handle, number, count, tensor]),
-        "tw_rt_open": (number, [_Bytes, regions, count, out, error]),
+        "tw_package_tensor": (chars, [handle, number, count, tensor]),
+        "tw_rt_open": (number, [_Bytes, regions, count, out, failure]),
         "tw_rt_close": (None, [handle]),
-        "tw_rt_open_device": (number, [handle, text, error]),
-        "tw_rt_run": (number, [handle, tensor, count, stats, error]),
+        "tw_rt_open_device": (number, [handle, chars, failure]),
+        "tw_rt_run": (number, [handle, tensor, count, stats, failure]),
         "tw_rt_output": (number, [handle, count, tensor]),
     }
     for name, (result, arguments) in signatures.items():
@@ -297,28 +298,30 @@ def _load(path: Path) -> Any:
     return lib
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:  # noqa: UP007, UP045 - 3.8
+def main(arguments: Sequence[str] | None = None) -> int:
     """Say what is in a package, or check it on a device."""
     parser = argparse.ArgumentParser(description="Say what is in a package, or check it on a device.")
     parser.add_argument("package", help="the .twp file")
-    parser.add_argument("--device", default="sim", help="sim, or zynq:registers=PATH,memory=PATH; default: sim")
+    parser.add_argument(
+        "--device", default="sim", help="sim, or zynq:registers=PATH,memory=PATH; default: sim"
+    )
     parser.add_argument("--check", metavar="FOLDER", help="run its inputs, compare with its outputs")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="runs; tells the mean time")
     given = parser.parse_args(arguments)
     try:
         with Overlay(given.package, given.device) as overlay:
-            lines = ["{} for {}".format(overlay.name, overlay.overlay)]
+            lines = [f"{overlay.name} for {overlay.overlay}"]
             for what, tensors in (("input", overlay.inputs), ("output", overlay.outputs)):
-                lines += ["{} {}: {} {}".format(what, t.name, t.dtype, t.shape) for t in tensors]
+                lines += [f"{what} {t.name}: {t.dtype} {t.shape}" for t in tensors]
             if given.check:
                 since = time.perf_counter()
                 for _ in range(max(1, given.repeat)):
                     overlay.check(given.check)
                 spent = (time.perf_counter() - since) / max(1, given.repeat)
-                lines.append("check: outputs as expected, {:.3f} ms a run".format(spent * 1e3))
-                lines += ["{}: {}".format(name, overlay.counts[name]) for name in ("cycles", "instructions")]
+                lines.append(f"check: outputs as expected, {spent * 1e3:.3f} ms a run")
+                lines += [f"{name}: {overlay.counts[name]}" for name in ("cycles", "instructions")]
     except OverlayError as error:
-        sys.stderr.write("".join("error: {}\n".format(fault) for fault in error.faults))
+        sys.stderr.write("".join(f"error: {fault}\n" for fault in error.faults))
         return 2
     sys.stdout.write("\n".join(lines) + "\n")
     return 0

@@ -54,12 +54,16 @@ AGAIN_S = 1.0
 """Pause before a server whose process ended is started again."""
 
 _PROBE = Package(
-    "probe",
-    next(iter(overlays().values())),
-    HostProgram(
-        (HostTensor("x", (1,), "float32"), HostTensor("y", (1,), "float32")), {}, (0,), (1,), (HostStep("relu", (0,), (1,)),)
+    name="probe",
+    overlay=next(iter(overlays().values())),
+    program=HostProgram(
+        tensors=(HostTensor("x", (1,), "float32"), HostTensor("y", (1,), "float32")),
+        constants={},
+        inputs=(0,),
+        outputs=(1,),
+        steps=(HostStep("relu", (0,), (1,)),),
     ),
-    (),
+    regions=(),
 )
 """A package without regions, to open a device by."""
 
