@@ -319,7 +319,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     overlay.check(given.check)
                 spent = (time.perf_counter() - since) / max(1, given.repeat)
                 lines.append(f"check: outputs as expected, {spent * 1e3:.3f} ms a run")
-                lines += [f"{name}: {overlay.counts[name]}" for name in ("cycles", "instructions")]
+                lines += [
+                    f"{n}: {overlay.counts[n]}" for n in ("cycles", "instructions") if overlay.counts[n]
+                ]
     except OverlayError as error:
         sys.stderr.write("".join(f"error: {fault}\n" for fault in error.faults))
         return 2
