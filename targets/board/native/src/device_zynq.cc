@@ -354,7 +354,10 @@ bool ZynqDevice::Wait(const Region& region) {
   bool asked = false;
   while (Read(reg::kFinished) != ticket_) {
     const Clock::duration elapsed = Clock::now() - start;
-    if (elapsed < spin_) continue;
+    if (elapsed < spin_) {
+      std::this_thread::yield();
+      continue;
+    }
     if (elapsed >= timeout_) return Read(reg::kFinished) == ticket_;
     if (Read(reg::kControl) == 0) {
       Barrier();
