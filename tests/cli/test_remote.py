@@ -15,6 +15,7 @@ from tilewright.codegen.plan import Plan
 from tilewright.errors import ConfigError
 from tilewright.runtime import Package
 from tilewright.runtime.calls import parse_address
+from tilewright.runtime.device_model import DeviceModel
 from tilewright.tune.backends import Timing
 from tilewright.tune.board import Boards
 from tilewright.tune.log import read
@@ -127,3 +128,28 @@ def test_boards_of_two_kinds_do_not_mix(at: str, demo_package: Path) -> None:
         ConfigError, match=r"has device sim, others of its key have zynq; give boards of each kind"
     ):
         list(remote.measure([plan]))
+
+
+def test_a_device_behind_a_server(demo_package: Path, tmp_path: Path) -> None:
+    """The Zynq back end with a device model: runs and searches, whose counters are the registers'."""
+    loaded = Package.load(demo_package)
+    inputs = ("--input", "random:1")
+    with DeviceModel(loaded.overlay) as model, tracker() as address:
+        place = ("--tracker", f"{address[0]}:{address[1]}", "--key", "zynq")
+        with process("tilewright.runtime.server", *place, "--device", model.uri(timeout_ms=2000)):
+            wait_until(lambda: registered(address, "zynq") == 1)
+            remote = ("--remote", *place[1:])
+            expected = document(invoke("run", demo_package, *inputs, "--json"))
+            found = document(invoke("run", demo_package, *inputs, *remote, "--json"))
+            assert found.pop("backend").startswith("zynq:registers=")
+            assert found == {name: value for name, value in expected.items() if name != "backend"}
+            model.fault("hang")
+            assert "2000 ms" in fault(invoke("run", demo_package, *inputs, *remote))
+            tune = ("tune", demo_package, "--trials", "4", "--jobs", "1", "--json")
+            logs = tmp_path / "timing.jsonl", tmp_path / "board.jsonl"
+            invoke(*tune, "--log", logs[0])
+            document(invoke(*tune, "--backend", "board", *place, "--log", logs[1]))
+            assert read(logs[1])[0].backend == "board zynq"
+            assert read(logs[0])[1] == read(logs[1])[1]
+            model.kill()
+            assert fault(invoke("run", demo_package, *inputs, *remote)).startswith("server ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import gc
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from tests.runtime import test_session as one
 from tilewright.export import tilewright_board as board
 from tilewright.export.tilewright_board import Overlay, OverlayError
 from tilewright.runtime import Session, native
+from tilewright.runtime.device_model import DeviceModel
 from tilewright.targets.host_ops import HOST_DTYPES
+from tilewright.targets.sim import timing
+from tilewright.targets.sim.program import Program
 
 PACKAGE = one._package()
 LIBRARY = native.library_path(native._LIBRARY)
@@ -128,3 +132,25 @@ def test_closed(path: Path) -> None:
     overlay.close()
     with pytest.raises(OverlayError, match=r"^this overlay is closed: open the package again$"):
         overlay.run(one._feed())
+
+
+def test_on_a_device_model(path: Path) -> None:
+    """The Zynq back end, unchanged: registers and memory are files, and another process has the accelerator."""
+    session = Session(PACKAGE)
+    cycles = timing.run(Program(one.REGION.stream, one.OVERLAY)).cycles
+    with DeviceModel(one.OVERLAY, memory_bytes=1 << 20) as model:
+        with Overlay(path, model.uri(timeout_ms=500), LIBRARY) as overlay:
+            for fault in ("", "hang", "error"):
+                feeds = one._feed()
+                if fault:
+                    model.fault(fault)
+                    with pytest.raises(OverlayError, match="region net_0"):
+                        overlay.run(feeds)
+                for name, array in session.run(feeds).outputs.items():
+                    np.testing.assert_array_equal(overlay.run(feeds)[name], array)
+                assert overlay.counts["cycles"] == cycles
+        other = dataclasses.replace(one.OVERLAY, act_kib=one.OVERLAY.act_kib // 2)
+        model.load(other)
+        with pytest.raises(OverlayError, match=rf"^{path}: .*act_kib: 384 in the package, 192 on the device"):
+            Overlay(path, model.uri(), LIBRARY)
+        model.kill()

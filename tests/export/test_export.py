@@ -46,6 +46,7 @@ def test_the_folder_holds_what_the_checksums_say(folder: Path) -> None:
         "labels.txt",
         "libtilewright_runtime.so",
         "net.twp",
+        "tilewright-run",
         "tilewright_board.py",
     ]
     lines = {line[66:]: line[:64] for line in (folder / "SHA256SUMS").read_text().splitlines()}
@@ -174,6 +175,24 @@ def test_command(demo_package: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.twp"
     damaged.write_bytes(demo_package.read_bytes()[:-1])
     assert "truncated" in fault(invoke("export", damaged, "--to", tmp_path / "other"))
+
+
+def test_the_program_of_the_folder(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    command: list[str | Path] = [
+        folder / "tilewright-run",
+        "net.twp",
+        "check/input0.npy",
+        "--output",
+        tmp_path / "results",
+    ]
+    subprocess.run(command, cwd=folder, check=True, timeout=60, capture_output=True)
+    for number, name in enumerate(("p", "y")):
+        found, expected = (
+            np.load(tmp_path / f"results/{name}.npy"),
+            np.load(folder / f"check/output{number}.npy"),
+        )
+        np.testing.assert_array_equal(found, expected)
 
 
 _TVM = """\

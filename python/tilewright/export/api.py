@@ -22,7 +22,7 @@ from tilewright.runtime.native import library_path
 from tilewright.targets.processors import processor
 
 NATIVE = "native"
-"""This machine in place of a board: its installed library, and no program of its own."""
+"""This machine in place of a board."""
 ARCHS = (*cross.ARCHS, NATIVE)
 CLASS = "tilewright_board.py"
 SUMS = "SHA256SUMS"
@@ -154,7 +154,7 @@ def _exported(folder: Path) -> set[str]:
 def _fill(package: Package, folder: Path, arch: str, with_tvm: bool) -> dict[str, str]:
     """Write all files; their hashes by path."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", package.name).strip("._-") or "network"
-    executables = _runtime(folder, arch, with_tvm)
+    _runtime(folder, arch, with_tvm)
     package.strip().save(folder / f"{name}.twp")
     shutil.copyfile(Path(__file__).with_name(CLASS), folder / CLASS)
     (folder / CLASS).chmod(0o755)
@@ -163,7 +163,7 @@ def _fill(package: Package, folder: Path, arch: str, with_tvm: bool) -> dict[str
     if with_tvm:
         _export_tvm(package, arch, folder / f"{name}.so")
     _write_check(package, folder / CHECK)
-    text = readme(package, name, arch, folder, executables, with_tvm)
+    text = readme(package, name, arch, folder, with_tvm)
     (folder / README).write_text(text, encoding="utf-8")
     paths = sorted(p for p in folder.rglob("*") if p.is_file())
     sums = {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
@@ -173,19 +173,17 @@ def _fill(package: Package, folder: Path, arch: str, with_tvm: bool) -> dict[str
     return sums
 
 
-def _runtime(folder: Path, arch: str, with_tvm: bool) -> bool:
-    """Write library and program for a processor; whether there is a program."""
+def _runtime(folder: Path, arch: str, with_tvm: bool) -> None:
+    """Write library and program for a processor."""
     if arch == NATIVE:
-        names = [cross.LIBRARY, *([cross.TVM_MODULE] if with_tvm else [])]
-        for name in names:
-            shutil.copyfile(library_path(name), folder / name)
-        return False
-    files = cross.build(cast(cross.Arch, arch))
-    wanted = [files.library, files.runner, *([files.tvm_module] if with_tvm and files.tvm_module else [])]
-    for path in wanted:
-        shutil.copyfile(path, folder / path.name)
-    (folder / files.runner.name).chmod(0o755)
-    return True
+        paths = {name: library_path(name) for name in (cross.LIBRARY, cross.RUNNER, cross.TVM_MODULE)}
+    else:
+        files = cross.build(cast(cross.Arch, arch))
+        paths = {cross.LIBRARY: files.library, cross.RUNNER: files.runner}
+        paths |= {} if files.tvm_module is None else {cross.TVM_MODULE: files.tvm_module}
+    for name in paths if with_tvm else (cross.LIBRARY, cross.RUNNER):
+        shutil.copyfile(paths[name], folder / name)
+    (folder / cross.RUNNER).chmod(0o755)
 
 
 def _export_tvm(package: Package, arch: str, path: Path) -> None:

@@ -11,7 +11,7 @@ DEVICE = "zynq:registers=/dev/uio0,memory=/dev/udmabuf0"
 """The device of most boards; `device.h` has the other forms."""
 
 
-def readme(package: Package, name: str, arch: str, folder: Path, runner: bool, with_tvm: bool) -> str:
+def readme(package: Package, name: str, arch: str, folder: Path, with_tvm: bool) -> str:
     """The text.
 
     Args:
@@ -19,8 +19,7 @@ def readme(package: Package, name: str, arch: str, folder: Path, runner: bool, w
         name: of its file, without the suffix.
         arch: the processor that the folder is for.
         folder: holds the other files already.
-        runner: `tilewright-run` is among them.
-        with_tvm: so is the library for TVM.
+        with_tvm: the library for TVM is among them.
     """
     overlay = package.overlay
     inputs = " ".join(f"check/input{i}.npy" for i in range(len(package.inputs)))
@@ -34,11 +33,11 @@ def readme(package: Package, name: str, arch: str, folder: Path, runner: bool, w
         "```",
         "sha256sum --check SHA256SUMS",
         f"python3 tilewright_board.py {name}.twp --check check --device {DEVICE}",
-        *([f"./tilewright-run {name}.twp {inputs} --output results --device {DEVICE}"] if runner else []),
+        f"./tilewright-run {name}.twp {inputs} --output results --device {DEVICE}",
         "```",
         "",
         "The first command says whether all files came over; the second runs the network on the accelerator and",
-        "compares with what the simulator gave" + ("; the third runs it without Python." if runner else "."),
+        "compares with what the simulator gave; the third runs it without Python.",
         "`--device sim` in place of the device simulates the accelerator on the board's processor: slow, equal bits,",
         "no hardware. Registers and memory are a UIO device of the accelerator and a u-dma-buf; you need the right to",
         f"open them. The library needs {_glibc(folder)}.",
@@ -58,7 +57,7 @@ def readme(package: Package, name: str, arch: str, folder: Path, runner: bool, w
         "|---|---|",
         f"| {name}.twp | the network: instructions, weights, host operators |",
         "| libtilewright_runtime.so | the runtime; its C interface is `runtime_c.h` |",
-        *(["| tilewright-run | runs a package on .npy files; needs nothing else |"] if runner else []),
+        "| tilewright-run | runs a package on .npy files; needs nothing else |",
         "| tilewright_board.py | the Python class |",
         *(
             [f"| {name}.so, libtilewright_tvm.so | the network for TVM's virtual machine, below |"]

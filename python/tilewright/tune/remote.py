@@ -183,9 +183,10 @@ class Remote:
         try:
             return self._opener.open(session)
         except ConfigError as error:
-            raise ConfigError(
-                *(Fault(f.message, f.where or self._where, f.remedy) for f in error.faults)
-            ) from error
+            faults = [Fault(f.message, f.where or self._where, f.remedy) for f in error.faults]
+        # Raised here, where no traceback holds the session: the worker is free for others.
+        del session
+        raise ConfigError(*faults)
 
     def _remedy(self) -> str:
         host, port = self._tracker
