@@ -11,7 +11,7 @@ from tests.codegen.evaluate import evaluate_graph, run_region
 
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph
-from tilewright.relay_passes.integer.ops import DType, LayoutStep
+from tilewright.integer.ops import DType, LayoutStep
 from tilewright.targets.config import Overlay, overlay
 from tilewright.targets.sim import reference
 
