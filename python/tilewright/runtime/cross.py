@@ -37,7 +37,7 @@ _WHEEL_PLATFORMS = {"aarch64": ("manylinux_2_28_aarch64", "manylinux_2_24_aarch6
 """Platforms that TVM has wheels for."""
 _SOURCES = ("targets/board/cross", "targets/board/fuzz", "targets/board/native", "targets/sim/native")
 _SINGLE = ("targets/isa/isa.h", "codegen/native/region_module.cc")
-SANITIZERS = "address,undefined"
+_SANITIZED = {"TILEWRIGHT_SANITIZE": "address,undefined", "CMAKE_BUILD_TYPE": "Debug", "CMAKE_CXX_FLAGS": "-O1"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def build(arch: Arch, to: Path | str | None = None) -> BoardFiles:
 def build_sanitized() -> Path:
     """Folder of the runtime built for this machine with address and undefined-behaviour sanitizers: `tilewright-run`, and
     `tilewright-fuzz`. Raises ConfigError as :func:`build` does."""
-    return _build("sanitized", os.environ.get("CXX", "g++"), {"TILEWRIGHT_SANITIZE": SANITIZERS})
+    return _build("sanitized", os.environ.get("CXX", "g++"), _SANITIZED)
 
 
 def missing_tools(arch: Arch, emulator: bool = False) -> FaultList:

@@ -64,14 +64,15 @@ std::vector<std::uint8_t> ReadFile(const std::string& path) {
   return data;
 }
 
-Tensor ReadNpy(const std::string& path) {
-  const std::vector<std::uint8_t> data = ReadFile(path);
+Tensor ReadNpy(const std::string& path) { return ParseNpy(ReadFile(path), path); }
+
+Tensor ParseNpy(const std::vector<std::uint8_t>& data, const std::string& path) {
   Need(data.size() >= 12 && std::memcmp(data.data(), kMagic, sizeof kMagic) == 0, path, "is no .npy file");
   const int version = data[6];
   Need(version >= 1 && version <= 3, path, "version ", version, " of the .npy format, expected 1 to 3");
   std::size_t start = version == 1 ? 10 : 12, size = 0;
   for (std::size_t i = start; i-- > 8;) size = size << 8 | data[i];
-  Need(size <= data.size() - start, path, "is cut off in its header");
+  Need(start <= data.size() && size <= data.size() - start, path, "is cut off in its header");
   const std::string header(reinterpret_cast<const char*>(data.data()) + start, size);
   start += size;
   const std::string code = After(header, "'descr'", path).substr(0, 5);

@@ -12,6 +12,8 @@ namespace tilewright::runtime {
 
 // Throw Error TW_RT_DATA, naming the file.
 std::vector<std::uint8_t> ReadFile(const std::string& path);
+// `path` is for messages.
+Tensor ParseNpy(const std::vector<std::uint8_t>& data, const std::string& path);
 Tensor ReadNpy(const std::string& path);
 // Through a temporary file beside it, so nobody sees half a file.
 void WriteNpy(const std::string& path, const tw_rt_tensor& tensor);
