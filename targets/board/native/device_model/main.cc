@@ -144,6 +144,8 @@ class Model {
 
   void Revive() {
     mode_ = Mode::kReady;
+    if (ignored_) fault_.clear();
+    ignored_ = false;
     std::fill_n(page_, reg::kPageBytes / 4, 0u);
     for (std::size_t i = 0; i < config_words_.size(); ++i) Set(reg::kConfig + 4 * static_cast<std::uint32_t>(i), config_words_[i]);
     Set(reg::kConfigWords, reg::kConfigWordsValue);
@@ -206,6 +208,8 @@ class Model {
       Clear();
       Set(reg::kState, static_cast<std::uint32_t>(reg::State::kIdle));
       mode_ = Mode::kReady;
+      if (ignored_) fault_.clear();
+      ignored_ = false;
     } else if (!Begin()) {
       return false;
     }
@@ -234,6 +238,7 @@ class Model {
     const auto state = static_cast<reg::State>(Get(reg::kState));
     if (state != reg::State::kIdle && state != reg::State::kDone) return true;
     if (fault_ == "ignore" || fault_ == "dead") {
+      ignored_ = true;
       if (fault_ == "dead") mode_ = Mode::kDead;
       return false;
     }
@@ -402,7 +407,7 @@ class Model {
   std::size_t size_ = 0;
   std::vector<std::uint8_t> private_;
   std::ifstream sync_;
-  bool zero_time_ = false, lose_interrupt_ = false, running_ = false;
+  bool zero_time_ = false, lose_interrupt_ = false, running_ = false, ignored_ = false;
   Interrupt interrupt_;
   std::vector<std::uint32_t> config_words_;
   tilewright::TimingConfig timing_{};

@@ -99,6 +99,7 @@ class ZynqDevice final : public Device, public std::enable_shared_from_this<Zynq
   void Start(const Region& region, const runtime::Place& place);
   // False at the timeout.
   bool Wait(const Region& region);
+  void Unmask();
   void Sleep(Clock::duration elapsed, Clock::duration left);
   [[noreturn]] void ReportError(const Region& region) const;
   [[noreturn]] void ReportTimeout(const Region& region) const;
@@ -340,13 +341,18 @@ void ZynqDevice::Sleep(Clock::duration elapsed, Clock::duration left) {
   const auto pause = std::min<Clock::duration>(left, kInterruptPause);
   pollfd wait = {interrupt_.fd(), POLLIN, 0};
   const auto pause_ms = std::chrono::duration_cast<milliseconds>(pause).count() + 1;
-  if (::poll(&wait, 1, static_cast<int>(pause_ms)) > 0) {
-    std::uint32_t count;
-    if (::read(interrupt_.fd(), &count, sizeof count) <= 0) std::this_thread::sleep_for(kLeastPause);
-    const std::uint32_t unmask = 1;
-    // One that fails costs time only: FINISHED is looked at in any case.
-    if (Read(reg::kFinished) != ticket_ && ::write(interrupt_.fd(), &unmask, sizeof unmask) < 0) return;
+  if (::poll(&wait, 1, static_cast<int>(pause_ms)) <= 0) return;
+  std::uint32_t count;
+  if (::read(interrupt_.fd(), &count, sizeof count) < 0 && errno != EAGAIN) {
+    interrupt_ = File();  // whatever happened to it: the launch is polled for
+  } else if (Read(reg::kFinished) != ticket_) {
+    Unmask();
   }
+}
+
+void ZynqDevice::Unmask() {
+  const std::uint32_t unmask = 1;
+  if (::write(interrupt_.fd(), &unmask, sizeof unmask) < 0 && errno != EAGAIN) interrupt_ = File();
 }
 
 bool ZynqDevice::Wait(const Region& region) {
@@ -367,10 +373,7 @@ bool ZynqDevice::Wait(const Region& region) {
       }
     }
     if (interrupt_.open() && !asked) {
-      const std::uint32_t unmask = 1;
-      if (::write(interrupt_.fd(), &unmask, sizeof unmask) < 0 && errno != EAGAIN) {
-        Fail(TW_RT_DEVICE, "device ", uri_, ": the interrupt cannot be unmasked: ", std::strerror(errno));
-      }
+      Unmask();
       Write(reg::kInterruptEnable, 1);
       asked = true;
       continue;
