@@ -13,9 +13,11 @@ import pytest
 import tilewright as tw
 
 NAMES = [
+    "Board",
     "Dataset",
     "Evaluation",
     "Exploration",
+    "Exported",
     "LayerRow",
     "Model",
     "Overlay",
@@ -28,8 +30,10 @@ NAMES = [
     "TilewrightError",
     "Tuned",
     "compile",
+    "connect",
     "evaluate",
     "explore",
+    "export",
     "load",
     "open_dataset",
     "overlay",

@@ -32,12 +32,14 @@ if TYPE_CHECKING:
     from tilewright.placement import LayerRow, Support
     from tilewright.quantize.options import QuantizeOptions
     from tilewright.runtime.package import Package
+    from tilewright.runtime.remote import Board, connect
     from tilewright.runtime.session import Session
     from tilewright.target import target
     from tilewright.targets.config import Overlay, overlay, overlays
     from tilewright.tune.api import Tuned, tune
 
 __all__ = [
+    "Board",
     "Dataset",
     "Evaluation",
     "Exploration",
@@ -54,6 +56,7 @@ __all__ = [
     "TilewrightError",
     "Tuned",
     "compile",
+    "connect",
     "evaluate",
     "explore",
     "export",
@@ -69,6 +72,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Board": "runtime.remote",
     "Dataset": "frontend.dataset",
     "Evaluation": "evaluation",
     "Exploration": "explore.api",
@@ -85,6 +89,7 @@ _HOME = {
     "TilewrightError": "errors",
     "Tuned": "tune.api",
     "compile": "pipeline",
+    "connect": "runtime.remote",
     "evaluate": "evaluation",
     "explore": "explore.api",
     "export": "export.api",
