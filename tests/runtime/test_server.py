@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from tests.runtime import test_session as one
 from tests.tune.workers import (
+    ROOT,
     free_port,
     kill,
     listens,
@@ -201,6 +203,33 @@ def test_a_run_that_does_not_end(at: Address) -> None:
             f"server {board.name}: `open` took more than 1.5 s; look at the board, or allow more by --timeout"
         )
         connect(at, "slow", timeout=30).close()
+
+
+_LEFT_ALONE = """\
+import os, signal, sys
+import tilewright as tw
+from tests.runtime import test_session as one
+with tw.connect(sys.argv[1], "stopped", timeout=1) as board:
+    session = board.open(one._package())
+    os.killpg(int(sys.argv[2]), signal.SIGSTOP)
+    if sys.argv[3] == "run":
+        try:
+            session.run(one._feed())
+        except tw.TilewrightError as error:
+            print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("action", ["run", "nothing"])
+def test_a_client_ends_where_its_board_was_switched_off(at: Address, action: str) -> None:
+    """TVM's goodbye to a server waits for its answer; a stopped process gives none."""
+    with _server(at, "stopped") as found:
+        wait_until(lambda: registered(at, "stopped") == 1)
+        command = [sys.executable, "-c", _LEFT_ALONE, f"{at[0]}:{at[1]}", str(found.pid), action]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("`run` took more than 1 s; look at the board" in done.stdout) == (action == "run")
 
 
 def test_no_server_of_the_key_and_no_tracker(at: Address, key: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib.util
 import socket
 import threading
@@ -60,6 +62,31 @@ def start(function: Callable[..., T], *arguments: object) -> Future[T]:
 
     threading.Thread(target=run, daemon=True).start()
     return future
+
+
+def release(*held: object, session: Any) -> None:
+    """Give up the last references to a session and to functions of it; where its server does not answer, keep them.
+
+    TVM says goodbye to the server when they go, and waits for its answer with the interpreter's lock held.
+    """
+    future = start(_touch, session)
+    try:
+        future.result(ANSWER_S)
+    except FutureTimeout:
+        leak(session, *held)
+    except BROKEN:
+        pass  # a connection that is known to be broken waits for nothing
+
+
+def leak(*held: object) -> None:
+    """Keep objects to the end of the process and beyond: nothing says goodbye."""
+    for item in held:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(item))
+
+
+def _touch(session: Any) -> None:
+    with contextlib.suppress(AttributeError):  # an answer too
+        session.get_function("tilewright")
 
 
 def tracker_summary(tracker: Address) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -16,7 +15,9 @@ from tilewright.runtime.calls import (
     BROKEN,
     CONNECT_S,
     Address,
+    leak,
     parse_address,
+    release,
     require,
     require_key,
     start,
@@ -75,12 +76,10 @@ class Board:
 
     def close(self) -> None:
         """End the session, so that the server serves the next. In a session that broke nothing happens."""
-        self._functions.clear()
         session, self._session = self._session, None
         if session is not None:
-            # Its last reference says goodbye to the server, which takes time where that hangs.
-            with contextlib.suppress(FutureTimeout, *BROKEN):
-                start(_drop, [session]).result(CONNECT_S)
+            release(*self._functions.values(), session=session)
+            self._functions.clear()
 
     def open(self, package: Package) -> RemoteSession:
         """Upload a package, stripped of its models, and load it on the board's device.
@@ -103,22 +102,23 @@ class Board:
         try:
             answer = start(call).result(self._timeout)
         except FutureTimeout:
-            self._abandon()
+            self._abandon(silent=True)
             text = f"`{doing}` took more than {self._timeout:g} s"
             raise RemoteError(
                 Fault(text, self._where, "look at the board, or allow more by --timeout")
             ) from None
         except BROKEN as error:
-            self._abandon()
+            self._abandon(silent=False)
             text = f"ended during `{doing}`: {_line(error)}"
             raise RemoteError(Fault(text, self._where, "look at what it printed, and run again")) from None
         head, arrays = wire.unpack(answer)
         wire.raise_error(head, self._where)
         return head, arrays
 
-    def _abandon(self) -> None:
+    def _abandon(self, *, silent: bool) -> None:
+        if silent:
+            leak(self._session, *self._functions.values())
         self._functions.clear()
-        _LEFT.append(self._session)  # dropping it would wait for the server
         self._session = None
 
 
@@ -200,14 +200,6 @@ def _direct(server: Address, timeout: float, limit: int) -> Any:
     except RuntimeError as error:
         text, remedy = f"refused the connection: {_line(error)}", "with a tracker's address give --key"
     raise RemoteError(Fault(text, f"server {server[0]}:{server[1]}", remedy))
-
-
-_LEFT: list[Any] = []
-"""Sessions whose server does not answer."""
-
-
-def _drop(held: list[Any]) -> None:
-    held.clear()
 
 
 def _line(error: BaseException) -> str:

@@ -123,7 +123,7 @@ def tune(
                 if kind is None
                 else Boards(*prepared_regions(regions), kind)
             )
-            runner = Remote(address, key, opener)
+            runner = stack.enter_context(Remote(address, key, opener))
         return _tuned(run(regions, runner, opened, header, trials, progress), overlay)
 
 

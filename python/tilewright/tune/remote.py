@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 from tilewright.codegen.plan import RegionPlan
 from tilewright.errors import ConfigError, Fault, RemoteError
-from tilewright.runtime.calls import BROKEN, Address, require_key, start, tracker_summary
+from tilewright.runtime.calls import BROKEN, Address, leak, release, require_key, start, tracker_summary
 from tilewright.tune.measurement import Measurement, Outcome, Refusal
 from tilewright.tune.worker import MEASURE, OPEN
 
@@ -90,8 +90,15 @@ class _CompilingWorker:
         return Refusal(str(answer["error"])) if "error" in answer else Measurement(**answer)
 
 
+class _Held(NamedTuple):
+    """A worker and TVM's session to it."""
+
+    worker: Worker
+    session: Any
+
+
 class Remote:
-    """Measures on the workers of a tracker.
+    """Measures on the workers of a tracker; a context manager that gives them back.
 
     Args:
         tracker: host and port.
@@ -115,8 +122,8 @@ class Remote:
         self._tracker, self._key = tracker, key
         self._opener = opener
         self._patience, self._limit = patience, limit
-        self._idle: list[Worker] = []
-        self._opening: dict[Future[Worker], float] = {}
+        self._idle: list[_Held] = []
+        self._opening: dict[Future[_Held], float] = {}
         self._looked = -LOOK_S
         self._where = f"tracker {tracker[0]}:{tracker[1]}"
         require_key(tracker_summary(tracker), tracker, key, "worker", self._remedy())
@@ -128,14 +135,14 @@ class Remote:
         """
         waiting = deque(range(len(plans)))
         lost = [0] * len(plans)
-        running: dict[Future[Outcome], tuple[int, Worker, float]] = {}
+        running: dict[Future[Outcome], tuple[int, _Held, float]] = {}
         alone_since = time.monotonic()
         while waiting or running:
             if waiting:
                 self._look(alone=not running)
             while waiting and self._idle:
-                i, session = waiting.popleft(), self._idle.pop(0)
-                running[start(session.measure, plans[i])] = (i, session, time.monotonic())
+                i, held = waiting.popleft(), self._idle.pop(0)
+                running[start(held.worker.measure, plans[i])] = (i, held, time.monotonic())
             if running or self._opening:
                 alone_since = time.monotonic()
             elif time.monotonic() - alone_since > self._patience:
@@ -143,12 +150,14 @@ class Remote:
                 raise ConfigError(Fault(text, self._where, f"{self._remedy()}; the log continues"))
             _pause([*running, *self._opening])
             for future in [f for f, (_, _, since) in running.items() if _over(f, since, self._limit)]:
-                i, session, _ = running.pop(future)
+                i, held, _ = running.pop(future)
                 outcome = _result(future)
                 if not isinstance(outcome, str):
-                    self._idle.append(session)
+                    self._idle.append(held)
                     yield i, outcome
                     continue
+                if not future.done():
+                    leak(held)
                 lost[i] += 1
                 if lost[i] < ATTEMPTS:
                     waiting.appendleft(i)
@@ -159,9 +168,9 @@ class Remote:
         """Take what sessions are ready, and ask for new ones where the tracker has free workers."""
         for future in [f for f, since in self._opening.items() if _over(f, since, OPENING_S)]:
             del self._opening[future]
-            session = _result(future)
-            if not isinstance(session, str):
-                self._idle.append(session)
+            held = _result(future)
+            if not isinstance(held, str):
+                self._idle.append(held)
         now = time.monotonic()
         if now - self._looked < LOOK_S:
             return
@@ -176,12 +185,20 @@ class Remote:
         for _ in range(free - len(self._opening)):
             self._opening[start(self._open)] = now
 
-    def _open(self) -> Worker:
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._idle:
+            worker, session = self._idle.pop()
+            release(worker, session=session)
+
+    def _open(self) -> _Held:
         from tvm import rpc
 
         session = rpc.connect_tracker(*self._tracker).request(self._key, max_retry=1)
         try:
-            return self._opener.open(session)
+            return _Held(self._opener.open(session), session)
         except ConfigError as error:
             faults = [Fault(f.message, f.where or self._where, f.remedy) for f in error.faults]
         # Raised here, where no traceback holds the session: the worker is free for others.
