@@ -139,7 +139,7 @@ def test_on_a_device_model(path: Path) -> None:
     session = Session(PACKAGE)
     cycles = timing.run(Program(one.REGION.stream, one.OVERLAY)).cycles
     with DeviceModel(one.OVERLAY, memory_bytes=1 << 20) as model:
-        with Overlay(path, model.uri(timeout_ms=500), LIBRARY) as overlay:
+        with Overlay(path, model.uri(timeout_ms=2000), LIBRARY) as overlay:
             for fault in ("", "hang", "error"):
                 feeds = one._feed()
                 if fault:

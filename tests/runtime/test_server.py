@@ -193,14 +193,15 @@ def test_all_servers_are_busy(at: Address, key: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_end(at: Address) -> None:
     """The client gives up, and the server ends the session by itself and serves the next."""
     with process("tests.runtime.slow_server", f"{at[0]}:{at[1]}", "slow"):
         wait_until(lambda: registered(at, "slow") == 1)
-        with connect(at, "slow", timeout=1.5) as board, pytest.raises(RemoteError) as caught:
+        with connect(at, "slow", timeout=4) as board, pytest.raises(RemoteError) as caught:
             board.open(PACKAGE)
         assert str(caught.value) == (
-            f"server {board.name}: `open` took more than 1.5 s; look at the board, or allow more by --timeout"
+            f"server {board.name}: `open` took more than 4 s; look at the board, or allow more by --timeout"
         )
         connect(at, "slow", timeout=30).close()
 
@@ -209,7 +210,7 @@ _LEFT_ALONE = """\
 import os, signal, sys
 import tilewright as tw
 from tests.runtime import test_session as one
-with tw.connect(sys.argv[1], "stopped", timeout=1) as board:
+with tw.connect(sys.argv[1], "stopped", timeout=5) as board:
     session = board.open(one._package())
     os.killpg(int(sys.argv[2]), signal.SIGSTOP)
     if sys.argv[3] == "run":
@@ -229,7 +230,7 @@ def test_a_client_ends_where_its_board_was_switched_off(at: Address, action: str
         command = [sys.executable, "-c", _LEFT_ALONE, f"{at[0]}:{at[1]}", str(found.pid), action]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert ("`run` took more than 1 s; look at the board" in done.stdout) == (action == "run")
+    assert ("`run` took more than 5 s; look at the board" in done.stdout) == (action == "run")
 
 
 def test_no_server_of_the_key_and_no_tracker(at: Address, key: str) -> None:

@@ -29,6 +29,7 @@ SUMS = "SHA256SUMS"
 README = "README.md"
 CHECK = "check"
 LABELS = "labels.txt"
+HEADERS = "include/tilewright"
 CHECK_INPUT = "random:1"
 _MARKS = (CLASS, SUMS)
 """Files by which a folder is known as an export."""
@@ -174,7 +175,7 @@ def _fill(package: Package, folder: Path, arch: str, with_tvm: bool) -> dict[str
 
 
 def _runtime(folder: Path, arch: str, with_tvm: bool) -> None:
-    """Write library and program for a processor."""
+    """Write library, its headers, and program for a processor."""
     if arch == NATIVE:
         paths = {name: library_path(name) for name in (cross.LIBRARY, cross.RUNNER, cross.TVM_MODULE)}
     else:
@@ -184,6 +185,9 @@ def _runtime(folder: Path, arch: str, with_tvm: bool) -> None:
     for name in paths if with_tvm else (cross.LIBRARY, cross.RUNNER):
         shutil.copyfile(paths[name], folder / name)
     (folder / cross.RUNNER).chmod(0o755)
+    (folder / HEADERS).mkdir(parents=True)
+    for name in ("package_c.h", "runtime_c.h"):
+        shutil.copyfile(cross.sources() / "targets/board/native" / HEADERS / name, folder / HEADERS / name)
 
 
 def _export_tvm(package: Package, arch: str, path: Path) -> None:

@@ -56,7 +56,7 @@ def readme(package: Package, name: str, arch: str, folder: Path, with_tvm: bool)
         "| file | |",
         "|---|---|",
         f"| {name}.twp | the network: instructions, weights, host operators |",
-        "| libtilewright_runtime.so | the runtime; its C interface is `runtime_c.h` |",
+        "| libtilewright_runtime.so, include/ | the runtime, and its C interface |",
         "| tilewright-run | runs a package on .npy files; needs nothing else |",
         "| tilewright_board.py | the Python class |",
         *(
