@@ -22,6 +22,7 @@ NAMES = [
     "Model",
     "Overlay",
     "Package",
+    "Pipeline",
     "Plan",
     "Preprocess",
     "QuantizeOptions",

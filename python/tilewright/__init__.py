@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tilewright.target import target
     from tilewright.targets.config import Overlay, overlay, overlays
     from tilewright.tune.api import Tuned, tune
+    from tilewright.vision.pipeline import Pipeline
 
 __all__ = [
     "Board",
@@ -48,6 +49,7 @@ __all__ = [
     "Model",
     "Overlay",
     "Package",
+    "Pipeline",
     "Plan",
     "Preprocess",
     "QuantizeOptions",
@@ -81,6 +83,7 @@ _HOME = {
     "Model": "frontend.model",
     "Overlay": "targets.config",
     "Package": "runtime.package",
+    "Pipeline": "vision.pipeline",
     "Plan": "codegen.plan",
     "Preprocess": "frontend.preprocess",
     "QuantizeOptions": "quantize.options",
