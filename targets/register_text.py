@@ -75,7 +75,7 @@ constexpr ErrorName kErrors[] = {{
 {errors}}};
 
 // CONFIG: the SHA-256 of the overlay in the first words, then its fields, texts filled up with zeros.
-constexpr int kHashWords = {HASH_WORDS};
+constexpr std::uint32_t kHashWords = {HASH_WORDS};
 struct ConfigField {{
   const char* name;
   int word;
@@ -118,8 +118,8 @@ def manual() -> str:
 
 Written by `python -m tilewright.targets.register_text` from `registers.py`; do not edit. The block is one page of 4 KiB
 on AXI4-Lite, read and written 32 bits at a time, little-endian; what the table does not name reads 0. 64-bit values are
-two registers, the low half first. Each register has one owner, who alone changes it (but CONTROL, which the host sets and
-the device clears). All are 0 after a reset, but for those that name a constant.
+two registers, the low half first. Each register has one owner, who alone changes it (but CONTROL, which the host sets
+and the device clears). All are 0 after a reset, but for those that name a constant.
 
 | offset | register | bits | written by | |
 |---|---|---|---|---|

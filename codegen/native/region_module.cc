@@ -44,7 +44,7 @@ auto Translate(F&& f) -> decltype(f()) {
     return f();
   } catch (const Error& error) {
     const std::string text = error.what();
-    if (error.kind == TW_RT_DATA || error.kind == TW_RT_PACKAGE) TVM_FFI_THROW(ValueError) << text;
+    if (error.kind == TW_RT_DATA || error.kind == TW_RT_PACKAGE || error.kind == TW_RT_URI) TVM_FFI_THROW(ValueError) << text;
     TVM_FFI_THROW(RuntimeError) << text;
   }
   TVM_FFI_UNREACHABLE();

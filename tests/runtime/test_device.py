@@ -45,7 +45,7 @@ def _same(session: Session, reference: Session, runs: int = 1) -> None:
 
 
 @pytest.mark.parametrize("how", [{}, {"interrupt": True}, {"coherent": False}], ids=str)
-def test_outputs_and_counts_are_the_simulators(how: dict[str, bool]) -> None:
+def test_outputs_and_counts_are_the_simulators(how: dict[str, Any]) -> None:
     with DeviceModel(OVERLAY, memory_bytes=1 << 20, **how) as model:
         session, sim = Session(PACKAGE, model.uri()), Session(PACKAGE)
         _same(session, sim, 5)
@@ -235,7 +235,9 @@ def test_threads_share_a_device(shared: DeviceModel) -> None:
 
 def test_another_text_for_a_device_in_use_is_refused(shared: DeviceModel) -> None:
     session = Session(PACKAGE, shared.uri())
-    with pytest.raises(DeviceError, match="is in use by another process, or by this one under another text$"):
+    with pytest.raises(
+        DeviceError, match=r"is in use by another process, or by this one under another text$"
+    ):
         Session(PACKAGE, shared.uri(spin_us=1))
     _same(session, Session(PACKAGE))
 

@@ -1,7 +1,7 @@
 """The accelerator as a process: what the Zynq back end is tested on where there is no board.
 
-It owns a register page and a DMA memory as files, which the runtime maps as it maps a board's, executes streams with the
-fast simulator, counts cycles by the timing simulator, and fails in the ways that it is asked to.
+It owns a register page and a DMA memory as files, which the runtime maps as it maps a board's, executes streams with
+the fast simulator, counts cycles by the timing simulator, and fails in the ways that it is asked to.
 """
 
 from __future__ import annotations

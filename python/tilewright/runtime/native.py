@@ -44,8 +44,9 @@ class _Error(ctypes.Structure):
 class Stats(ctypes.Structure):
     """Counts of a run, over all regions; under a caller's accelerator only `regions` and `instructions`.
 
-    `cycles` are those of an accelerator or device model; `pack_ns` and `device_ns` are times on the host: of the
-    tensors' way into the regions' segments and back, and from a launch until its results are there.
+    `cycles` are those of an accelerator or device model. Times on the host: `run_ns` of the whole run, and of it
+    `pack_ns` of the tensors' way into the regions' segments and back, `device_ns` from a launch until its results
+    are there.
     """
 
     _fields_ = tuple(
@@ -59,6 +60,7 @@ class Stats(ctypes.Structure):
             "dram_write_bytes",
             "fetch_bytes",
             "cycles",
+            "run_ns",
             "pack_ns",
             "device_ns",
         )
@@ -66,8 +68,12 @@ class Stats(ctypes.Structure):
 
     def to_dict(self) -> dict[str, int]:
         """The counts by name."""
-        return {name: int(getattr(self, name)) for name, *_ in self._fields_}
+        return {name: getattr(self, name) for name in _STATS}
 
+
+_STATS = tuple(name for name, *_ in Stats._fields_)
+_DTYPES = {np.dtype(name): number for number, name in enumerate(HOST_DTYPES, 1)}
+"""How the interface numbers element types; asking NumPy for a type's name takes longer than all the rest of a call."""
 
 _ACCELERATOR = ctypes.CFUNCTYPE(
     ctypes.c_int32,
@@ -189,11 +195,12 @@ class NativeProgram:
         arrays = [np.asarray(a, order="C") for a in inputs]
         tensors = (_Tensor * len(arrays))()
         for tensor, array in zip(tensors, arrays, strict=True):
-            if array.dtype.name not in HOST_DTYPES or array.ndim > MAX_RANK:
+            number = _DTYPES.get(array.dtype)
+            if number is None or array.ndim > MAX_RANK:
                 raise DataError(
                     f"expected one of {', '.join(HOST_DTYPES)}, found {array.dtype} of rank {array.ndim}"
                 )
-            tensor.dtype = HOST_DTYPES.index(array.dtype.name) + 1
+            tensor.dtype = number
             tensor.rank = array.ndim
             tensor.shape[: array.ndim] = array.shape
             tensor.data, tensor.size = array.ctypes.data, array.nbytes
@@ -210,7 +217,7 @@ class NativeProgram:
         tensor = _Tensor()
         if self._lib.tw_rt_output(self._handle, index, ctypes.byref(tensor)):
             raise AssertionError(f"output {index} is missing after a run")
-        data = ctypes.string_at(tensor.data, tensor.size) if tensor.size else b""
-        dtype = HOST_DTYPES[tensor.dtype - 1]
         # A copy, for the runtime's memory lives until the next run only.
-        return np.frombuffer(data, dtype).reshape(tuple(tensor.shape[: tensor.rank])).copy()
+        array = np.empty(tuple(tensor.shape[: tensor.rank]), HOST_DTYPES[tensor.dtype - 1])
+        ctypes.memmove(array.ctypes.data, tensor.data, tensor.size)
+        return array

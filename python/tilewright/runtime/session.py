@@ -34,8 +34,8 @@ class RunResult:
         counts: of the accelerator, summed over the regions: `regions`, `instructions`, and with back end sim
             `matrix_steps`, `vector_reads`, `dram_read_bytes`, `dram_write_bytes`, `fetch_bytes`; with a device or a
             device model `cycles` too.
-        seconds: on the host: `pack`, tensors into the regions' segments and back; `device`, from a launch until its
-            results are there.
+        seconds: on the host: `run`, all of the runtime's; of it `pack`, tensors into the regions' segments and back;
+            `device`, from a launch until its results are there. The rest of `run` is the host operators'.
     """
 
     outputs: dict[str, Array]
@@ -62,6 +62,8 @@ class Session:
                 )
             )
         self._package = package
+        self._inputs = [(tensor, np.dtype(tensor.dtype)) for tensor in package.inputs]
+        self._outputs = [tensor.name for tensor in package.outputs]
         self._native = NativeProgram(
             encode_program(package.program),
             [(encode_region(r, package.overlay), r.stream, r.constants) for r in package.regions],
@@ -85,10 +87,9 @@ class Session:
         """
         arrays = self._checked(feeds)
         outputs, stats = self._native.run(arrays)
-        names = (tensor.name for tensor in self._package.outputs)
         counts = stats.to_dict()
-        seconds = {name: counts.pop(f"{name}_ns") / 1e9 for name in ("pack", "device")}
-        return RunResult(dict(zip(names, outputs, strict=True)), counts, seconds)
+        seconds = {name: counts.pop(f"{name}_ns") / 1e9 for name in ("run", "pack", "device")}
+        return RunResult(dict(zip(self._outputs, outputs, strict=True)), counts, seconds)
 
     def run_images(self, images: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
         """Run on any number of images, the package's batch at a time; a batch that is not full repeats the last.
@@ -111,27 +112,27 @@ class Session:
         return found
 
     def _checked(self, feeds: Mapping[str, Array]) -> list[Array]:
-        inputs = self._package.inputs
         faults = FaultList()
-        known = [tensor.name for tensor in inputs]
+        known = [tensor.name for tensor, _ in self._inputs]
         for name in feeds:
             if name not in known:
                 faults.add(f"unknown input {name!r}, the network's are {', '.join(known)}")
         arrays: list[Array] = []
-        for tensor in inputs:
+        for tensor, dtype in self._inputs:
             if tensor.name not in feeds:
                 faults.add(
                     f"is missing, expected {tensor.dtype} {tensor.shape}", where=f"input {tensor.name}"
                 )
                 continue
             array = np.asarray(feeds[tensor.name])
-            if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
+            fits = array.dtype == dtype or array.dtype.name == tensor.dtype  # in either order of bytes
+            if array.shape != tensor.shape or not fits:
                 faults.add(
                     f"expected {tensor.dtype} {tensor.shape}, found {array.dtype.name} {array.shape}",
                     where=f"input {tensor.name}",
                 )
             # The program's bytes are little-endian, and so are all hosts that the runtime is built for.
-            arrays.append(array.astype(tensor.dtype, copy=False))
+            arrays.append(array.astype(dtype, copy=False))
         faults.raise_if_any(DataError)
         return arrays
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -88,7 +89,9 @@ void tw_rt_set_accelerator(tw_program* program, tw_rt_accelerator run, void* con
 int32_t tw_rt_run(tw_program* program, const tw_rt_tensor* inputs, uint32_t n_inputs, tw_rt_stats* stats,
                   tw_rt_error* error) {
   tw_rt_stats local{};
+  const auto start = std::chrono::steady_clock::now();
   const std::int32_t kind = Guard(error, [&] { program->interpreter->Run(inputs, n_inputs, &local); });
+  local.run_ns = std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count();
   if (stats != nullptr) *stats = local;
   return kind;
 }

@@ -208,9 +208,11 @@ void ZynqDevice::CheckOverlay(const Region& region) const {
     Fail(TW_RT_PACKAGE, "region ", region.name, ": expected an overlay of ", reg::kConfigWordsValue, " words, found ",
          region.overlay.size());
   }
+  std::uint32_t same = 0;
+  while (same < reg::kHashWords && Read(reg::kConfig + 4 * same) == region.overlay[same]) ++same;
+  if (same == reg::kHashWords) return;
   std::vector<std::uint32_t> device(reg::kConfigWordsValue);
   for (std::uint32_t i = 0; i < reg::kConfigWordsValue; ++i) device[i] = Read(reg::kConfig + 4 * i);
-  if (std::equal(device.begin(), device.begin() + reg::kHashWords, region.overlay.begin())) return;
   std::string differences;
   for (const reg::ConfigField& field : reg::kConfigFields) {
     const std::string here = FieldText(region.overlay.data(), field), there = FieldText(device.data(), field);
@@ -226,6 +228,8 @@ void ZynqDevice::CheckOverlay(const Region& region) const {
 std::vector<std::unique_ptr<Placement>> ZynqDevice::Place(const std::vector<const Region*>& regions) {
   std::lock_guard<std::mutex> lock(mutex_);
   CheckPresent();
+  // A launch that was given up may still write to memory that was its own.
+  if (suspect_) Reset();
   std::uint64_t needed = 0, workspace = 0;
   for (const Region* region : regions) {
     CheckOverlay(*region);
@@ -301,6 +305,7 @@ void ZynqDevice::CopyCode(const Region& region, const runtime::Place& place) {
 
 void ZynqDevice::Reset() {
   CheckPresent();
+  suspect_ = true;
   Write(reg::kInterruptEnable, 0);
   Write(reg::kControl, static_cast<std::uint32_t>(reg::Control::kReset));
   const Clock::time_point start = Clock::now();
@@ -314,6 +319,7 @@ void ZynqDevice::Reset() {
   }
   Barrier();
   ticket_ = 0;
+  suspect_ = false;
 }
 
 void ZynqDevice::Start(const Region& region, const runtime::Place& place) {
@@ -440,12 +446,8 @@ void ZynqDevice::Launch(const Region& region, const runtime::Place& place, std::
                         tw_rt_stats* stats) {
   std::lock_guard<std::mutex> lock(mutex_);
   CheckPresent();
-  if (suspect_ || (state() != reg::State::kIdle && state() != reg::State::kDone)) {
-    suspect_ = true;
-    Reset();
-    CheckOverlay(region);  // it may be another bitstream by now
-    suspect_ = false;
-  }
+  CheckOverlay(region);  // it may be another bitstream by now
+  if (suspect_ || (state() != reg::State::kIdle && state() != reg::State::kDone)) Reset();
   if (*generation != generation_) {
     CopyCode(region, place);
     *generation = generation_;

@@ -103,7 +103,7 @@ constexpr ErrorName kErrors[] = {
 };
 
 // CONFIG: the SHA-256 of the overlay in the first words, then its fields, texts filled up with zeros.
-constexpr int kHashWords = 8;
+constexpr std::uint32_t kHashWords = 8;
 struct ConfigField {
   const char* name;
   int word;

@@ -55,6 +55,7 @@ typedef struct {
   int64_t matrix_steps, vector_reads;
   int64_t dram_read_bytes, dram_write_bytes, fetch_bytes;
   int64_t cycles;     // of the accelerator; 0 by the fast simulator
+  int64_t run_ns;     // all of tw_rt_run; what is neither of the next two is the host operators'
   int64_t pack_ns;    // tensors into the regions' segments and back
   int64_t device_ns;  // from handing a region to the device until its results are there
 } tw_rt_stats;
@@ -70,7 +71,7 @@ TW_RT_API int32_t tw_rt_open(tw_rt_bytes program, const tw_rt_bytes* regions, ui
                              tw_rt_error* error);
 TW_RT_API void tw_rt_close(tw_program* program);
 // Runs the regions on another device, by its text (`sim`, `zynq:registers=..,memory=..`; see device.h). Streams and
-// constants are placed here, once. After an error the program stays on the device that it had.
+// constants get their place here and are written there by the first run, once. After an error the program stays on the device that it had.
 TW_RT_API int32_t tw_rt_open_device(tw_program* program, const char* uri, tw_rt_error* error);
 // Null: the fast simulator (also the state after tw_rt_open).
 TW_RT_API void tw_rt_set_accelerator(tw_program* program, tw_rt_accelerator run, void* context);
