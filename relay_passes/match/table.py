@@ -42,10 +42,11 @@ MATCHERS: dict[str, Callable[[Lowering, Epilogue, Apply], None]] = {
 _OUTER = frozenset({*LAYOUTS, "shift"} - {"concat", "nn.pad", "item"})
 """Operators of one tensor that rounding commutes with."""
 
-KNOWN_OPERATORS = frozenset(
-    {*MATCHERS, *LAYOUTS, *ELEMENTWISE, "split", "nn.max_pool2d", "nn.batch_norm", "quantize", "dequantize"}
-)
-"""Operators of Relax that some cone may hold."""
+
+def is_known(op: str) -> bool:
+    """Whether some cone may hold an operator of Relax."""
+    others = ("split", "nn.max_pool2d", "nn.batch_norm", "quantize", "dequantize")
+    return op in MATCHERS or op in LAYOUTS or op in ELEMENTWISE or op in others
 
 
 def anchor(value: Value) -> str:
