@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from tilewright.errors import ConfigError, Fault
 from tilewright.targets.config import Board
+
+Arch = Literal["aarch64", "armv7"]
+ARCHS: tuple[Arch, ...] = get_args(Arch)
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Processor:
         root: folder of the cross compiler's C library, for the emulator.
     """
 
-    name: str
+    name: Arch
     parts: str
     triple: str
     cpu: str
@@ -33,7 +37,7 @@ class Processor:
     root: str
 
 
-PROCESSORS: dict[str, Processor] = {
+PROCESSORS: dict[Arch, Processor] = {
     p.name: p
     for p in (
         Processor(

@@ -19,15 +19,16 @@ from tests.networks.store import Store
 import tilewright as tw
 from tilewright.evaluation import package_feeds
 from tilewright.runtime import cross
-from tilewright.runtime.cross import Arch, BoardFiles
+from tilewright.runtime.cross import BoardFiles
 from tilewright.runtime.native import library_path
 from tilewright.target import export_library, target
-from tilewright.targets.processors import PROCESSORS
+from tilewright.targets.processors import ARCHS, PROCESSORS, Arch
 
 Arrays = dict[str, NDArray[Any]]
 OVERLAY = "ultra96-w8"
 NETS = [
-    pytest.param(name, id=name, marks=pytest.mark.slow) for name in ("demo", "resnet8", "det3", "squeezenet_v1.1")
+    pytest.param(name, id=name, marks=pytest.mark.slow)
+    for name in ("demo", "resnet8", "det3", "squeezenet_v1.1")
 ]
 every_net = pytest.mark.parametrize("network", NETS, indirect=True)
 HERE_AND_THERE = 64 * 2.0**-23
@@ -89,7 +90,7 @@ def test_the_runner_gives_what_a_session_gives(network: str, store: Store, tmp_p
     _assert_equal(found, tw.Session(package).run(feeds).outputs)
 
 
-@pytest.mark.parametrize("arch", cross.ARCHS)
+@pytest.mark.parametrize("arch", ARCHS)
 @every_net
 def test_packages_on_arm(
     network: str, arch: Arch, store: Store, files: Callable[[Arch], BoardFiles], tmp_path: Path
@@ -149,7 +150,9 @@ def test_an_exported_library_in_a_fresh_process(
 
 
 @pytest.fixture(scope="session")
-def driver(files: Callable[[Arch], BoardFiles], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[bytes]]:
+def driver(
+    files: Callable[[Arch], BoardFiles], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., list[bytes]]:
     """Runs `main` of an aarch64 library on float32 values; gives the bytes of its outputs."""
     built = files("aarch64")
     libraries = cross.tvm_libraries("aarch64")
@@ -159,7 +162,13 @@ def driver(files: Callable[[Arch], BoardFiles], tmp_path_factory: pytest.TempPat
     arm, program = PROCESSORS["aarch64"], folder / "tvm_driver"
     include = tvm_ffi_include()
     # Without optimisation: Debian's g++ 12.2 for aarch64 crashed at -O2 on code like this.
-    options = ["-std=c++17", "-O0", f"-I{include}", f"-L{libraries}", "-Wl,--no-as-needed,--allow-shlib-undefined"]
+    options = [
+        "-std=c++17",
+        "-O0",
+        f"-I{include}",
+        f"-L{libraries}",
+        "-Wl,--no-as-needed,--allow-shlib-undefined",
+    ]
     source = str(Path(__file__).parent / "tvm_driver.cc")
     names = ["-ltvm_runtime", "-ltvm_ffi", "-ldl"]
     subprocess.run([arm.compiler, *options, source, "-o", str(program), *names], check=True, timeout=300)
@@ -167,8 +176,22 @@ def driver(files: Callable[[Arch], BoardFiles], tmp_path_factory: pytest.TempPat
     def run(library: Path, array: NDArray[Any]) -> list[bytes]:
         array.astype(np.float32).tofile(library.with_suffix(".in"))
         shape = [str(n) for n in array.shape]
-        files_of_run = [str(built.tvm_module), str(library), str(library.with_suffix(".in")), str(library.with_suffix(""))]
-        command = [arm.emulator, "-L", arm.root, "-E", f"LD_LIBRARY_PATH={libraries}", str(program), *files_of_run, *shape]
+        files_of_run = [
+            str(built.tvm_module),
+            str(library),
+            str(library.with_suffix(".in")),
+            str(library.with_suffix("")),
+        ]
+        command = [
+            arm.emulator,
+            "-L",
+            arm.root,
+            "-E",
+            f"LD_LIBRARY_PATH={libraries}",
+            str(program),
+            *files_of_run,
+            *shape,
+        ]
         environment = {key: value for key, value in os.environ.items() if key != "LD_LIBRARY_PATH"}
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
         assert (done.returncode, done.stderr) == (0, "")
@@ -197,4 +220,6 @@ def test_an_exported_library_on_arm(
     (array,) = feeds.values()
     _library(store, network, "arm", tmp_path / "net.so")
     found = driver(tmp_path / "net.so", array)
-    assert [np.frombuffer(data, np.float32).tolist() for data in found] == [y.ravel().tolist() for y in here(network)]
+    assert [np.frombuffer(data, np.float32).tolist() for data in found] == [
+        y.ravel().tolist() for y in here(network)
+    ]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph, Node, Tensor
-from tilewright.relay_passes.integer.ops import Conv2d, Rescale
+from tilewright.integer.ops import Conv2d, Rescale
 from tilewright.targets.config import overlay
 from tilewright.targets.host_ops import HOST_OPS, HostDType
 from tilewright.targets.package import Package
@@ -61,7 +61,9 @@ _BOXES = np.abs(_f(1, 6, 4))
 _USES: dict[str, _Use] = {
     "quantize": _Use((np.array([0.1, 0.2, 0.3], X), np.zeros(3, np.int8)), {"axis": 1}, ("int8",)),
     "dequantize": _Use(
-        (np.array(0.1, X), np.array(3, np.uint8)), {"axis": 0}, first=np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+        (np.array(0.1, X), np.array(3, np.uint8)),
+        {"axis": 0},
+        first=np.arange(24, dtype=np.uint8).reshape(2, 3, 4),
     ),
     "softmax": _Use((), {"axis": 2}),
     "log_softmax": _Use((), {"axis": 0}),
@@ -69,7 +71,7 @@ _USES: dict[str, _Use] = {
     "argmin": _ARG,
     "leaky_relu": _Use((), {"alpha": 0.1}),
     "clip": _Use((), {"lo": -1.0, "hi": math.inf}),
-    **{name: _BINARY for name in ("add", "subtract", "multiply", "divide", "power", "maximum", "minimum")},
+    **dict.fromkeys(("add", "subtract", "multiply", "divide", "power", "maximum", "minimum"), _BINARY),
     **{f"reduce_{name}": _Use((), _AXES) for name in ("sum", "mean", "max", "min")},
     "cast": _Use((), {}, ("int32",)),
     "reshape": _Use((), {"shape": (4, -1)}),
@@ -86,9 +88,7 @@ _USES: dict[str, _Use] = {
         ("int64",),
         _BOXES,
     ),
-    "detection_output": _Use(
-        (np.abs(_f(1, 18)), np.abs(_f(1, 2, 24))), _DETECTION, first=_f(1, 24)
-    ),
+    "detection_output": _Use((np.abs(_f(1, 18)), np.abs(_f(1, 2, 24))), _DETECTION, first=_f(1, 24)),
 }
 
 
@@ -108,7 +108,10 @@ def every_operator() -> Package:
         if op.name == "region":
             continue
         use = _USES.get(op.name, _UNARY)
-        operands = [0 if use.first is None else constant(use.first), *(constant(other) for other in use.others)]
+        operands = [
+            0 if use.first is None else constant(use.first),
+            *(constant(other) for other in use.others),
+        ]
         results = []
         for dtype in use.results:
             rank = _rank(op.name, use)
@@ -117,12 +120,21 @@ def every_operator() -> Package:
         steps.append(HostStep.of(op.name, operands, results, **(use.attributes or {})))
         outputs += results
     program = HostProgram(tuple(tensors), constants, (0,), tuple(outputs), tuple(steps))
-    return Package("operators", OVERLAY, program, (), labels=("cat", "Hündin"), preprocess={"mean": [1.5, None, "a\n"]})
+    return Package(
+        "operators", OVERLAY, program, (), labels=("cat", "Hündin"), preprocess={"mean": [1.5, None, "a\n"]}
+    )
 
 
 def _rank(name: str, use: _Use) -> int:
     """Of the first result."""
-    ranks = {"argmax": 2, "argmin": 2, "reshape": 2, "expand": 4, "non_max_suppression": 2, "detection_output": 4}
+    ranks = {
+        "argmax": 2,
+        "argmin": 2,
+        "reshape": 2,
+        "expand": 4,
+        "non_max_suppression": 2,
+        "detection_output": 4,
+    }
     return ranks.get(name, (use.first.ndim if use.first is not None else 3))
 
 
@@ -153,7 +165,9 @@ def network(batch: int = 1, channels: int = 3) -> Package:
     )
     constants: dict[int, NDArray[Any]] = {1: np.array(0.25, np.float32), 2: np.array(2, np.int8)}
     program = HostProgram(tensors, constants, (0,), (6, 4), steps, batch)
-    return Package("net", OVERLAY, program, (region,), report={"layers": [{"name": "conv1"}]}, plan='{"schema": 1}\n')
+    return Package(
+        "net", OVERLAY, program, (region,), report={"layers": [{"name": "conv1"}]}, plan='{"schema": 1}\n'
+    )
 
 
 def packages() -> dict[str, Package]:

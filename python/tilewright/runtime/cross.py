@@ -22,14 +22,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast
 
 import tilewright.targets
 from tilewright.errors import ConfigError, Fault, FaultList
-from tilewright.targets.processors import PROCESSORS
+from tilewright.targets.processors import ARCHS, PROCESSORS, Arch
 
-Arch = Literal["aarch64", "armv7"]
-ARCHS: tuple[Arch, ...] = get_args(Arch)
 RUNNER, LIBRARY, TVM_MODULE = "tilewright-run", "libtilewright_runtime.so", "libtilewright_tvm.so"
 TVM_LIBRARIES = {"apache-tvm": ("libtvm_runtime.so",), "apache-tvm-ffi": ("libtvm_ffi.so",)}
 """What an exported library needs of TVM, by the distribution that brings it."""
@@ -37,7 +35,11 @@ _WHEEL_PLATFORMS = {"aarch64": ("manylinux_2_28_aarch64", "manylinux_2_24_aarch6
 """Platforms that TVM has wheels for."""
 _SOURCES = ("targets/board/cross", "targets/board/fuzz", "targets/board/native", "targets/sim/native")
 _SINGLE = ("targets/isa/isa.h", "codegen/native/region_module.cc")
-_SANITIZED = {"TILEWRIGHT_SANITIZE": "address,undefined", "CMAKE_BUILD_TYPE": "Debug", "CMAKE_CXX_FLAGS": "-O1"}
+_SANITIZED = {
+    "TILEWRIGHT_SANITIZE": "address,undefined",
+    "CMAKE_BUILD_TYPE": "Debug",
+    "CMAKE_CXX_FLAGS": "-O1",
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,9 @@ def build(arch: Arch, to: Path | str | None = None) -> BoardFiles:
         raise ConfigError(Fault(f"expected one of the processors {', '.join(ARCHS)}, found {arch!r}", "arch"))
     definitions = {"CMAKE_TOOLCHAIN_FILE": str(sources() / f"targets/board/cross/{arch}.cmake")}
     if arch in _WHEEL_PLATFORMS:
-        definitions["TILEWRIGHT_TVM_FFI"] = str(metadata.distribution("apache-tvm-ffi").locate_file("tvm_ffi/include"))
+        definitions["TILEWRIGHT_TVM_FFI"] = str(
+            metadata.distribution("apache-tvm-ffi").locate_file("tvm_ffi/include")
+        )
     folder = _build(arch, PROCESSORS[arch].compiler, definitions)
     if to is not None:
         folder = _copied(folder, Path(to))
@@ -82,15 +86,17 @@ def build(arch: Arch, to: Path | str | None = None) -> BoardFiles:
 
 
 def build_sanitized() -> Path:
-    """Folder of the runtime built for this machine with address and undefined-behaviour sanitizers: `tilewright-run`, and
-    `tilewright-fuzz`. Raises ConfigError as :func:`build` does."""
+    """Folder of `tilewright-run` and `tilewright-fuzz`, built for this machine with address and undefined-behaviour
+    sanitizers. Raises ConfigError as :func:`build` does."""
     return _build("sanitized", os.environ.get("CXX", "g++"), _SANITIZED)
 
 
 def missing_tools(arch: Arch, emulator: bool = False) -> FaultList:
     """What this machine lacks to build for a processor and, with `emulator`, to run what was built."""
     found = PROCESSORS[arch]
-    return _missing(found.compiler, found.compiler_package, *([found.emulator, "qemu-user"] if emulator else []))
+    return _missing(
+        found.compiler, found.compiler_package, *([found.emulator, "qemu-user"] if emulator else [])
+    )
 
 
 def require_compiler(arch: Arch) -> str:
@@ -107,7 +113,9 @@ def fetch(arch: Arch = "aarch64") -> Path:
     """
     if arch not in _WHEEL_PLATFORMS:
         raise ConfigError(
-            Fault(f"TVM has no wheel for {arch}", remedy="run packages with tilewright-run, which needs no TVM")
+            Fault(
+                f"TVM has no wheel for {arch}", remedy="run packages with tilewright-run, which needs no TVM"
+            )
         )
     folder = _tvm_folder(arch)
     if tvm_libraries(arch) is not None:
@@ -152,12 +160,25 @@ def _tvm_folder(arch: Arch) -> Path:
 def _download(requirement: str, arch: Arch, to: Path) -> None:
     platforms = [word for platform in _WHEEL_PLATFORMS[arch] for word in ("--platform", platform)]
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", *platforms]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        *platforms,
+    ]
     done = subprocess.run(
-        [*command, "--python-version", version, "--dest", str(to), requirement], capture_output=True, text=True
+        [*command, "--python-version", version, "--dest", str(to), requirement],
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
-        raise ConfigError(Fault(f"pip cannot download {requirement} for {arch}:\n{done.stderr.strip()[-2000:]}"))
+        raise ConfigError(
+            Fault(f"pip cannot download {requirement} for {arch}:\n{done.stderr.strip()[-2000:]}")
+        )
 
 
 def _missing(*pairs: str, cmake: bool = True) -> FaultList:
@@ -166,13 +187,18 @@ def _missing(*pairs: str, cmake: bool = True) -> FaultList:
     wanted = dict(zip(pairs[::2], pairs[1::2], strict=True)) | ({"cmake": "cmake"} if cmake else {})
     for command, package in wanted.items():
         if shutil.which(command) is None:
-            faults.add(f"{command} is not installed", remedy=f"install it, on Debian and Ubuntu: apt install {package}")
+            faults.add(
+                f"{command} is not installed",
+                remedy=f"install it, on Debian and Ubuntu: apt install {package}",
+            )
     return faults
 
 
 def _files() -> Iterator[Path]:
     for folder in _SOURCES:
-        yield from sorted(p for p in (sources() / folder).rglob("*") if p.suffix in (".cc", ".h", ".inc", ".txt", ".cmake"))
+        yield from sorted(
+            p for p in (sources() / folder).rglob("*") if p.suffix in (".cc", ".h", ".inc", ".txt", ".cmake")
+        )
     yield from (sources() / name for name in _SINGLE)
 
 
@@ -242,7 +268,9 @@ def _main() -> None:
 
     from tilewright.errors import TilewrightError
 
-    parser = argparse.ArgumentParser(prog="python -m tilewright.runtime.cross", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tilewright.runtime.cross", description=(__doc__ or "").split("\n")[0]
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, help_text in (("build", "build the board's files"), ("fetch", "download TVM's libraries")):
         command = commands.add_parser(name, help=help_text)
