@@ -81,12 +81,6 @@ class DeviceError(TilewrightError):
 
 class PipelineError(TilewrightError):
     """A stage of an image pipeline failed on an image; `__cause__` is what it raised."""
-class DeviceError(TilewrightError):
-    """An accelerator does not answer, reports an error, takes too long, or has too little memory."""
-
-
-class PipelineError(TilewrightError):
-    """A stage of an image pipeline failed on an image; `__cause__` is what it raised."""
 
 
 @dataclass

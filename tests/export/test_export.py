@@ -17,6 +17,7 @@ from tests.runtime import test_session as one
 from tilewright.errors import ConfigError, DataError
 from tilewright.export import api, export
 from tilewright.runtime import Package, Session, cross
+from tilewright.targets.processors import ARCHS, Arch
 
 PACKAGE = Package(**{**vars(one._package()), "labels": ("cat", "dog")})
 
@@ -218,8 +219,8 @@ def test_the_library_for_tvm_runs_in_a_process_without_this_project(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", cross.ARCHS)
-def test_an_arm_runs_what_it_gets(demo_package: Path, tmp_path: Path, arch: cross.Arch) -> None:
+@pytest.mark.parametrize("arch", ARCHS)
+def test_an_arm_runs_what_it_gets(demo_package: Path, tmp_path: Path, arch: Arch) -> None:
     """`tilewright-run` of the folder, emulated: the outputs are those in `check`."""
     missing = cross.missing_tools(arch, emulator=True)
     if len(missing):

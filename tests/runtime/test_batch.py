@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.cli.commands import DEMO, document, fault, invoke
 
 import tilewright as tw
-from tests.cli.commands import DEMO, document, fault, invoke
 from tilewright.errors import ConfigError, DataError, PackageError, ScheduleError
 from tilewright.quantize.options import QuantizeOptions
 from tilewright.report import analyse

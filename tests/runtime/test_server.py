@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-
 from tests.runtime import test_session as one
 from tests.tune.workers import (
     ROOT,
@@ -25,6 +24,7 @@ from tests.tune.workers import (
     tracker,
     wait_until,
 )
+
 from tilewright.errors import ConfigError, DataError, PackageError, RemoteError, SimError
 from tilewright.runtime import Session, server, wire
 from tilewright.runtime.remote import connect

@@ -19,11 +19,11 @@ from tilewright.export.readme import readme
 from tilewright.frontend.dataset import load_input
 from tilewright.runtime import Package, Session, cross
 from tilewright.runtime.native import library_path
-from tilewright.targets.processors import processor
+from tilewright.targets.processors import ARCHS, Arch, processor
 
 NATIVE = "native"
 """This machine in place of a board."""
-ARCHS = (*cross.ARCHS, NATIVE)
+CHOICES = (*ARCHS, NATIVE)
 CLASS = "tilewright_board.py"
 SUMS = "SHA256SUMS"
 README = "README.md"
@@ -97,15 +97,15 @@ def export(
 def _check(package: Package, folder: Path, arch: str, with_tvm: bool, force: bool) -> None:
     """Raises everything that is wrong with the wishes, as the error of the first."""
     found: list[tuple[type[TilewrightError], Fault]] = []
-    if arch not in ARCHS:
-        found.append((ConfigError, Fault(f"expected one of {', '.join(ARCHS)}, found {arch!r}", "--arch")))
+    if arch not in CHOICES:
+        found.append((ConfigError, Fault(f"expected one of {', '.join(CHOICES)}, found {arch!r}", "--arch")))
     elif arch != NATIVE:
-        found += [(ConfigError, fault) for fault in cross.missing_tools(cast(cross.Arch, arch))]
+        found += [(ConfigError, fault) for fault in cross.missing_tools(cast(Arch, arch))]
     boards = processor(package.overlay.board).name
-    if with_tvm and arch in cross.ARCHS and arch not in _TVM_ARCHS:
+    if with_tvm and arch in ARCHS and arch not in _TVM_ARCHS:
         text = f"TVM has no wheel for {arch}"
         found.append((ConfigError, Fault(text, "--with-tvm", "leave it out: the package needs no TVM")))
-    elif with_tvm and arch in cross.ARCHS and arch != boards:
+    elif with_tvm and arch in ARCHS and arch != boards:
         text = f"expected {boards}, the processor of {package.overlay.board.name}, found {arch}"
         found.append((ConfigError, Fault(text, "--arch with --with-tvm", "leave --arch out")))
     if with_tvm:
@@ -179,7 +179,7 @@ def _runtime(folder: Path, arch: str, with_tvm: bool) -> None:
     if arch == NATIVE:
         paths = {name: library_path(name) for name in (cross.LIBRARY, cross.RUNNER, cross.TVM_MODULE)}
     else:
-        files = cross.build(cast(cross.Arch, arch))
+        files = cross.build(cast(Arch, arch))
         paths = {cross.LIBRARY: files.library, cross.RUNNER: files.runner}
         paths |= {} if files.tvm_module is None else {cross.TVM_MODULE: files.tvm_module}
     for name in paths if with_tvm else (cross.LIBRARY, cross.RUNNER):

@@ -101,7 +101,7 @@ class Overlay:
         overlay: name of the accelerator's configuration that it was compiled for.
         inputs, outputs: `Tensor`s in the network's order.
         buffers: an array for each input, by name; what `run()` without arguments reads.
-        counts: of the last run: `cycles` and bytes of the device, `device_ns`, `pack_ns`; see include/tilewright/runtime_c.h.
+        counts: of the last run: `cycles` and bytes of the device, `device_ns`, `pack_ns`; see runtime_c.h.
 
     Raises OverlayError where the package is damaged, does not fit the device, or the device does not answer.
     """
