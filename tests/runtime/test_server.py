@@ -304,6 +304,13 @@ def _answers(port: int) -> bool:
                 "0.0.0.0, in a network that you trust: whoever reaches the port can run anything",
             ],
         ),
+        (
+            ["--device", "zynk:registers=a,memory=b"],
+            [
+                "unknown back end 'zynk:registers=a,memory=b', known are sim, reference, "
+                "zynq:registers=PATH,memory=PATH; did you mean zynq:registers=PATH,memory=PATH?"
+            ],
+        ),
         (["--host", "192.0.2.7"], ["--host: cannot listen on '192.0.2.7': Cannot assign requested address"]),
     ],
 )
