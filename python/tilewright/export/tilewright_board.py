@@ -44,6 +44,7 @@ COUNTS = (
     "dram_write_bytes",
     "fetch_bytes",
     "cycles",
+    "run_ns",
     "pack_ns",
     "device_ns",
 )

@@ -126,7 +126,8 @@ class RemoteSession(Session):
     """A package that is ready to run on a board; runs as :class:`Session` does, made by :meth:`Board.open`."""
 
     def __init__(self, board: Board, package: Package, number: int) -> None:
-        self._board, self._package, self._number = board, package, number
+        self._board, self._number = board, number
+        self._take(package)
 
     def run(self, feeds: Mapping[str, Array], *, cycles: bool = False) -> RunResult:
         """Run once; with `cycles` the counts have `cycles`, from the device's counters.
@@ -134,9 +135,9 @@ class RemoteSession(Session):
         A simulator's are the timing simulator's. Raises what :meth:`Session.run` does, and RemoteError.
         """
         arrays = self._checked(feeds)
-        names = (tensor.name for tensor in self._package.inputs)
+        named = {tensor.name: array for (tensor, _), array in zip(self._inputs, arrays, strict=True)}
         head = {"package": self._number, "cycles": cycles}
-        found, outputs = self._board._call(RUN, wire.pack(head, dict(zip(names, arrays, strict=True))))
+        found, outputs = self._board._call(RUN, wire.pack(head, named))
         return RunResult(outputs, found["counts"], found["seconds"])
 
     def close(self) -> None:

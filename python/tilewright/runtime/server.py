@@ -109,7 +109,7 @@ class Packages:
     def close(self, message: bytes) -> bytes:
         """Forget a package."""
         number = self._number(wire.unpack(message)[0])
-        del self._sessions[number]
+        self._sessions.pop(number).close()
         self._cycles.pop(number, None)
         return wire.pack({})
 
@@ -208,7 +208,7 @@ def serve(
     """
     require({"cloudpickle": "TVM's RPC server", "psutil": "TVM's RPC server"}, "a server")
     _check(host, ports, tracker, key)
-    Session(_PROBE, device)
+    Session(_PROBE, device).close()
     from tvm import rpc
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
