@@ -18,7 +18,6 @@ from tilewright.runtime.calls import (
     leak,
     parse_address,
     release,
-    require,
     require_key,
     start,
     tracker_summary,
@@ -158,7 +157,6 @@ def connect(address: str | Address, key: str = "", *, timeout: float = TIMEOUT_S
             another version.
         RemoteError: no server is free, or it does not answer.
     """
-    require({"cloudpickle": "TVM's RPC"}, "a remote run")
     at = parse_address(address, "--remote") if isinstance(address, str) else address
     # The server ends a session that the client left in the middle of a run.
     limit = round(timeout + _GRACE_S)
