@@ -251,3 +251,8 @@ RULES: tuple[Rule, ...] = (
     Rule("a shift moves channels by at most {farthest} rows and columns within their map", _shifts),
     Rule("a window of all channels fits the activation memory twice", _window_fits),
 )
+
+
+def rules() -> list[tuple[str, str]]:
+    """Each rule as a sentence with the machine's figures, and its remedy."""
+    return [(rule.text.format(**_FIGURES), rule.remedy) for rule in RULES]
