@@ -29,7 +29,8 @@ STAGES: Mapping[str, tuple[str, frozenset[str]]] = {
         ("benchmark", "prints the figures that the documentation quotes",
          "codegen evaluation frontend integer pipeline quantize relay_passes report runtime stages targets zoo"),
         ("cli", "the command line, a file a command",
-         "codegen debug doctor evaluation explore export frontend opt pipeline quantize relay_passes report runtime stages targets tune"),
+         "codegen debug doctor evaluation explore export frontend opt pipeline quantize relay_passes report runtime "
+         "stages targets tune"),
         ("codegen", "integer level to instruction stream: planner, memory, tokens, instructions; the BYOC hook",
          "debug frontend integer runtime targets"),
         ("debug", "the ladder TILEWRIGHT_DEBUG", ""),
