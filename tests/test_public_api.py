@@ -13,9 +13,11 @@ import pytest
 import tilewright as tw
 
 NAMES = [
+    "Board",
     "Dataset",
     "Evaluation",
     "Exploration",
+    "Exported",
     "LayerRow",
     "Model",
     "Overlay",
@@ -28,9 +30,12 @@ NAMES = [
     "Support",
     "TilewrightError",
     "Tuned",
+    "Verification",
     "compile",
+    "connect",
     "evaluate",
     "explore",
+    "export",
     "load",
     "open_dataset",
     "overlay",
@@ -40,6 +45,7 @@ NAMES = [
     "supported",
     "target",
     "tune",
+    "verify",
 ]
 
 

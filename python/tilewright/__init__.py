@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tilewright.errors import TilewrightError
     from tilewright.evaluation import Evaluation, evaluate
     from tilewright.explore.api import Exploration, explore
+    from tilewright.export.api import Exported, export
     from tilewright.frontend.dataset import Dataset, open_dataset
     from tilewright.frontend.model import Model, load
     from tilewright.frontend.preprocess import Preprocess
@@ -31,16 +32,21 @@ if TYPE_CHECKING:
     from tilewright.placement import LayerRow, Support
     from tilewright.quantize.options import QuantizeOptions
     from tilewright.runtime.package import Package
+    from tilewright.runtime.remote import Board, connect
     from tilewright.runtime.session import Session
     from tilewright.target import target
     from tilewright.targets.config import Overlay, overlay, overlays
     from tilewright.tune.api import Tuned, tune
+    from tilewright.verify.api import verify
+    from tilewright.verify.result import Verification
     from tilewright.vision.pipeline import Pipeline
 
 __all__ = [
+    "Board",
     "Dataset",
     "Evaluation",
     "Exploration",
+    "Exported",
     "LayerRow",
     "Model",
     "Overlay",
@@ -53,9 +59,12 @@ __all__ = [
     "Support",
     "TilewrightError",
     "Tuned",
+    "Verification",
     "compile",
+    "connect",
     "evaluate",
     "explore",
+    "export",
     "load",
     "open_dataset",
     "overlay",
@@ -65,12 +74,15 @@ __all__ = [
     "supported",
     "target",
     "tune",
+    "verify",
 ]
 
 _HOME = {
+    "Board": "runtime.remote",
     "Dataset": "frontend.dataset",
     "Evaluation": "evaluation",
     "Exploration": "explore.api",
+    "Exported": "export.api",
     "LayerRow": "placement",
     "Model": "frontend.model",
     "Overlay": "targets.config",
@@ -83,9 +95,12 @@ _HOME = {
     "Support": "placement",
     "TilewrightError": "errors",
     "Tuned": "tune.api",
+    "Verification": "verify.result",
     "compile": "pipeline",
+    "connect": "runtime.remote",
     "evaluate": "evaluation",
     "explore": "explore.api",
+    "export": "export.api",
     "load": "frontend.model",
     "open_dataset": "frontend.dataset",
     "overlay": "targets.config",
@@ -95,12 +110,13 @@ _HOME = {
     "supported": "pipeline",
     "target": "target",
     "tune": "tune.api",
+    "verify": "verify.api",
 }
 """Public name -> module of this package that defines it."""
 
 
 class _Package(types.ModuleType):
-    """Loads public names on first use, and keeps `explore`, `quantize` and `tune` the functions.
+    """Loads public names on first use, and keeps `explore`, `quantize`, `tune` and `verify` the functions.
 
     Python sets a folder that it imports as an attribute of its parent, and the folder `quantize` has the name
     of the function.

@@ -134,6 +134,27 @@ class VerificationError(TilewrightError):
     """
 
 
+class RemoteError(TilewrightError):
+    """A board's server cannot be reached, is busy, does not answer in time, or ended.
+
+    Causes: no server at the address, or none that is free; a board that was switched off or whose server ended in the
+    middle of a call; a run that takes longer than `--timeout`.
+
+    Remedy: look at what the server printed, start it again, or give a longer `--timeout`. A tuner's log continues.
+    """
+
+
+class DeviceError(TilewrightError):
+    """An accelerator does not answer, reports an error, takes too long, or has too little memory.
+
+    Causes: no bitstream, a wrong address, a device in use by another process, a launch that stopped or took longer than
+    `timeout_ms`, a DMA buffer that is too small for the packages that are open.
+
+    Remedy: the message tells what the device showed. Load the bitstream, give the right files in the device's text, a
+    longer `timeout_ms`, or a larger buffer; the next run resets the device.
+    """
+
+
 class PipelineError(TilewrightError):
     """A stage of an image pipeline failed on an image; `__cause__` is what it raised.
 

@@ -140,9 +140,18 @@ def test_a_last_line_of_rubbish_is_torn_too(finished: Path) -> None:
     assert finished.read_bytes() == whole
 
 
-def test_a_damaged_line_inside_is_an_error(finished: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"groups"', b'"grouse"'),
+        (b'"trial": 4', b'"trial": Infinity'),
+        (b'"origin": ', b'"origin": ' + b"[" * 5000),
+    ],
+)
+def test_a_damaged_line_inside_is_an_error(finished: Path, old: bytes, new: bytes) -> None:
     lines = finished.read_bytes().splitlines(keepends=True)
-    lines[5] = lines[5].replace(b'"groups"', b'"grouse"')
+    assert old in lines[5]
+    lines[5] = lines[5].replace(old, new)
     finished.write_bytes(b"".join(lines))
     with pytest.raises(DataError) as caught:
         Log(finished, HEAD)

@@ -13,6 +13,7 @@ BENCHMARKS = {
     "equality": "tilewright.benchmark.equality",
     "fuzz": "tilewright.benchmark.fuzz.__main__",
     "parts": "tilewright.benchmark.parts",
+    "runtime": "tilewright.benchmark.host_overhead",
     "simulator": "tilewright.benchmark.simulator",
     "zoo": "tilewright.benchmark.zoo",
 }

@@ -25,7 +25,7 @@ from io import FileIO
 from pathlib import Path
 from types import TracebackType
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from tilewright.codegen.plan import Plan, RegionPlan
 from tilewright.errors import DataError, Fault, ScheduleError
@@ -76,7 +76,8 @@ _HEAD = b'{"schema": 1, "log": "tilewright tune"'
 _HEADER = TypeAdapter(Header)
 _PLAN = TypeAdapter(RegionPlan)
 _MEASUREMENT = TypeAdapter(Measurement)
-_BADLY = (ValidationError, json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError, ValueError)
+_BADLY = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
+"""What comes of a line that is damaged; JSON's and pydantic's errors are ValueErrors."""
 
 _REMEDIES = {
     "version": "give another --log: other versions compile the same plan to other streams",

@@ -16,6 +16,7 @@ from tilewright.benchmark.fuzz.layers import KINDS, LayerPlan, NetworkPlan
 from tilewright.benchmark.fuzz.networks import draw_case, fuzz, main
 from tilewright.benchmark.fuzz.shrink import shrink
 from tilewright.errors import DataError
+from tilewright.integer.evaluate import evaluate
 
 
 def test_a_few_are_equal_at_all_levels() -> None:
@@ -56,7 +57,7 @@ def test_a_fault_is_found_kept_small_and_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The integer level of maximum pools is made wrong by one."""
-    sound = cases.evaluate
+    sound = evaluate
 
     def wrong(operator: object, inputs: object) -> object:
         found = sound(operator, inputs)  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
 """One network through all levels: what is checked, and how a finding is kept.
 
-Float ONNX is canonicalised and quantised; each integer layer is compared with ONNX Runtime on its own integers; then
-the package runs whole, and every call of a region at the integer level, on the reference and on the fast simulator, bit for
-bit; last every region under random legal plans.
+Float ONNX is canonicalised and quantised; each integer layer is compared with ONNX Runtime on its own integers. Then
+the package runs whole, and every call of a region at the integer level, on the reference and on the fast simulator, bit
+for bit; last every region under random legal plans.
 """
 
 from __future__ import annotations

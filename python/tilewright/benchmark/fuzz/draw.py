@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -100,7 +100,7 @@ class FloatSink:
         self.constants.append(numpy_helper.from_array(np.array(value, dtype), name))
         return name
 
-    def op(self, kind: str, *inputs: str, outputs: int = 1, **attrs: object) -> str:
+    def op(self, kind: str, *inputs: str, outputs: int = 1, **attrs: Any) -> str:
         """A node; returns its (first) output."""
         name = f"{kind.lower()}{len(self.nodes)}"
         names = [name if i == 0 else f"{name}:{i}" for i in range(outputs)]

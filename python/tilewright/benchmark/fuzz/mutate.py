@@ -216,7 +216,9 @@ def _messages(message: Message) -> list[Message]:
 
 
 def _repeated(field: FieldDescriptor) -> bool:
-    return bool(field.is_repeated) if hasattr(field, "is_repeated") else field.label == field.LABEL_REPEATED
+    """Older releases of protobuf have `label` in place of `is_repeated`."""
+    repeated = getattr(field, "is_repeated", None)
+    return bool(getattr(field, "label", 0) == 3 if repeated is None else repeated)
 
 
 def change_message(rng: Rng, message: Message, names: Sequence[str]) -> None:

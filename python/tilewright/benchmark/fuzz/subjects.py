@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,7 +23,7 @@ from tilewright.benchmark.fuzz.mutate import (
 )
 from tilewright.codegen.network import compile_regions, plan_regions
 from tilewright.codegen.plan import Plan
-from tilewright.errors import EncodingError, SimError
+from tilewright.errors import EncodingError, PackageError, SimError
 from tilewright.frontend.caffe import CaffeWarning, read_caffe, write_caffemodel
 from tilewright.frontend.caffe.weights import read_caffemodel
 from tilewright.frontend.canonical import canonicalise
@@ -36,7 +37,7 @@ from tilewright.runtime.session import Session
 from tilewright.targets.config import FOLDER, overlay, read_board, read_overlay
 from tilewright.targets.isa.codec import decode_stream, encode_stream
 from tilewright.targets.isa.listing import listing, parse_listing
-from tilewright.targets.package import Package, PackageError, _join, _split
+from tilewright.targets.package import Package, _join, _split
 from tilewright.targets.sim import fast, reference
 from tilewright.targets.sim.program import DramImage, Program
 from tilewright.tune.log import LogWarning, best_plan, read
@@ -92,7 +93,7 @@ def _caffemodels() -> list[bytes]:
         "fc": [(5, 48), (5,)],
     }
     blobs = {n: [np.abs(rng.normal(1, 0.3, s)) for s in found] for n, found in shapes.items()}
-    return [_written(lambda p, old=old: write_caffemodel(p, blobs, legacy=old)) for old in (False, True)]
+    return [_written(partial(write_caffemodel, blobs=blobs, legacy=old)) for old in (False, True)]
 
 
 def _read_caffemodel(path: Path) -> None:
@@ -165,7 +166,7 @@ def _qonnx_seeds() -> list[bytes]:
             rest = [g.const(0.0), g.const(float(width))] if kind != "BipolarQuant" else []
             if kind == "Trunc":
                 rest.append(g.const(float(width // 2)))
-            attrs: dict[str, object] = {"rounding_mode": "FLOOR" if kind == "Trunc" else "ROUND"}
+            attrs: dict[str, Any] = {"rounding_mode": "FLOOR" if kind == "Trunc" else "ROUND"}
             if kind == "Quant":
                 attrs |= {"signed": 1, "narrow": 0}
             if kind == "BipolarQuant":

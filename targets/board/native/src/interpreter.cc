@@ -18,8 +18,8 @@ bool Fits(const Shape& found, const Shape& declared) {
 
 const std::vector<OpSpec>& Table() {
   static const std::vector<OpSpec> table = {
-#define TILEWRIGHT_HOST_OP(name, least_in, most_in, least_out, most_out, ...) \
-  {#name, least_in, most_in, least_out, most_out, __VA_ARGS__, ops::op_##name},
+#define TILEWRIGHT_HOST_OP(name, least_in, most_in, least_out, most_out, types, ...) \
+  {#name, least_in, most_in, least_out, most_out, types, __VA_ARGS__, ops::op_##name},
 #include "host_ops.inc"
 #undef TILEWRIGHT_HOST_OP
   };
@@ -65,7 +65,6 @@ Tensor RunOperator(const std::string& name, const std::vector<Tensor>& inputs,
 
 Interpreter::Interpreter(Program program, std::vector<Region> regions)
     : program_(std::move(program)),
-      device_(MakeSimulatorDevice()),
       constant_(program_.tensors.size(), 0),
       values_(program_.batch, std::vector<Tensor>(program_.tensors.size())) {
   for (Region& region : regions) {
@@ -79,6 +78,13 @@ Interpreter::Interpreter(Program program, std::vector<Region> regions)
     value(0, c.tensor) = std::move(c.value);
   }
   program_.constants.clear();
+  set_device(MakeSimulatorDevice());
+}
+
+void Interpreter::set_device(const std::shared_ptr<Device>& device) {
+  std::vector<RegionRunner*> runners;
+  for (const auto& runner : regions_) runners.push_back(runner.get());
+  PlaceAll(runners, device.get());
 }
 
 void Interpreter::Run(const tw_rt_tensor* inputs, std::uint32_t n_inputs, tw_rt_stats* stats) {
@@ -169,7 +175,7 @@ void Interpreter::RunRegion(const Step& step, std::vector<Call>* calls, tw_rt_st
       outputs.push_back(call.out[i].raw());
     }
   }
-  runner.Run(device_.get(), inputs, outputs, stats);
+  runner.Run(inputs, outputs, stats);
   ++stats->regions;
 }
 
