@@ -5,7 +5,7 @@ CASES ?= 10000
 BIN := .venv/bin
 SOURCES := $(shell find targets codegen CMakeLists.txt -name '*.cc' -o -name '*.h' -o -name 'CMakeLists.txt')
 
-.PHONY: demo test test-all lint docs format fuzz cross clean
+.PHONY: demo test test-all lint docs format fuzz sanitize coverage cross clean
 
 demo: .venv/installed  ## compile the demo network and run its images on the simulated accelerator
 	$(BIN)/python tutorials/01_first_network.py
@@ -31,6 +31,25 @@ format: .venv/installed
 
 fuzz: .venv/installed  ## damage CASES packages and run them under sanitizers
 	$(BIN)/python -m tests.runtime.fuzz $(CASES)
+
+# A second build of the libraries, found before the installed one: $(call instrumented,OPTION,folder).
+instrumented = $(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/$(2) \
+	-C build-dir=build/$(2)-objects -C cmake.define.$(1)=ON .
+
+sanitize: .venv/installed  ## tests of simulators and runtime under address and undefined-behaviour sanitizers
+	$(call instrumented,TILEWRIGHT_SANITIZE,sanitize)
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=python:build/sanitize \
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow" tests/targets tests/runtime tests/codegen
+
+coverage: .venv/installed  ## lines of Python and C++ that the default suite runs, in percent
+	$(BIN)/python -m pip install --quiet --editable '.[coverage]'
+	$(call instrumented,TILEWRIGHT_COVERAGE,coverage)
+	find build/coverage-objects -name '*.gcda' -delete
+	PYTHONPATH=python:build/coverage $(BIN)/python -m coverage run -m pytest -n $(JOBS) -m "not slow"
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --skip-covered --sort=cover
+	$(BIN)/python -m gcovr --root . --filter targets --filter codegen build/coverage-objects
 
 cross: .venv/installed  ## what boards need, built for both Arms, and TVM's libraries for aarch64 (downloaded)
 	$(BIN)/python -m tilewright.runtime.cross build aarch64

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.codegen.build import CONCAT, Builder
-from tests.codegen.plans import random_plan
 
+from tilewright.benchmark.fuzz.plans import random_plan
 from tilewright.codegen.compile import Tiles, compile_prepared, make_tiles
 from tilewright.codegen.graph import Graph
 from tilewright.codegen.observe import Observed, in_order, observe
