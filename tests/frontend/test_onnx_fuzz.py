@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
 from tilewright.benchmark.fuzz.subjects import SUBJECTS
@@ -166,3 +168,43 @@ def test_operators_whose_types_inference_refuses() -> None:
     model.graph.input[0].type.tensor_type.elem_type = 255
     with pytest.raises(TilewrightError, match="does not fit its inputs: Invalid tensor data type 255"):
         load_onnx(model)
+
+
+def _float_model(text: str, **constants: NDArray[Any]) -> ModelProto:
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> g {text}')
+    for name, values in constants.items():
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("starts", "ends", "shapes"),
+    [
+        (np.array(1), np.array(4), "[], [], [1], none"),
+        (np.array([1]), np.array([4, 5]), "[1], [2], [1], none"),
+    ],
+)
+def test_slices_with_numbers_that_do_not_match(
+    starts: NDArray[np.int64], ends: NDArray[np.int64], shapes: str
+) -> None:
+    text = "(float[1,8,4,4] x) => (float[1,n,4,4] y) { y = Slice (x, starts, ends, axes) }"
+    model = _float_model(text, starts=starts, ends=ends, axes=np.array([1]))
+    with pytest.raises(TilewrightError) as caught:
+        canonicalise(load_onnx(model))
+    message = f"expected starts, ends, axes and steps of as many numbers, found shapes {shapes}"
+    assert message in str(caught.value) or "shapes do not fit together" in str(caught.value)
+
+
+def test_any_number_but_0_transposes() -> None:
+    """As ONNX Runtime reads it."""
+    text = "(float[1,6] x) => (float[1,5] y) { y = Gemm <transB = 16> (x, w) }"
+    values = np.arange(30, dtype=np.float32).reshape(5, 6)
+    (node,) = canonicalise(load_onnx(_float_model(text, w=values))).graph.node
+    assert [(a.name, a.i) for a in node.attribute] == [("transB", 1)]
+
+
+def test_a_bias_of_another_size() -> None:
+    text = "(float[1,6] x) => (float[1,5] y) { y = Gemm <transB = 1> (x, w, b) }"
+    weights = {"w": np.ones((5, 6), np.float32), "b": np.ones(4, np.float32)}
+    with pytest.raises(TilewrightError, match=r"expected a bias for 5 results, found shape \[4\]"):
+        canonicalise(load_onnx(_float_model(text, **weights)))

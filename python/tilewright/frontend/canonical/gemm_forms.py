@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ...errors import Fault, ModelError
 from ..graph import Array, Graph, Node
 from .base import NodePass
 
@@ -36,8 +37,11 @@ def _gemm(graph: Graph, node: Node) -> bool:
     if weight is None or shape is None or bias is None or not graph.is_float(a):
         return False
     alpha, beta = node.float("alpha", 1.0), node.float("beta", 1.0)
-    stored = node.int("transB", 0) == 1
+    stored = node.int("transB", 0) != 0
     count = weight.shape[0 if stored else 1]
+    if bias.ndim > 2 or bias.shape[-1:] not in ((), (1,), (count,)):
+        message = f"expected a bias for {count} results, found shape {list(bias.shape)}"
+        raise ModelError(Fault(message, f"node {node.name}", "export the model again"))
     if node.attrs == {"transB": 1} and bias.shape == (count,) and node.input(2):
         return False
     if node.int("transA", 0):

@@ -17,6 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ...errors import Fault, ModelError
 from ..graph import Graph, Node
 from .base import NodePass
 
@@ -57,6 +58,10 @@ def _slice(graph: Graph, node: Node, shape: tuple[int, ...]) -> bool:
     if (axes is None and node.input(3)) or (steps is None and node.input(4)):
         return False
     count = starts.size
+    if any(a is not None and a.shape != (count,) for a in given):
+        shapes = ", ".join("none" if a is None else str(list(a.shape)) for a in given)
+        message = f"expected starts, ends, axes and steps of as many numbers, found shapes {shapes}"
+        raise ModelError(Fault(message, f"node {node.name}", "export the model again"))
     where = [int(a) % len(shape) for a in (range(count) if axes is None else axes)]
     by = [1] * count if steps is None else [int(s) for s in steps]
     if any(s <= 0 for s in by):
