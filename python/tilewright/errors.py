@@ -71,6 +71,10 @@ class SimError(TilewrightError):
     """The simulated machine found a fault in a stream."""
 
 
+class DeviceError(TilewrightError):
+    """An accelerator does not answer, reports an error, takes too long, or has too little memory."""
+
+
 class PipelineError(TilewrightError):
     """A stage of an image pipeline failed on an image; `__cause__` is what it raised."""
 

@@ -17,6 +17,7 @@ READMES: Mapping[str, str] = {
     "relay_passes/README.md": "notes/relay_passes",
     "targets/README.md": "notes/targets",
     "targets/board/README.md": "notes/board",
+    "targets/registers.md": "notes/registers",
     "targets/timing.md": "notes/timing",
     "tutorials/demo/README.md": "notes/demo",
     "tutorials/low_bit/README.md": "notes/low_bit",
