@@ -135,7 +135,14 @@ class VerificationError(TilewrightError):
 
 
 class DeviceError(TilewrightError):
-    """An accelerator does not answer, reports an error, takes too long, or has too little memory."""
+    """An accelerator does not answer, reports an error, takes too long, or has too little memory.
+
+    Causes: no bitstream, a wrong address, a device in use by another process, a launch that stopped or took longer than
+    `timeout_ms`, a DMA buffer that is too small for the packages that are open.
+
+    Remedy: the message tells what the device showed. Load the bitstream, give the right files in the device's text, a
+    longer `timeout_ms`, or a larger buffer; the next run resets the device.
+    """
 
 
 class PipelineError(TilewrightError):

@@ -139,7 +139,9 @@ def test_a_loaded_library_runs_on_a_device(tmp_path: Path) -> None:
             use_device(library, "nothing")
         use_device(library, "sim")
     np.testing.assert_array_equal(vm["main"](x).numpy(), expected)
-    with pytest.raises(ConfigError, match=r"the module of kind 'relax.VMExecutable' has no accelerator regions"):
+    with pytest.raises(
+        ConfigError, match=r"the module of kind 'relax.VMExecutable' has no accelerator regions"
+    ):
         use_device(tvm.compile(to_relax(_host_only()), "llvm").mod, "sim")
 
 

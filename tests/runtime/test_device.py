@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tests.runtime.test_session import OVERLAY, REGION, _feed, _package
 
-from tilewright.errors import ConfigError, DeviceError, PackageError
+from tilewright.errors import ConfigError, DataError, DeviceError, PackageError
 from tilewright.runtime import Session
 from tilewright.runtime.device_model import DeviceModel
 from tilewright.targets.config import overlay
@@ -194,13 +194,17 @@ def test_too_little_memory_is_told_by_how_much() -> None:
 
 
 def test_packages_share_a_device_and_give_back_what_they_had(shared: DeviceModel) -> None:
+    gc.collect()  # sessions in tracebacks of other tests
     sim = Session(PACKAGE)
     most = (1 << 20) // _needed(PACKAGE)
     sessions = [Session(PACKAGE, shared.uri()) for _ in range(most)]
     with pytest.raises(DeviceError, match="the memory is too small"):
         Session(PACKAGE, shared.uri())
+    for session in sessions[::2]:
+        session.close()
+    with pytest.raises(DataError, match=r"^this program was closed$"):
+        sessions[0].run(_feed())
     del sessions[::2]
-    gc.collect()
     sessions += [Session(PACKAGE, shared.uri()) for _ in range(2)]
     # Packages of one device that differ: changed weights must not be mistaken for the others'.
     constants = bytearray(REGION.constants)
@@ -416,7 +420,8 @@ def test_10000_runs_and_200_sessions_leave_nothing_behind() -> None:
             for _ in range(runs):
                 session.run(feeds)
             for _ in range(sessions):
-                Session(PACKAGE, model.uri()).run(feeds)
+                with Session(PACKAGE, model.uri()) as one:
+                    one.run(feeds)
             gc.collect()
 
         work(2000, 20)  # allocators and caches fill
@@ -431,8 +436,6 @@ def test_10000_runs_and_200_sessions_leave_nothing_behind() -> None:
 def test_a_session_closes_what_it_opened() -> None:
     with DeviceModel(OVERLAY, memory_bytes=1 << 20) as model:
         before = _resident()[1]
-        session: Any = Session(PACKAGE, model.uri())
-        assert _resident()[1] > before
-        del session
-        gc.collect()
+        with Session(PACKAGE, model.uri()):
+            assert _resident()[1] > before
         assert _resident()[1] == before

@@ -160,8 +160,13 @@ class NativeProgram:
             _raise(error)
 
     def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back memory and device now, not when the last reference goes. It cannot run any more."""
         if getattr(self, "_handle", None):
             self._lib.tw_rt_close(self._handle)
+            self._handle = ctypes.c_void_p()
 
     def open_device(self, uri: str) -> None:
         """Run regions on the device of that text (`sim`, `zynq:registers=..,memory=..`); `device.h` tells its form.
@@ -192,6 +197,8 @@ class NativeProgram:
 
     def run(self, inputs: Sequence[NDArray[Any]]) -> tuple[list[NDArray[Any]], Stats]:
         """Run on arrays in the program's order. Raises DataError, SimError, DeviceError or the accelerator's own."""
+        if not self._handle:
+            raise DataError("this program was closed")
         arrays = [np.asarray(a, order="C") for a in inputs]
         tensors = (_Tensor * len(arrays))()
         for tensor, array in zip(tensors, arrays, strict=True):

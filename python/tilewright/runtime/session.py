@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,18 @@ class Session:
     def package(self) -> Package:
         """The package it runs."""
         return self._package
+
+    def close(self) -> None:
+        """Give back the device and the memory that it has there, which otherwise happens when the session goes."""
+        self._native.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def run(self, feeds: Mapping[str, Array]) -> RunResult:
         """Run once on one array for each input; of a batch the first dimension counts the images.
