@@ -55,7 +55,7 @@ STAGES: Mapping[str, tuple[str, frozenset[str]]] = {
          "codegen frontend integer pipeline relay_passes targets"),
         ("runtime", "runs packages: host operators and accelerator regions", "targets"),
         ("stages", "names of the stages, for progress", "debug"),
-        ("target", "`tilewright.target`: an overlay as a TVM target", "targets"),
+        ("target", "`tilewright.target`: an overlay as a TVM target", "runtime targets"),
         ("targets", "the machine: overlays, instructions, arithmetic, simulators, the runtime in C++", ""),
         ("tune", "searches plans with a cost model", "codegen frontend relay_passes report targets"),
         ("tvm_hook", "registers the accelerator's module with TVM when that is imported", "runtime"),
