@@ -13,6 +13,7 @@ BENCHMARKS = {
     "equality": "tilewright.benchmark.equality",
     "parts": "tilewright.benchmark.parts",
     "simulator": "tilewright.benchmark.simulator",
+    "tuning": "tilewright.benchmark.tuning",
     "zoo": "tilewright.benchmark.zoo",
 }
 """Modules by name; each has `main(arguments) -> exit code`, its docstring's first line says what it does."""
