@@ -52,8 +52,8 @@ SYNTHESISED = {
 """DSPs and LUTs of cores synthesised with yosys 0.70 with instantiated DSPs; the LUTs of a product follow below."""
 
 LUT_OF_PARTIAL_SUM_BIT = 1.2
-"""LUTs for each bit of pitch of what a chain of DSPs hands on, to part and add it, by the synthesised cores: 4 x 1,400 /
-256 at pitch 18, 4 x 3,100 / 1,024 at 11, and 4,800 / 256 at pitch 16 without chains (1.17)."""
+"""LUTs for each bit of pitch of what a chain of DSPs hands on, to part and add it, by the synthesised cores: 4 times
+1,400 / 256 at pitch 18, 4 times 3,100 / 1,024 at 11, and 4,800 / 256 at pitch 16 without chains (1.17)."""
 LUT_OF_PRODUCT: Mapping[tuple[int, int], float] = {
     (8, 8): 154.8, (8, 4): 76.1, (8, 2): 38.5,
     (4, 8): 85.8, (4, 4): 33.1, (4, 2): 21.1,
