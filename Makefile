@@ -4,7 +4,7 @@ JOBS ?= 2
 BIN := .venv/bin
 SOURCES := $(shell find targets codegen CMakeLists.txt -name '*.cc' -o -name '*.h' -o -name 'CMakeLists.txt')
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-all lint docs format clean
 
 demo: .venv/installed  ## compile the demo network and run its images on the simulated accelerator
 	$(BIN)/python tutorials/01_first_network.py
@@ -19,6 +19,10 @@ lint: .venv/installed  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/installed  ## the site in build/docs, tutorials executed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m tilewright.docs build/docs
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -24,7 +24,7 @@ from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.codegen.layouts import place_layout
 from tilewright.codegen.values import I32, Map, Value
 from tilewright.codegen.widths import storages
-from tilewright.relay_passes.integer import ops
+from tilewright.integer import ops
 from tilewright.targets.config import Overlay
 from tilewright.targets.storage import Storage
 

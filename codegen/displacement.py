@@ -27,7 +27,7 @@ from tilewright.codegen.layers import Geometry
 from tilewright.codegen.layouts import Gather, gather_of
 from tilewright.codegen.tile import Constants
 from tilewright.codegen.values import I32, I64, Map, Source, Value, source_of
-from tilewright.relay_passes.integer import ops
+from tilewright.integer import ops
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.spec import Memory
 

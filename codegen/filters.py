@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilewright.codegen.layers import Geometry
-from tilewright.relay_passes.integer import ops
+from tilewright.integer import ops
 
 
 def ungrouped(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tilewright.relay_passes.integer.ops import DType, Operator
+from tilewright.integer.ops import DType, Operator
 from tilewright.targets.storage import Range
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilewright.codegen.values import I32, Map, Source
-from tilewright.relay_passes.integer import ops
+from tilewright.integer import ops
 from tilewright.targets.arithmetic import S_MIN
 from tilewright.targets.isa.spec import VectorOp
 from tilewright.targets.storage import Storage

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tilewright.codegen.values import CONSTANT, I32, I64, Value, join
-from tilewright.relay_passes.integer import ops
+from tilewright.integer import ops
 from tilewright.targets.storage import Storage
 
 

@@ -17,8 +17,8 @@ from tilewright.codegen.layers import Geometry
 from tilewright.codegen.layouts import gathers, place_layout
 from tilewright.codegen.values import CONSTANT, Map, Value
 from tilewright.codegen.widths import storages
-from tilewright.relay_passes.integer import ops
-from tilewright.relay_passes.predicate import Ok, Reject, Verdict
+from tilewright.integer import ops
+from tilewright.integer.predicate import Ok, Reject, Verdict
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.spec import Matrix, Vector, field_limit
 from tilewright.targets.storage import Storage

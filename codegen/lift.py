@@ -9,9 +9,9 @@ from typing import cast
 from tvm import relax
 
 from tilewright.codegen.graph import Graph, Node, Tensor
-from tilewright.relay_passes.integer.emit import LAYER, ranges_of
-from tilewright.relay_passes.integer.ops import DType, result_range
-from tilewright.relay_passes.integer.parse import kind_of, parse
+from tilewright.integer.emit import LAYER, ranges_of
+from tilewright.integer.ops import DType, result_range
+from tilewright.integer.parse import kind_of, parse
 from tilewright.targets.storage import Range
 
 

@@ -38,7 +38,7 @@ from tilewright.codegen.values import (
     matching_source,
 )
 from tilewright.codegen.widths import storages
-from tilewright.relay_passes.integer import ops
+from tilewright.integer import ops
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.spec import Base, VectorOp
 

@@ -28,7 +28,7 @@ from tilewright.codegen.values import (
     channel_source,
 )
 from tilewright.errors import Fault, ScheduleError
-from tilewright.relay_passes.integer import ops
+from tilewright.integer import ops
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.spec import Base
 from tilewright.targets.storage import Storage

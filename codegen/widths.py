@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import reduce
 
 from tilewright.codegen.graph import Graph, Tensor
-from tilewright.relay_passes.integer import ops
+from tilewright.integer import ops
 from tilewright.targets.config import Overlay
 from tilewright.targets.storage import Range, Storage, storage
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from tvm import relax
 from tvm.ir import GlobalVar, IRModule
 
-from tilewright.relay_passes.integer.emit import LAYER, emit, ranges_of
-from tilewright.relay_passes.integer.ops import Layout, LayoutStep
-from tilewright.relay_passes.integer.parse import kind_of, parse
+from tilewright.integer.emit import LAYER, emit, ranges_of
+from tilewright.integer.ops import Layout, LayoutStep
+from tilewright.integer.parse import kind_of, parse
 from tilewright.relay_passes.rewrite import bindings_of, call_of, finish, symbol_of
 from tilewright.relay_passes.values import dtype_of, static_shape
 from tilewright.targets.storage import Range

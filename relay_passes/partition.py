@@ -17,9 +17,9 @@ from tvm.ir import GlobalVar, IRModule
 from tilewright.codegen.graph import Node
 from tilewright.codegen.legal import check
 from tilewright.codegen.lift import node as lift_node
-from tilewright.relay_passes.integer.parse import kind_of
+from tilewright.integer.parse import kind_of
+from tilewright.integer.predicate import Reject, Verdict
 from tilewright.relay_passes.placement import Placement
-from tilewright.relay_passes.predicate import Reject, Verdict
 from tilewright.relay_passes.rewrite import (
     behind_extern,
     bindings_of,

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 from tvm import relax
 
-from tilewright.relay_passes.predicate import Reject
+from tilewright.integer.predicate import Reject
 
 PLACEMENT = "tilewright.placement"
 

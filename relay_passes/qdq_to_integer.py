@@ -16,13 +16,13 @@ from tvm import relax
 from tvm.ir import GlobalVar, IRModule
 
 from tilewright.frontend.relax_import import Sources
-from tilewright.relay_passes.integer.emit import Spec, emit
-from tilewright.relay_passes.integer.evaluate import same
-from tilewright.relay_passes.integer.ops import Operator
+from tilewright.integer.emit import Spec, emit
+from tilewright.integer.evaluate import same
+from tilewright.integer.ops import Operator
+from tilewright.integer.predicate import Reject
 from tilewright.relay_passes.match.lowering import Lowering, Widths
 from tilewright.relay_passes.match.table import anchor, lower
 from tilewright.relay_passes.placement import Placement
-from tilewright.relay_passes.predicate import Reject
 from tilewright.relay_passes.rewrite import call_of, live_bindings, symbol_of, unique_name, with_bindings
 from tilewright.relay_passes.values import Cone, Shape, dtype_of, members, read, static_shape
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tilewright.relay_passes.integer.ops import I64, storage_offset
+from tilewright.integer.ops import I64, storage_offset
 from tilewright.relay_passes.values import Quant
 from tilewright.targets.arithmetic import B_BITS, S_MIN, requantisation
 

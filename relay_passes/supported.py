@@ -14,12 +14,12 @@ from tvm.ir import GenericConst, GlobalVar, IRModule
 from tilewright.codegen.displacement import in_range
 from tilewright.codegen.legal import check
 from tilewright.frontend.relax_import import Sources, to_relax
+from tilewright.integer.predicate import Reject
 from tilewright.relay_passes.match.lowering import ON_HOST
-from tilewright.relay_passes.match.table import KNOWN_OPERATORS
+from tilewright.relay_passes.match.table import is_known
 from tilewright.relay_passes.partition import composite_calls, find_evictions
 from tilewright.relay_passes.pipeline import integer_passes
 from tilewright.relay_passes.placement import Placement
-from tilewright.relay_passes.predicate import Reject
 from tilewright.relay_passes.rewrite import bindings_of
 from tilewright.relay_passes.shifts import Move, move_of
 from tilewright.relay_passes.values import static_shape
@@ -196,7 +196,7 @@ class _Report:
         """Why a live float node is on the host."""
         op = self.sources.nodes[node].op
         for variable in self.variables.get(node, []):
-            if self.operators.get(variable, "add") not in KNOWN_OPERATORS:
+            if not is_known(self.operators.get(variable, "add")):
                 name = self.sources.nodes[node].name
                 return Reject("an operator must be one that the integer level has", op, name, ON_HOST)
         stack, seen = [node], set()

@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tilewright.relay_passes.integer.ops import I64
+from tilewright.integer.ops import I64
 from tilewright.targets.arithmetic import M_BITS, rne
 
 MOST_BITS = 4

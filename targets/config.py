@@ -207,8 +207,12 @@ def board(name: str) -> Board:
 
 
 def overlay(name: str) -> Overlay:
-    """The overlay of that name. Raises ConfigError, listing the known names, where there is none."""
-    return _named(overlays(), "overlay", name)
+    """The overlay of that name, or of that file if the name ends with .toml.
+
+    Raises ConfigError: no overlay has the name (the message lists those that are known), or the file is wrong, see
+    :func:`read_overlay`.
+    """
+    return read_overlay(Path(name)) if name.endswith(".toml") else _named(overlays(), "overlay", name)
 
 
 @cache
@@ -229,16 +233,26 @@ def read_board(path: Path) -> Board:
 
 
 def read_overlay(path: Path) -> Overlay:
-    """Read an overlay, whose `board` names an installed board; its name is the file's.
+    """Read an overlay; its name is the file's. Its `board` is a file beside it, BOARD.toml, or an installed one.
 
     Raises ConfigError where the file contradicts itself, or takes more than the board's part has.
     """
     values, source = _read(path), _short(path)
     name = values.get("board")
     if isinstance(name, str):
-        if name not in boards():
-            raise ConfigError(f"board={name!r}: must be one of {', '.join(boards())} in {source}")
-        values["board"] = boards()[name]
+        beside = path.with_name(f"{name}.toml")
+        if beside.is_file():
+            values["board"] = read_board(beside)
+        elif name in boards():
+            values["board"] = boards()[name]
+        else:
+            known = ", ".join(boards())
+            raise ConfigError(
+                Fault(
+                    f"board={name!r}: must be one of {known}, or a file {beside.name} beside {source}",
+                    remedy=f"write {beside}",
+                )
+            )
     found = Overlay.from_dict(values, source)
     faults = resources(found).faults()
     if faults:

@@ -16,8 +16,8 @@ from tvm import relax
 from tvm.ir import GlobalVar, IRModule
 
 from tilewright.frontend.relax_import import Sources, to_relax
-from tilewright.relay_passes.integer.evaluate import evaluate
-from tilewright.relay_passes.integer.parse import kind_of, parse
+from tilewright.integer.evaluate import evaluate
+from tilewright.integer.parse import kind_of, parse
 from tilewright.relay_passes.pipeline import integer_passes
 from tilewright.relay_passes.rewrite import bindings_of
 from tilewright.targets.config import Overlay, overlay

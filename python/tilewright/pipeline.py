@@ -25,9 +25,9 @@ from tilewright.targets.config import Overlay
 
 if TYPE_CHECKING:
     from tilewright.codegen.plan import Plan
-    from tilewright.codegen.regions import Regions
     from tilewright.placement import Support
     from tilewright.quantize.steps import Step
+    from tilewright.relay_passes.regions import Regions
 
 Array = NDArray[np.generic]
 Progress = Callable[[int, int], None]
@@ -50,7 +50,7 @@ def quantize(
     layout: str | None = None,
     progress: Progress | None = None,
 ) -> Model:
-    """Quantise a float model; the float one is kept beside it.
+    """Quantise a float model; the float one is kept beside it::
 
         small = tw.quantize(model, calibration=images, bits=4, mixed="points=1.0", measure=True)
         for step in small.steps:
@@ -302,7 +302,7 @@ def _regions(model: Model, overlay: Overlay) -> Regions:
     require_quantised(model)
     # TVM starts here and not when this module is imported.
     with stage("relax"):
-        from tilewright.codegen.regions import find_regions
+        from tilewright.relay_passes.regions import find_regions
 
         imported = model.relax()
     with stage("lower"):

@@ -9,8 +9,7 @@ from typing import NoReturn, TypeAlias
 import numpy as np
 from tvm import relax
 
-from tilewright.relay_passes.float_ops import ELEMENTWISE, F32, elementwise, quantise
-from tilewright.relay_passes.integer.ops import (
+from tilewright.integer.ops import (
     DType,
     Layout,
     LayoutStep,
@@ -19,8 +18,9 @@ from tilewright.relay_passes.integer.ops import (
     Table,
     result_range,
 )
+from tilewright.integer.predicate import Reject, Rejected
+from tilewright.relay_passes.float_ops import ELEMENTWISE, F32, elementwise, quantise
 from tilewright.relay_passes.match.shift import on_grid, write_shift
-from tilewright.relay_passes.predicate import Reject, Rejected
 from tilewright.relay_passes.values import (
     TABLE_TYPES,
     Apply,

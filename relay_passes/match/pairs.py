@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tilewright.relay_passes.integer.ops import I64, Add, Multiply, Rescale
+from tilewright.integer.ops import I64, Add, Multiply, Rescale
 from tilewright.relay_passes.match.epilogue import Epilogue, read_epilogue
 from tilewright.relay_passes.match.lowering import Lowering, Operand
 from tilewright.relay_passes.match.sums import (

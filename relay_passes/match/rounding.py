@@ -20,10 +20,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from tilewright.relay_passes.integer.ops import I64, Rescale
+from tilewright.integer.ops import I64, Rescale
+from tilewright.integer.predicate import Rejected
 from tilewright.relay_passes.match.epilogue import Epilogue, read_epilogue, split
 from tilewright.relay_passes.match.lowering import Lowering
-from tilewright.relay_passes.predicate import Rejected
 from tilewright.relay_passes.values import Apply, Const, Leaf, Value
 
 _WHOLE = 1e-5

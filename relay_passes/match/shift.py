@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tilewright.integer.ops import Shift
 from tilewright.relay_passes.float_ops import F32, quantise
-from tilewright.relay_passes.integer.ops import Shift
 from tilewright.relay_passes.shifts import Move
 from tilewright.relay_passes.values import Apply, Quant
 

@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from tilewright.relay_passes.integer.ops import (
+from tilewright.integer.ops import (
     I64,
     Conv2d,
     ConvTranspose2d,

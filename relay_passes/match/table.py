@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
+from tilewright.integer.ops import Layout, LayoutStep
+from tilewright.integer.predicate import Reject, Rejected
 from tilewright.relay_passes.float_ops import ELEMENTWISE
-from tilewright.relay_passes.integer.ops import Layout, LayoutStep
 from tilewright.relay_passes.match import pairs, sums
 from tilewright.relay_passes.match.epilogue import Epilogue, epilogue_base, read_epilogue, split
 from tilewright.relay_passes.match.lowering import (
@@ -21,7 +22,6 @@ from tilewright.relay_passes.match.lowering import (
 )
 from tilewright.relay_passes.match.rounding import bound, rounded, take_rounding
 from tilewright.relay_passes.match.shift import write_shift
-from tilewright.relay_passes.predicate import Reject, Rejected
 from tilewright.relay_passes.values import Apply, Cone, Const, Value, foreign
 from tilewright.targets.storage import Range
 
@@ -42,10 +42,11 @@ MATCHERS: dict[str, Callable[[Lowering, Epilogue, Apply], None]] = {
 _OUTER = frozenset({*LAYOUTS, "shift"} - {"concat", "nn.pad", "item"})
 """Operators of one tensor that rounding commutes with."""
 
-KNOWN_OPERATORS = frozenset(
-    {*MATCHERS, *LAYOUTS, *ELEMENTWISE, "split", "nn.max_pool2d", "nn.batch_norm", "quantize", "dequantize"}
-)
-"""Operators of Relax that some cone may hold."""
+
+def is_known(op: str) -> bool:
+    """Whether some cone may hold an operator of Relax."""
+    others = ("split", "nn.max_pool2d", "nn.batch_norm", "quantize", "dequantize")
+    return op in MATCHERS or op in LAYOUTS or op in ELEMENTWISE or op in others
 
 
 def anchor(value: Value) -> str:

@@ -15,8 +15,8 @@ from tilewright.benchmark.machine import machine
 from tilewright.benchmark.networks import DEMO, NETWORKS
 from tilewright.benchmark.quantised import Quantised
 from tilewright.codegen.compile import compile_region
-from tilewright.codegen.regions import find_regions
 from tilewright.errors import ConfigError
+from tilewright.relay_passes.regions import find_regions
 from tilewright.report import baseline, bound
 from tilewright.targets.config import overlay
 from tilewright.targets.isa.spec import Unit

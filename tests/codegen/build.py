@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tilewright.codegen.graph import Graph, Node, Tensor
-from tilewright.relay_passes.integer import ops
+from tilewright.integer import ops
 from tilewright.targets.arithmetic import Requant, requantisation
 from tilewright.targets.storage import Range
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilewright.codegen.graph import Graph
-from tilewright.relay_passes.integer import ops
+from tilewright.integer import ops
 from tilewright.targets.arithmetic import rne
 from tilewright.targets.config import Overlay
 from tilewright.targets.region import CompiledRegion, MapLayout, Packing

@@ -10,7 +10,7 @@ from tests.codegen.evaluate import run_region
 
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph, Node, Tensor
-from tilewright.relay_passes.integer import ops
+from tilewright.integer import ops
 from tilewright.targets.config import overlay
 from tilewright.targets.sim import fast, reference
 from tilewright.targets.storage import Range

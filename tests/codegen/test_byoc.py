@@ -19,7 +19,7 @@ from tilewright.codegen import byoc
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.errors import ConfigError, ScheduleError
-from tilewright.relay_passes.integer.ops import Add, Conv2d, Rescale
+from tilewright.integer.ops import Add, Conv2d, Rescale
 from tilewright.targets.config import Overlay, overlay
 
 Array = NDArray[Any]

@@ -20,7 +20,7 @@ from tilewright.codegen.graph import Graph, Tensor
 from tilewright.codegen.layers import MatrixLayer
 from tilewright.codegen.macs import count_macs
 from tilewright.codegen.prepared import Prepared, prepare
-from tilewright.relay_passes.integer import ops
+from tilewright.integer import ops
 from tilewright.targets.config import overlay
 from tilewright.targets.sim import fast
 

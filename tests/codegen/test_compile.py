@@ -12,7 +12,7 @@ from tests.codegen.machines import SQUARE
 
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph
-from tilewright.relay_passes.integer.ops import DType, LayoutStep
+from tilewright.integer.ops import DType, LayoutStep
 from tilewright.targets.config import Overlay, overlay
 from tilewright.targets.sim import reference
 

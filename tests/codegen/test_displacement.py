@@ -14,7 +14,7 @@ from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph, Tensor
 from tilewright.codegen.layers import MatrixLayer
 from tilewright.codegen.lower import lower
-from tilewright.relay_passes.integer.ops import LayoutStep, Shift
+from tilewright.integer.ops import LayoutStep, Shift
 from tilewright.targets.config import Overlay, overlay
 from tilewright.targets.isa.codec import decode_stream
 from tilewright.targets.isa.spec import Load, Matrix, Memory

@@ -10,8 +10,8 @@ from tests.codegen.build import CONCAT, Builder
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Tensor
 from tilewright.codegen.legal import check
-from tilewright.relay_passes.integer.ops import LayoutStep
-from tilewright.relay_passes.predicate import Reject
+from tilewright.integer.ops import LayoutStep
+from tilewright.integer.predicate import Reject
 from tilewright.targets.config import overlay
 
 REFUSED: dict[str, tuple[Callable[[Builder], Tensor], str]] = {

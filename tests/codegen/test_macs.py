@@ -11,7 +11,7 @@ from tests.codegen.build import Builder
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph
 from tilewright.codegen.macs import count_macs
-from tilewright.relay_passes.integer import ops
+from tilewright.integer import ops
 from tilewright.targets.config import overlay
 
 OVERLAYS = ("ultra96-w8", "pynq-z1-w8")

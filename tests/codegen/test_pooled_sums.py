@@ -14,8 +14,8 @@ from tests.codegen.test_displacement import TARGETS, check
 from tilewright.codegen.graph import Graph, Tensor
 from tilewright.codegen.layers import MatrixLayer
 from tilewright.codegen.lower import lower
-from tilewright.relay_passes.integer import ops
-from tilewright.relay_passes.integer.ops import LayoutStep
+from tilewright.integer import ops
+from tilewright.integer.ops import LayoutStep
 from tilewright.targets.config import overlay
 
 

@@ -14,7 +14,7 @@ from tests.codegen.evaluate import evaluate_graph, run_region
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph, Tensor
 from tilewright.codegen.legal import check
-from tilewright.relay_passes.integer.ops import DType, LayoutStep
+from tilewright.integer.ops import DType, LayoutStep
 from tilewright.targets.config import overlay
 from tilewright.targets.sim import fast, reference
 

@@ -12,7 +12,7 @@ from tests.codegen.evaluate import evaluate_graph, run_region
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph, Tensor
 from tilewright.codegen.macs import count_macs
-from tilewright.relay_passes.integer.ops import DType, LayoutStep
+from tilewright.integer.ops import DType, LayoutStep
 from tilewright.targets.config import Overlay, overlay
 from tilewright.targets.isa.codec import decode_stream
 from tilewright.targets.isa.spec import Matrix

@@ -7,8 +7,8 @@ from tests.networks.choose import networks, networks_on_overlays
 from tests.networks.store import Store
 
 from tilewright.benchmark.levels import compare_layer, compare_package, distinct_layers
-from tilewright.codegen.regions import find_regions
 from tilewright.evaluation import package_feeds
+from tilewright.relay_passes.regions import find_regions
 from tilewright.targets.config import overlay
 
 

@@ -17,7 +17,7 @@ from tests.networks.random_graphs import LayerPlan, NetworkPlan, plans, shift_mo
 
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph, Tensor
-from tilewright.relay_passes.integer.ops import LayoutStep
+from tilewright.integer.ops import LayoutStep
 from tilewright.targets.config import overlay
 from tilewright.targets.sim import fast, reference
 

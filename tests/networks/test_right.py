@@ -14,10 +14,10 @@ from tests.networks.store import Store
 
 from tilewright.benchmark.networks import NETWORKS
 from tilewright.evaluation import package_feeds
+from tilewright.integer.evaluate import evaluate
+from tilewright.integer.ops import Operator
 from tilewright.integer_level import layerwise_compare
 from tilewright.pipeline import compile
-from tilewright.relay_passes.integer.evaluate import evaluate
-from tilewright.relay_passes.integer.ops import Operator
 
 Array = NDArray[Any]
 

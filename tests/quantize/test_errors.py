@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.quantize.builders import build, node, noise_samples, normal
 
 from tilewright.errors import ConfigError, DataError, ModelError, TilewrightError, UnsupportedModel
-from tilewright.quantize import Mixed, QuantizeOptions, is_quantised, quantize_onnx
+from tilewright.frontend.quantised import is_quantised
+from tilewright.quantize import Mixed, QuantizeOptions, quantize_onnx
 
 MAP = (1, 2, 4, 4)
 

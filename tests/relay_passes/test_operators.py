@@ -11,8 +11,8 @@ import pytest
 
 from tests.relay_passes.qdq_graphs import QdqGraph
 from tilewright.frontend.shift_kernel import one_hot
+from tilewright.integer.parse import kind_of
 from tilewright.integer_level import integer_module, layerwise_compare, run_integer
-from tilewright.relay_passes.integer.parse import kind_of
 from tilewright.relay_passes.partition import composite_calls
 from tilewright.relay_passes.placement import Placement
 

@@ -15,14 +15,14 @@ from tests.relay_passes.scripts import Before, Expected
 from tilewright.codegen.lift import lift
 from tilewright.errors import ConfigError
 from tilewright.frontend.relax_import import to_relax
+from tilewright.integer.ops import Conv2d, Layout, LayoutStep, Table
+from tilewright.integer.parse import parse
+from tilewright.integer.predicate import Ok, Reject
 from tilewright.integer_level import integer_module, layerwise_compare, run_integer
 from tilewright.relay_passes.collapse_layouts import CollapseLayouts
-from tilewright.relay_passes.integer.ops import Conv2d, Layout, LayoutStep, Table
-from tilewright.relay_passes.integer.parse import parse
 from tilewright.relay_passes.partition import composite_calls, find_evictions, is_region
 from tilewright.relay_passes.pipeline import PASSES, make_pass, partitioned
 from tilewright.relay_passes.placement import Placement
-from tilewright.relay_passes.predicate import Ok, Reject
 from tilewright.relay_passes.qdq_to_integer import QdqToInteger
 from tilewright.relay_passes.rewrite import bindings_of
 from tilewright.target import target

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.frontend.qonnx_nodes.graphs import imported, model_of, node
+from tilewright.integer.parse import kind_of, parse
 from tilewright.integer_level import integer_module, layerwise_compare
-from tilewright.relay_passes.integer.parse import kind_of, parse
 from tilewright.relay_passes.partition import composite_calls
 from tilewright.relay_passes.placement import Placement
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tilewright.relay_passes.integer.ops import storage_offset
+from tilewright.integer.ops import storage_offset
 from tilewright.relay_passes.requantise import requantise
 from tilewright.relay_passes.values import Quant
 from tilewright.targets.arithmetic import rne

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 import tilewright as tw
-from tilewright.codegen.regions import find_regions
 from tilewright.errors import ConfigError, PackageError
+from tilewright.relay_passes.regions import find_regions
 from tilewright.report import Assumptions, Report, analyse, baseline, bound
 from tilewright.report.host import host_share
 from tilewright.report.regions import model_of

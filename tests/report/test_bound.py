@@ -9,7 +9,7 @@ import pytest
 
 from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.errors import ConfigError
-from tilewright.relay_passes.integer import ops
+from tilewright.integer import ops
 from tilewright.report import LayerBound, Limits, NetworkBound, baseline, bound
 from tilewright.targets.config import Overlay, overlay
 

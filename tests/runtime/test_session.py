@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.errors import ConfigError, DataError, PackageError, SimError, TilewrightError
-from tilewright.relay_passes.integer.ops import Conv2d, Rescale
+from tilewright.integer.ops import Conv2d, Rescale
 from tilewright.runtime import Session, run
 from tilewright.runtime.native import NativeProgram
 from tilewright.targets.config import Overlay, overlay

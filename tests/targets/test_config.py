@@ -9,6 +9,7 @@ import pytest
 
 from tilewright.errors import ConfigError
 from tilewright.targets.config import (
+    FOLDER,
     Board,
     Overlay,
     board,
@@ -154,10 +155,29 @@ def test_files(tmp_path: Path) -> None:
     path.write_text('board = "zc706"')
     with pytest.raises(ConfigError) as error:
         read_overlay(path)
-    assert str(error.value) == "board='zc706': must be one of pynq-z1, ultra96 in overlays/mine.toml"
+    assert str(error.value) == (
+        "board='zc706': must be one of pynq-z1, ultra96, or a file zc706.toml beside overlays/mine.toml; "
+        f"write {tmp_path / 'overlays' / 'zc706.toml'}"
+    )
     path.write_text('name = "other"')
     with pytest.raises(ConfigError, match="the file's name is the name"):
         read_board(path)
     lines = [f"{k} = {v!r}" for k, v in overlay("ultra96-w8").to_dict().items() if k not in ("name", "board")]
     path.write_text("\n".join([*lines, 'board = "ultra96"']))
     assert read_overlay(path).differences(overlay("ultra96-w8")) == ["name: mine here, ultra96-w8 there"]
+
+
+def test_an_overlay_of_ones_own(tmp_path: Path) -> None:
+    ours = overlay("pynq-z1-w8")
+    text = (FOLDER / "overlays" / "pynq-z1-w8.toml").read_text()
+    path = tmp_path / "zybo-w8.toml"
+    path.write_text(text.replace('"pynq-z1"', '"zybo"'))
+    (tmp_path / "zybo.toml").write_text((FOLDER / "boards" / "pynq-z1.toml").read_text())
+    found = overlay(str(path))
+    assert (found.name, found.board.name, found.board.part) == ("zybo-w8", "zybo", ours.board.part)
+    assert (found.block_in, found.act_kib) == (ours.block_in, ours.act_kib)
+
+
+def test_no_such_file() -> None:
+    with pytest.raises(ConfigError, match=r"nowhere/mine\.toml cannot be read: .*No such file"):
+        overlay("nowhere/mine.toml")

@@ -18,10 +18,10 @@ from tilewright.benchmark.levels import (
 )
 from tilewright.benchmark.networks import NETWORKS, QUICK, Case
 from tilewright.benchmark.report import Report, open_cases, parser
-from tilewright.codegen.regions import find_regions
 from tilewright.evaluation import package_feeds
 from tilewright.frontend.model import Model
 from tilewright.pipeline import compile
+from tilewright.relay_passes.regions import find_regions
 from tilewright.targets.config import overlay
 
 CALIBRATION = 2

@@ -19,8 +19,8 @@ from tvm.ir import GlobalVar, IRModule
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph, Node
 from tilewright.frontend.model import Model
-from tilewright.relay_passes.integer.emit import emit
-from tilewright.relay_passes.integer.parse import kind_of
+from tilewright.integer.emit import emit
+from tilewright.integer.parse import kind_of
 from tilewright.relay_passes.partition import is_region
 from tilewright.relay_passes.pipeline import partitioned
 from tilewright.relay_passes.rewrite import bindings_of

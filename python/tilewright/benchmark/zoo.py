@@ -146,7 +146,7 @@ def _conv_ratio(timings: Sequence[Timing], bounds: Sequence[NetworkBound]) -> fl
 def measure(name: str, model: Model, target: Overlay) -> tuple[Row, list[Timing], list[NetworkBound]]:
     """Compile and time a network. Raises ScheduleError where a layer does not fit."""
     from tilewright.codegen.compile import compile_region
-    from tilewright.codegen.regions import find_regions
+    from tilewright.relay_passes.regions import find_regions
     from tilewright.relay_passes.supported import supported_rows
     from tilewright.report import Limits, baseline, bound
 

@@ -24,7 +24,11 @@ PackagePath = Annotated[Path, typer.Argument(metavar="PKG", help="A package that
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Target = Annotated[
     str,
-    typer.Option("--target", metavar="T", help="Overlay to compile for; `tilewright targets` lists them."),
+    typer.Option(
+        "--target",
+        metavar="T",
+        help="Overlay to compile for, of those that `tilewright targets` lists, or a TOML file.",
+    ),
 ]
 Weights = Annotated[
     str | None,

@@ -215,7 +215,7 @@ class _Parts:
 
     def graphs(self, o: Overlay) -> Sequence[Graph] | str:
         """The regions, or why there are none."""
-        from tilewright.codegen.regions import find_regions
+        from tilewright.relay_passes.regions import find_regions
 
         key = (o.block_in, o.block_out, o.inp_bits, o.wgt_bits, o.acc_bits)
         if key not in self._known:

@@ -25,7 +25,7 @@ from tilewright.frontend.onnx_file import read_model
 from tilewright.frontend.onnx_loader import load_onnx
 from tilewright.frontend.preprocess import Preprocess
 from tilewright.frontend.qonnx_nodes import quantiser_operators
-from tilewright.quantize.graph import is_quantised
+from tilewright.frontend.quantised import is_quantised
 from tilewright.targets.region import MOST_IMAGES
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def _load_onnx(
                 f"leave {weights} out, or give the prototxt that belongs to it",
             )
         )
-    from tilewright.zoo import seed_weights  # its imports come back to this folder
+    from tilewright.frontend.seeded import seed_weights  # brings ONNX Runtime, which nobody else here needs
 
     seeded = seed_weights(read_model(path), seed)
     return load_onnx(seeded, input_shapes) if input_shapes else seeded

@@ -64,7 +64,7 @@ class Preprocess:
         std: divides; one value or one a channel.
 
     A single number serves as `mean` or `std` of all channels; `mean` also takes a (C, H, W) array or the name
-    of a *.binaryproto file. Arrays are taken to be stored as RGB. Orientation tags are not applied
+    of a `.binaryproto` file. Arrays are taken to be stored as RGB. Orientation tags are not applied
     and an alpha channel is dropped.
 
     Raises:

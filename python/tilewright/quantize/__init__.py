@@ -9,12 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tilewright.quantize.graph import is_quantised
     from tilewright.quantize.options import Method, Mixed, QuantizeOptions
     from tilewright.quantize.quantizer import quantize_onnx
     from tilewright.quantize.units import Unit, find_units
 
-__all__ = ["Method", "Mixed", "QuantizeOptions", "Unit", "find_units", "is_quantised", "quantize_onnx"]
+__all__ = ["Method", "Mixed", "QuantizeOptions", "Unit", "find_units", "quantize_onnx"]
 
 _HOME = {
     "Method": "options",
@@ -22,7 +21,6 @@ _HOME = {
     "QuantizeOptions": "options",
     "Unit": "units",
     "find_units": "units",
-    "is_quantised": "graph",
     "quantize_onnx": "quantizer",
 }
 

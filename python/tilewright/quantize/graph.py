@@ -10,25 +10,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from tilewright.errors import FaultList, ModelError, UnsupportedModel
+from tilewright.frontend.quantised import is_quantised
 
 OPSET = 21
 IR_VERSION = 10
 _SMALL = 1024
 """Elements; larger constants decide no shape."""
-
-# Operators of models that hold integers already, as ONNX Runtime, TFLite's converters and QONNX write them.
-_QUANTISED_OPERATORS = frozenset(
-    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Quant", "BipolarQuant", "Trunc"}
-)
-_QUANTISED_PREFIXES = ("QLinear", "ConvInteger", "MatMulInteger")
-
-
-def is_quantised(model: onnx.ModelProto) -> bool:
-    """Return whether `model` holds quantised values already (QDQ, QOperator or QONNX nodes)."""
-    return any(
-        node.op_type in _QUANTISED_OPERATORS or node.op_type.startswith(_QUANTISED_PREFIXES)
-        for node in model.graph.node
-    )
 
 
 def unique_name(name: str, taken: set[str]) -> str:

@@ -41,12 +41,24 @@ _BINARY = frozenset({"Add", "Sub", "Mul"})
 _AVERAGE = frozenset({"AveragePool", "GlobalAveragePool"})
 _CLAMP = frozenset({"Relu", "Clip"})
 _FUSED_INTO_MAC = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu"})
-# Elementwise with one input; the other inputs, where there are any, are scalar constants.
-_UNARY = frozenset(
-    {"Abs", "Ceil", "Celu", "Clip", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish"}
-    | {"Identity", "LeakyRelu", "Log", "Mish", "Neg", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid"}
-    | {"Sign", "Softplus", "Softsign", "Sqrt", "Tanh", "ThresholdedRelu"}
-)
+UNARY = {
+    *("Abs", "Ceil", "Celu", "Clip", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish"),
+    *(
+        "Identity",
+        "LeakyRelu",
+        "Log",
+        "Mish",
+        "Neg",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+    ),
+    *("Sin", "Softplus", "Softsign", "Sqrt", "Tanh", "ThresholdedRelu"),
+}
+"""Operators of one element, which the accelerator looks up in tables; other inputs are scalar constants."""
 _UNARY_WITH_SCALAR = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "PRelu"})
 # The output holds values of the input, or zero, and nothing else.
 _MOVE = frozenset(
@@ -253,7 +265,7 @@ def _is_elementwise(graph: Graph, node: onnx.NodeProto) -> bool:
     inputs = [name for name in node.input if name]
     activations = graph.activations(node)
     constant_scalars = all(graph.is_activation(name) or graph.is_scalar(name) for name in inputs)
-    if node.op_type in _UNARY:
+    if node.op_type in UNARY:
         return activations == [node.input[0]] and constant_scalars
     if node.op_type in _UNARY_WITH_SCALAR and len(activations) == 1:
         same_shape = graph.shapes.get(node.output[0]) == graph.shapes.get(activations[0])

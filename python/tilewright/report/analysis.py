@@ -275,7 +275,7 @@ def analyse(package: Package, assumptions: Assumptions | None = None) -> Report:
         ConfigError: assumptions that cannot be.
         SimError, EncodingError: a stream that the machine cannot run.
     """
-    from tilewright.codegen.regions import find_regions  # starts TVM
+    from tilewright.relay_passes.regions import find_regions  # starts TVM
 
     chosen = assumptions or Assumptions()
     chosen.check()

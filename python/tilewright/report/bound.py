@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from tilewright.codegen.constants import weight_bits
 from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.errors import ConfigError, Fault
-from tilewright.relay_passes.integer import ops
+from tilewright.integer import ops
 from tilewright.targets.config import FOLDER, Overlay
 from tilewright.targets.isa.spec import RECORD_BYTES
 from tilewright.targets.sim.rules import Rules

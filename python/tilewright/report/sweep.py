@@ -89,7 +89,7 @@ def run_sweep(package: Package, sweep: Sweep, progress: Progress | None = None) 
 
     Raises PackageError where the package was stripped of its network.
     """
-    from tilewright.codegen.regions import find_regions  # starts TVM
+    from tilewright.relay_passes.regions import find_regions  # starts TVM
 
     model, overlay = model_of(package), package.overlay
     limits = Limits.of(overlay)  # unmerged bytes depend on no width that is swept

@@ -21,9 +21,9 @@ from tilewright.codegen.graph import Graph
 from tilewright.codegen.layers import VectorLayer
 from tilewright.codegen.plan import RegionPlan
 from tilewright.codegen.prepared import Prepared, prepare
-from tilewright.codegen.regions import find_regions
 from tilewright.errors import DataError, Fault, UnsupportedModel
 from tilewright.frontend.relax_import import to_relax
+from tilewright.relay_passes.regions import find_regions
 from tilewright.report.bound import Limits, bound
 from tilewright.targets.config import Overlay
 from tilewright.tune.backends import BACKENDS

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .dirac_delta import diracdeltanet, diracdeltanet_small
-from .seeded import LIGHT_MODELS, light, seed_weights
-from .shufflenet import shufflenet_v2
+from tilewright.zoo.dirac_delta import diracdeltanet, diracdeltanet_small
+from tilewright.zoo.light import LIGHT_MODELS, light
+from tilewright.zoo.shufflenet import shufflenet_v2
 
-__all__ = ["LIGHT_MODELS", "diracdeltanet", "diracdeltanet_small", "light", "seed_weights", "shufflenet_v2"]
+__all__ = ["LIGHT_MODELS", "diracdeltanet", "diracdeltanet_small", "light", "shufflenet_v2"]

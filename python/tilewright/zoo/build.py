@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, numpy_helper
 
+from tilewright.frontend.seeded import Role, adapt, draw
 from tilewright.zoo.float_form import NormForm, float_model, float_weights
 from tilewright.zoo.fold import dorefa, fold
 from tilewright.zoo.form import Array, Bits, Weights
 from tilewright.zoo.layers import Network, quantiser
 from tilewright.zoo.quantised_form import check_bits, quantised_model, weight_bits
-from tilewright.zoo.seeded import Role, adapt, draw
 
 UNIT_SCALE: dict[Bits, float] = {4: 0.1875, 2: 0.625, 1: 1.0}
 """Of activations that a ReLU makes of deviation 1: least mean square error with a mantissa of 3 bits."""

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tvm import relax, runtime
 
-from tilewright.relay_passes.integer.ops import (
+from tilewright.integer.ops import (
     Add,
     Conv2d,
     ConvTranspose2d,

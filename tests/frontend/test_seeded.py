@@ -7,7 +7,8 @@ import pytest
 from onnx import ModelProto, numpy_helper
 
 from tilewright.errors import ConfigError
-from tilewright.zoo import light, seed_weights
+from tilewright.frontend.seeded import seed_weights
+from tilewright.zoo import light
 
 TEXT = """<ir_version: 8, opset_import: ["" : 9]>
     g (float[1,2,12,12] x) => (float[1,5] y) {

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import relax
 
-from tilewright.relay_passes.integer.emit import COMPOSITE_PREFIX
-from tilewright.relay_passes.integer.ops import (
+from tilewright.integer.emit import COMPOSITE_PREFIX
+from tilewright.integer.ops import (
     I64,
     Add,
     Conv2d,

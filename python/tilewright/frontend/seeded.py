@@ -1,66 +1,34 @@
-"""Architectures with seeded random weights that behave like trained ones.
+"""Seeded random weights that behave like trained ones, for networks without any.
 
-The ``onnx`` package ships nine well-known networks without weights (every weight is a ConstantOfShape).
-With plain random numbers their maps grow or die from layer to layer; here one forward pass scales each
-layer so that every channel has deviation 1, and takes BatchNormalization's statistics from its data.
-They serve studies of speed and tests of arithmetic; their classes mean nothing.
+Such a network's weights are ConstantOfShape nodes, as in the nine that the ``onnx`` package ships. With plain random
+numbers their maps grow or die from layer to layer; here one forward pass scales each layer so that every channel has
+deviation 1, and takes BatchNormalization's statistics from its data. They serve studies of speed and tests of
+arithmetic; their classes mean nothing.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence, Set
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from ..errors import ConfigError, Fault
-from ..frontend.graph import IR_VERSION, OPSET, Graph, Node
-from ..frontend.graph_parts import write_tensor
-from ..frontend.onnx_file import read_model
-from ..frontend.onnx_loader import load_onnx
+from tilewright.frontend.graph import IR_VERSION, OPSET, Graph, Node
+from tilewright.frontend.graph_parts import write_tensor
+from tilewright.frontend.onnx_loader import load_onnx
 
 Floats = NDArray[np.float32]
 Role = Literal["weight", "scale", "shift"]
 
-LIGHT_MODELS = (
-    "bvlc_alexnet",
-    "densenet121",
-    "inception_v1",
-    "inception_v2",
-    "resnet50",
-    "shufflenet",
-    "squeezenet",
-    "vgg19",
-    "zfnet512",
-)
 _SHAPE_ONLY = ("Unsqueeze", "Reshape", "Squeeze", "Identity")
 _FEW = 16  # values a channel; with fewer a deviation of one channel says nothing
 _MANTISSA_BITS = (
     8  # kept in measured factors, so that the last bits of a processor's float sums do not matter
 )
-
-
-def light(name: str, seed: int = 0) -> ModelProto:
-    """One of the architectures of the ``onnx`` package, with seeded weights, as `load_onnx` gives it.
-
-    Args:
-        name: one of :data:`LIGHT_MODELS`.
-        seed: the same seed gives the same weights.
-
-    Raises:
-        ConfigError: there is no such architecture.
-    """
-    if name not in LIGHT_MODELS:
-        remedy = f"choose one of {', '.join(LIGHT_MODELS)}"
-        raise ConfigError(Fault(f"there is no light model {name!r}", "zoo", remedy))
-    folder = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
-    return seed_weights(read_model(folder / f"light_{name}.onnx"), seed)
 
 
 def seed_weights(model: ModelProto, seed: int) -> ModelProto:

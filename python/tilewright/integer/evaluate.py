@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from tilewright.relay_passes.integer.ops import (
+from tilewright.integer.ops import (
     I64,
     Add,
     Array,

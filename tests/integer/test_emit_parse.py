@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import relax
 
-from tilewright.relay_passes.integer.emit import Spec, emit
-from tilewright.relay_passes.integer.evaluate import evaluate, same
-from tilewright.relay_passes.integer.ops import (
+from tilewright.integer.emit import Spec, emit
+from tilewright.integer.evaluate import evaluate, same
+from tilewright.integer.ops import (
     OPERATORS,
     Add,
     Conv2d,
@@ -29,7 +29,7 @@ from tilewright.relay_passes.integer.ops import (
     SumPool2d,
     Table,
 )
-from tilewright.relay_passes.integer.parse import parse
+from tilewright.integer.parse import parse
 
 Rng = np.random.Generator
 
