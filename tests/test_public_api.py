@@ -20,6 +20,7 @@ NAMES = [
     "Model",
     "Overlay",
     "Package",
+    "Pipeline",
     "Plan",
     "Preprocess",
     "QuantizeOptions",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tilewright.target import target
     from tilewright.targets.config import Overlay, overlay, overlays
     from tilewright.tune.api import Tuned, tune
+    from tilewright.vision.pipeline import Pipeline
 
 __all__ = [
     "Dataset",
@@ -44,6 +45,7 @@ __all__ = [
     "Model",
     "Overlay",
     "Package",
+    "Pipeline",
     "Plan",
     "Preprocess",
     "QuantizeOptions",
@@ -73,6 +75,7 @@ _HOME = {
     "Model": "frontend.model",
     "Overlay": "targets.config",
     "Package": "runtime.package",
+    "Pipeline": "vision.pipeline",
     "Plan": "codegen.plan",
     "Preprocess": "frontend.preprocess",
     "QuantizeOptions": "quantize.options",

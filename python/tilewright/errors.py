@@ -71,6 +71,10 @@ class SimError(TilewrightError):
     """The simulated machine found a fault in a stream."""
 
 
+class PipelineError(TilewrightError):
+    """A stage of an image pipeline failed on an image; `__cause__` is what it raised."""
+
+
 @dataclass
 class FaultList:
     """Gathers faults and raises them together.

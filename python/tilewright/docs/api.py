@@ -10,7 +10,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Networks and data": ("load", "Model", "Preprocess", "open_dataset", "Dataset"),
     "Quantising": ("quantize", "QuantizeOptions"),
     "Compiling": ("supported", "Support", "LayerRow", "compile", "plan", "Plan", "Package", "target"),
-    "Running": ("Session", "evaluate", "Evaluation"),
+    "Running": ("Session", "Pipeline", "evaluate", "Evaluation"),
     "Overlays and searches": ("overlay", "overlays", "Overlay", "tune", "Tuned", "explore", "Exploration"),
     "Errors": ("TilewrightError",),
 }

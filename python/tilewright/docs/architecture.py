@@ -54,6 +54,8 @@ STAGES: Mapping[str, tuple[str, frozenset[str]]] = {
         ("targets", "the machine: overlays, instructions, arithmetic, simulators, the runtime in C++", ""),
         ("tune", "searches plans with a cost model", "codegen frontend relay_passes report targets"),
         ("tvm_hook", "registers the accelerator's module with TVM when that is imported", "runtime"),
+        ("vision", "image pipelines: stages, decoders, face detection by a cascade",
+         "frontend pipeline runtime targets"),
         ("zoo", "networks with seeded weights", "frontend quantize"),
     )
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -16,7 +17,8 @@ def scripts(folder: Path) -> list[Path]:
 def notebook(script: Path) -> str:
     """The script, in cells of the percent format, as an .ipynb file.
 
-    A hidden first cell gives it `__file__`, which notebooks have not.
+    A hidden first cell gives it `__file__`, which notebooks have not. One that needs the folder of TILEWRIGHT_DATA is
+    not executed where that is not set.
     """
     import jupytext
     from nbformat.v4 import new_code_cell
@@ -25,4 +27,6 @@ def notebook(script: Path) -> str:
     hidden = f"__file__ = {str(script.resolve())!r}\nimport sys\nsys.argv = [__file__]"
     made.cells.insert(0, new_code_cell(hidden, metadata={"tags": ["remove-cell"]}))
     made.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    if "TILEWRIGHT_DATA" in script.read_text(encoding="utf-8") and "TILEWRIGHT_DATA" not in os.environ:
+        made.metadata["mystnb"] = {"execution_mode": "off"}
     return str(jupytext.writes(made, fmt="ipynb"))

@@ -13,6 +13,7 @@ READMES: Mapping[str, str] = {
     "python/tilewright/explore/README.md": "notes/explore",
     "python/tilewright/quantize/README.md": "notes/quantize",
     "python/tilewright/report/README.md": "notes/report",
+    "python/tilewright/vision/README.md": "notes/vision",
     "relay_passes/README.md": "notes/relay_passes",
     "targets/README.md": "notes/targets",
     "targets/board/README.md": "notes/board",

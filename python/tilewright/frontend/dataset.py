@@ -255,7 +255,7 @@ class _Opener:
             return self._of_table(path, table)
         if self.labels_required:
             raise _no_labels(str(path), "expected labels.csv in it, with the columns file and label")
-        files = _images_in(path) or _images_in(path / "images")
+        files = images_in(path) or images_in(path / "images")
         if not files:
             raise DataError(Fault(f"holds no image ({' '.join(_SUFFIXES)})", str(path)))
         return self.of_files(files, str(path))
@@ -430,7 +430,7 @@ def _read_table(table: Path, labels_required: bool) -> list[dict[str, str]]:
     return rows
 
 
-def _images_in(path: Path) -> list[Path]:
+def images_in(path: Path) -> list[Path]:
     """The images in a folder, by name."""
     if not path.is_dir():
         return []

@@ -314,10 +314,17 @@ class Preprocess:
                 found = "an image" if isinstance(image, Image.Image) else f"shape {times(image.shape)}"
                 raise DataError(f"expected an array of shape {times(input_shape[1:])}, found {found}")
             return self.normalise(check_values(image), input_shape)
-        return self.normalise(self._planes(image, input_shape), input_shape)
+        return self.normalise(self.layout(self.scale(image, input_shape)), input_shape)
 
-    def _planes(self, image: Image.Image | Pixels, input_shape: Sequence[int]) -> Pixels:
-        """Resized, cropped, channels chosen and ordered: (C, H, W) of stored values."""
+    def scale(self, image: Image.Image | Pixels, input_shape: Sequence[int]) -> Pixels:
+        """Resize and crop, and choose channels.
+
+        Shapes: a Pillow image, or an array (H, W, C) or (H, W) -> (H, W, C) of stored values, where `input_shape`
+        is (1, C, H, W); channels not yet in the network's order.
+
+        Raises:
+            DataError: the image does not fit.
+        """
         channels = input_shape[1]
         if isinstance(image, Image.Image):
             pixels = of_pillow(image, self.channels or ("gray" if channels == 1 else "rgb"))
@@ -334,13 +341,25 @@ class Preprocess:
                     remedy=f"give --resize {times(input_shape[2:])} if they may be resized",
                 )
             )
-        self.final_size(height, width, input_shape)
-        rows, columns = self._resized(height, width, input_shape)
+        rows, columns, top, left = self.window(height, width, input_shape)
         if (rows, columns) != (height, width):
             pixels = scale_pixels(pixels, rows, columns)
-        if self.crop is not None:
-            top, left = (rows - self.crop) // 2, (columns - self.crop) // 2
-            pixels = pixels[top : top + self.crop, left : left + self.crop]
+        return pixels[top : top + input_shape[2], left : left + input_shape[3]]
+
+    def window(self, height: int, width: int, input_shape: Sequence[int]) -> tuple[int, int, int, int]:
+        """Rows and columns of an image of `height` x `width` after resizing, and top and left of the crop there.
+
+        Raises:
+            DataError: the image does not fit.
+        """
+        self.final_size(height, width, input_shape)
+        rows, columns = self._resized(height, width, input_shape)
+        if self.crop is None:
+            return rows, columns, 0, 0
+        return rows, columns, (rows - self.crop) // 2, (columns - self.crop) // 2
+
+    def layout(self, pixels: Pixels) -> Pixels:
+        """(H, W, C) as stored -> (C, H, W) in the network's channel order."""
         if self.channels == "bgr":
             pixels = pixels[:, :, ::-1]
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
