@@ -78,7 +78,7 @@ def work_of(
     planes = max(m.planes for m, _ in source.blocks)
     reads = window_reads(layer.geometry, source.height, source.width) * planes
     if layer.source2 is not None:
-        reads += layer.source2.height * layer.source2.width
+        reads += layer.source2.height * layer.source2.width * max(m.planes for m, _ in layer.source2.blocks)
     vector = sum(-(-c.count // lanes) for c in chunks if isinstance(c, VectorChunk))
     cycles = vector * max(reads, rows * columns * layer.output.planes) * slow
     areas = len(list(parameter_areas(layer.parameters, layer.geometry.count)))

@@ -54,6 +54,7 @@ _FIGURES = {
     "stride": field_limit(Matrix, "stride_y"),
     "dilation": field_limit(Matrix, "dilation_y"),
     "farthest": FARTHEST,
+    "plane": field_limit(Vector, "src_plane"),
 }
 
 
@@ -104,11 +105,22 @@ def _stored(node: Node, overlay: Overlay) -> dict[str, Storage]:
     return storages(Graph("", node.inputs, (node.output,), (node,)), overlay)
 
 
-def _second(node: Node, overlay: Overlay) -> Iterator[str]:
-    if isinstance(node.operator, ops.Add | ops.Multiply):
-        found = _stored(node, overlay)[node.inputs[1].name]
-        if found.bits > overlay.inp_bits:
-            yield f"{found.bits} bits of {node.inputs[1].name}"
+def _products(node: Node, overlay: Overlay) -> Iterator[str]:
+    """A product of two maps goes on as a sum does; values less a zero point take a bit more."""
+    if isinstance(node.operator, ops.Multiply):
+        stored = _stored(node, overlay)
+        bits = [stored[t.name].bits + 1 for t in node.inputs]
+        if sum(bits) > overlay.acc_bits:
+            yield f"products of {sum(bits)} bits"
+
+
+def _planes(node: Node, overlay: Overlay) -> Iterator[str]:
+    """Planes of a pixel lie one behind the other."""
+    stored = _stored(node, overlay)
+    for t in (*node.inputs, node.output):
+        blocks = -(-t.shape[1] // overlay.block_in)
+        if stored[t.name].bits > overlay.inp_bits and blocks > _FIGURES["plane"]:
+            yield f"{t.shape[1]} channels of {stored[t.name].bits} bits"
 
 
 def _tables(node: Node, overlay: Overlay) -> Iterator[str]:
@@ -228,7 +240,8 @@ def _window_fits(node: Node, overlay: Overlay) -> Iterator[str]:
 
 RULES: tuple[Rule, ...] = (
     Rule("tensors have the shape (1, C, H, W) or (1, K)", _ranks),
-    Rule("the second operand of a sum or product has the overlay's bits", _second, WIDER),
+    Rule("a product of two maps has no more bits than the overlay's sums", _products, WIDER),
+    Rule("channels of values wider than the overlay's operands are at most {plane} blocks", _planes, WIDER),
     Rule("a table has operands and results of 8 bits", _tables, WIDER),
     Rule("a layout moves 8 bits at most", _layout_bits),
     Rule("padding is a value that the operand's bits hold", _padded),
@@ -251,3 +264,8 @@ RULES: tuple[Rule, ...] = (
     Rule("a shift moves channels by at most {farthest} rows and columns within their map", _shifts),
     Rule("a window of all channels fits the activation memory twice", _window_fits),
 )
+
+
+def rules() -> list[tuple[str, str]]:
+    """Each rule as a sentence with the machine's figures, and its remedy."""
+    return [(rule.text.format(**_FIGURES), rule.remedy) for rule in RULES]

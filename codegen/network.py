@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tilewright import debug
 from tilewright.codegen.checks import plan_faults
 from tilewright.codegen.compile import compile_default, compile_prepared
 from tilewright.codegen.graph import Graph
@@ -11,6 +12,8 @@ from tilewright.codegen.plan import Plan, RegionPlan
 from tilewright.codegen.prepared import prepare
 from tilewright.errors import FaultList, ScheduleError
 from tilewright.targets.config import Overlay
+from tilewright.targets.isa.codec import decode_stream
+from tilewright.targets.isa.listing import line
 from tilewright.targets.region import CompiledRegion
 
 
@@ -56,4 +59,16 @@ def compile_regions(
         except ScheduleError as error:
             faults.faults += error.faults
     faults.raise_if_any(ScheduleError)
+    _tell(compiled, used)
     return tuple(compiled), Plan.of(used, overlay, batch)
+
+
+def _tell(regions: Sequence[CompiledRegion], plans: Sequence[RegionPlan]) -> None:
+    if debug.enabled(debug.PASSES):
+        for plan in plans:
+            debug.tell(debug.PASSES, "plan of region %s: %s", plan.region, plan.model_dump_json())
+    if debug.enabled(debug.INSTRUCTIONS):
+        for region in regions:
+            for number, instruction in enumerate(decode_stream(region.stream)):
+                layer = region.layers[region.layer_of[number]]
+                debug.tell(debug.INSTRUCTIONS, "%s %d: %s", region.name, number, line(instruction, layer))

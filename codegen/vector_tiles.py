@@ -82,7 +82,9 @@ class VectorEmitter:
         """About the cycles of a row of results."""
         g = layer.geometry
         (m, _) = layer.source.blocks[blocks.start]
-        reads = g.kernel[0] * min(g.stride[1], g.kernel[1]) * m.planes + (layer.source2 is not None)
+        reads = g.kernel[0] * min(g.stride[1], g.kernel[1]) * m.planes
+        if layer.source2 is not None:
+            reads += layer.source2.blocks[blocks.start][0].planes
         lanes = max(1, self.overlay.vector_lanes // self.overlay.block_in)
         return max(1, g.count[1] * reads * -(-len(blocks) // lanes))
 
@@ -141,6 +143,10 @@ class VectorEmitter:
             fields |= _operand("src", window, block, part.y, part.x)
             fields |= _operand("src2", window2, block2, start2, part.x)
             fields |= {"height": part.rows, "width": part.columns, "src2_zp": layer.zero_point2}
+            fields |= {
+                "in2_planes": second.planes.bit_length() - 1,
+                "src2_plane": second.plane_blocks if second.planes > 1 else 0,
+            }
             reads += rows_of(window2.buffer, start2, start2 + count2, False)
         instruction = Vector(
             op=layer.op,

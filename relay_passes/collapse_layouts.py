@@ -90,6 +90,8 @@ class CollapseLayouts:
     """The pass."""
 
     name = "collapse_layouts"
+    takes = "integer"
+    gives = "integer"
 
     def __call__(self, module: IRModule) -> IRModule:
         """Rewrite `main`. Running it twice changes nothing the second time."""

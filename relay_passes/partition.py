@@ -19,6 +19,7 @@ from tilewright.codegen.legal import check
 from tilewright.codegen.lift import node as lift_node
 from tilewright.integer.parse import kind_of
 from tilewright.integer.predicate import Reject, Verdict
+from tilewright.relay_passes import refusals
 from tilewright.relay_passes.placement import Placement
 from tilewright.relay_passes.rewrite import (
     behind_extern,
@@ -35,7 +36,6 @@ from tilewright.relay_passes.values import ACTIVATION_TYPES
 from tilewright.targets.config import Overlay
 
 CODEGEN = "tilewright"
-_BEHIND_HOST = "a layer must not depend on a function of the host's runtime"
 Check = Callable[[Node], Verdict]
 
 
@@ -71,11 +71,7 @@ def find_evictions(module: IRModule, verdict: Check) -> dict[str, Reject]:
         node = lift_node(binding.var, list(binding.value.args), function)
         nodes[binding.var.name] = node
         behind = binding.var.name in tail
-        answer = (
-            Reject(_BEHIND_HOST, "one that does", node.name, "nothing can be done")
-            if behind
-            else verdict(node)
-        )
+        answer = refusals.BEHIND_HOST.reject("one that does", node.name) if behind else verdict(node)
         if isinstance(answer, Reject):
             evicted[binding.var.name] = answer
     changed = True
@@ -102,20 +98,10 @@ def _is_flatten(node: Node) -> bool:
 def _layout_reason(node: Node, readers: list[Node], all_accelerated: bool, fed: bool) -> Reject | None:
     """`fed`: whether all its operands come from layers on the accelerator."""
     if not readers and not fed:
-        return Reject(
-            "a layout runs on the accelerator if a layer there makes what it reads, or reads what it makes",
-            "only the host does",
-            node.name,
-            "nothing needs to be done",
-        )
+        return refusals.LONE_LAYOUT.reject("only the host does", node.name)
     if _is_flatten(node) and not (all_accelerated and all(r.operator.kind == "dense" for r in readers)):
         kinds = sorted({r.operator.kind for r in readers if r.operator.kind != "dense"}) or ["the host"]
-        return Reject(
-            "a flattened map may be read by dense layers only",
-            f"a reader of kind {', '.join(kinds)}",
-            node.name,
-            "it runs on the host; keep the map's shape up to the dense layer",
-        )
+        return refusals.FLATTENED.reject(f"a reader of kind {', '.join(kinds)}", node.name)
     return None
 
 
@@ -217,6 +203,8 @@ class Partition:
     """The pass; `overlay` decides what the code generator can take."""
 
     name = "partition"
+    takes = "integer"
+    gives = "regions"
     overlay: Overlay
 
     def __call__(self, module: IRModule, evicted: Mapping[str, Reject] | None = None) -> IRModule:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from tvm import relax, transform
 from tvm.ir import IRModule
 from tvm.target import Target
 
+from tilewright import debug
 from tilewright.errors import ConfigError, Fault
 from tilewright.relay_passes.collapse_layouts import CollapseLayouts
 from tilewright.relay_passes.partition import Partition
@@ -21,9 +20,14 @@ PIPELINE = "tilewright"
 
 
 class Pass(Protocol):
-    """A pass: a frozen dataclass whose fields are its options."""
+    """A pass: a frozen dataclass whose fields are its options.
+
+    `takes` and `gives` are the levels of modules: graph (as imported), integer, regions.
+    """
 
     name: str
+    takes: str
+    gives: str
 
     def __call__(self, module: IRModule) -> IRModule:
         """Rewrite a module."""
@@ -39,36 +43,14 @@ PASSES: dict[str, Callable[[Overlay], Pass]] = {
 INTEGER_PASSES = (QdqToInteger.name, CollapseLayouts.name)
 """Those that come before partitioning; their result runs by TVM llvm alone."""
 
-_SPEC = re.compile(r"(?P<name>\w+)(\{(?P<options>[^{}]*)\})?")
 
-
-def make_pass(spec: str, target: Overlay) -> Pass:
-    """A pass from `name` or `name{option=value,...}`. Raises ConfigError naming what is unknown.
-
-    >>> from tilewright.targets.config import overlay
-    >>> make_pass("qdq_to_integer{acc_bits=27}", overlay("ultra96-w8"))
-    QdqToInteger(acc_bits=27, inp_bits=8)
-    """
-    match = _SPEC.fullmatch(spec.strip())
-    if match is None or match["name"] not in PASSES:
-        raise ConfigError(Fault(f"expected one of the passes {', '.join(PASSES)}, found {spec!r}", "-p"))
-    found = PASSES[match["name"]](target)
-    fields = {f.name: f for f in dataclasses.fields(found) if f.type in ("int", int)}  # type: ignore[arg-type]
-    options: dict[str, Any] = {}
-    for item in filter(None, (match["options"] or "").split(",")):
-        key, _, value = item.partition("=")
-        if key.strip() not in fields:
-            known = ", ".join(fields) or "none"
-            raise ConfigError(
-                Fault(f"expected an option of {found.name} ({known}), found {key.strip()!r}", "-p")
-            )
-        try:
-            options[key.strip()] = int(value)
-        except ValueError:
-            raise ConfigError(
-                Fault(f"expected a whole number for {key.strip()}, found {value!r}", "-p")
-            ) from None
-    return dataclasses.replace(found, **options)  # type: ignore[type-var]
+def run_pass(step: Pass, module: IRModule) -> IRModule:
+    """Run a pass, and tell of it where TILEWRIGHT_DEBUG asks for that."""
+    after = step(module)
+    if debug.enabled(debug.PASSES):
+        counts = [sum(len(block.bindings) for block in m["main"].body.blocks) for m in (module, after)]
+        debug.tell(debug.PASSES, "pass %s: %d bindings of main, %d before", step.name, *reversed(counts))
+    return after
 
 
 def integer_passes(target: Overlay) -> list[Pass]:
@@ -79,7 +61,7 @@ def integer_passes(target: Overlay) -> list[Pass]:
 def partitioned(module: IRModule, target: Overlay) -> IRModule:
     """An imported quantised module with its accelerator regions."""
     for make in PASSES.values():
-        module = make(target)(module)
+        module = run_pass(make(target), module)
     return module
 
 

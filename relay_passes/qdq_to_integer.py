@@ -32,6 +32,8 @@ class QdqToInteger:
     """The pass; `acc_bits` is the width in which sums must be proven to fit, `inp_bits` that of stored values."""
 
     name = "qdq_to_integer"
+    takes = "graph"
+    gives = "integer"
     acc_bits: int = 32
     inp_bits: int = 8
 

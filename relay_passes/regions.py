@@ -32,7 +32,12 @@ def find_regions(imported: IRModule, overlay: Overlay) -> Regions:
     """Part a network, given as Relax with QDQ. Raises UnsupportedModel for operators that nobody runs."""
     stages = lowered(imported, overlay)
     module = Partition(overlay)(stages.integer, stages.evicted)
-    # Named tilewright_0, tilewright_1, .. in the order in which they are called.
+    return Regions(stages, module, graphs_of(module))
+
+
+def graphs_of(module: IRModule) -> list[Graph]:
+    """The regions of a partitioned module as graphs, in the order in which they are called."""
+    # They are named tilewright_0, tilewright_1, .. in that order.
     found = {symbol.name_hint: f for symbol, f in module.functions.items() if is_region(f)}
     names = sorted(found, key=lambda name: int(name.rpartition("_")[2]))
-    return Regions(stages, module, [lift(found[name], name) for name in names])
+    return [lift(found[name], name) for name in names]

@@ -112,10 +112,11 @@ def calls_extern(value: relax.Expr) -> bool:
 
 
 def behind_extern(function: relax.Function) -> set[str]:
-    """Variables that a call of a packed function gives or that depend on one."""
+    """Variables that a call of a packed function or a shape found at run time gives, or that depend on one."""
     found: set[str] = set()
     for binding in bindings_of(function):
-        if calls_extern(binding.value) or found & used(binding.value):
+        opaque = isinstance(binding, relax.MatchCast) or calls_extern(binding.value)
+        if opaque or found & used(binding.value):
             found.add(binding.var.name)
     return found
 

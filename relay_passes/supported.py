@@ -15,21 +15,17 @@ from tilewright.codegen.displacement import in_range
 from tilewright.codegen.legal import check
 from tilewright.frontend.relax_import import Sources, to_relax
 from tilewright.integer.predicate import Reject
-from tilewright.relay_passes.match.lowering import ON_HOST
+from tilewright.relay_passes import refusals
 from tilewright.relay_passes.match.table import is_known
 from tilewright.relay_passes.partition import composite_calls, find_evictions
-from tilewright.relay_passes.pipeline import integer_passes
+from tilewright.relay_passes.pipeline import integer_passes, run_pass
 from tilewright.relay_passes.placement import Placement
 from tilewright.relay_passes.rewrite import bindings_of
 from tilewright.relay_passes.shifts import Move, move_of
 from tilewright.relay_passes.values import static_shape
 from tilewright.targets.config import Overlay
 
-_NOT_QUANTISED = Reject(
-    "a layer must lie between DequantizeLinear and QuantizeLinear",
-    "no QuantizeLinear behind it",
-    remedy="quantise the model, or put a QuantizeLinear/DequantizeLinear pair behind it",
-)
+_NOT_QUANTISED = refusals.NOT_QUANTISED.reject("no QuantizeLinear behind it")
 _FOLDED = "folded into "
 _NOTHING = "folded: it does nothing"
 CONVERSIONS = {
@@ -116,7 +112,7 @@ def lowered(imported: IRModule, overlay: Overlay) -> Stages:
     """An imported module with its integer level."""
     module = imported
     for step in integer_passes(overlay):
-        module = step(module)
+        module = run_pass(step, module)
     return Stages(imported, module, find_evictions(module, lambda node: check(node, overlay)))
 
 
@@ -198,7 +194,7 @@ class _Report:
         for variable in self.variables.get(node, []):
             if not is_known(self.operators.get(variable, "add")):
                 name = self.sources.nodes[node].name
-                return Reject("an operator must be one that the integer level has", op, name, ON_HOST)
+                return refusals.OPERATOR.reject(op, name)
         stack, seen = [node], set()
         while stack:
             i = stack.pop(0)

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from tvm import relax
 from tvm.ir import GenericConst
 
+from tilewright.relay_passes import refusals
 from tilewright.relay_passes.float_ops import ELEMENTWISE, Attrs, elementwise
+from tilewright.relay_passes.refusals import Unquantised
 from tilewright.relay_passes.shifts import move_of
 from tilewright.targets.storage import Range
 
@@ -89,7 +91,12 @@ class Foreign:
     shape: Shape
     name: str
     why: str
-    remedy: str = "put a QuantizeLinear/DequantizeLinear pair before this layer"
+    remedy: str
+
+    @staticmethod
+    def of(reason: Unquantised, shape: Shape, name: str, **values: object) -> Foreign:
+        """One for a reason, with its names filled in."""
+        return Foreign(shape, name, reason.why.format(**values), reason.remedy)
 
 
 Value: TypeAlias = Leaf | Const | Apply | Foreign
@@ -190,7 +197,7 @@ def _item(whole: Apply, index: int, shape: Shape, name: str) -> Value:
         return Apply("item", (whole,), index, shape, name)
     parameters = [a.real.astype(np.float64) for a in whole.args[1:] if isinstance(a, Const)]
     if whole.op != "nn.batch_norm" or index != 0 or len(parameters) != 4 or int(whole.attrs.axis) != 1:
-        return Foreign(shape, name, f"it comes from {whole.op}, which the integer level does not have")
+        return Foreign.of(refusals.OTHER_TUPLE, shape, name, op=whole.op)
     gamma, beta, mean, var = parameters
     gain = gamma / np.sqrt(var + float(whole.attrs.epsilon))
     along = (-1,) + (1,) * (len(shape) - 2)
@@ -216,10 +223,10 @@ class _Reader:
         if isinstance(expr, relax.Var):
             if expr.name in self.values.of:
                 return self.values.of[expr.name]
-            return Foreign(static_shape(expr) or (), expr.name, "it is not quantised")
+            return Foreign.of(refusals.NO_PAIR, static_shape(expr) or (), expr.name)
         if hasattr(expr, "value") and not isinstance(expr, relax.ShapeExpr | relax.Tuple):
             return Const((), floats=np.asarray(float(expr.value), np.float32))
-        return Foreign((), "", "it is no tensor")
+        return Foreign.of(refusals.NO_TENSOR, (), "")
 
     def operands(self, call: RelaxExpr) -> list[Value]:
         found: list[Value] = []
@@ -227,7 +234,7 @@ class _Reader:
             if isinstance(arg, relax.Tuple):
                 found.extend(self.value(a) for a in arg.fields if isinstance(a, relax.Var | GenericConst))
             elif isinstance(arg, relax.Var) and isinstance(arg.ty, relax.TupleType):
-                found.append(Foreign((), arg.name, "it is a tuple"))
+                found.append(Foreign.of(refusals.A_TUPLE, (), arg.name))
             elif not isinstance(arg, relax.ShapeExpr):
                 found.append(self.value(arg))
         return found
@@ -235,7 +242,7 @@ class _Reader:
     def dequantise(self, call: RelaxExpr, name: str, shape: Shape) -> Value:
         x, scale, zero = call.args
         if not isinstance(scale, GenericConst) or not isinstance(zero, GenericConst):
-            return Foreign(shape, name, "its scale is computed at run time")
+            return Foreign.of(refusals.COMPUTED_SCALE, shape, name)
         s, z = scale.value.numpy().astype(np.float32), zero.value.numpy().astype(np.int64)
         if isinstance(x, GenericConst):
             ints = x.value.numpy()
@@ -251,11 +258,9 @@ class _Reader:
             return Const(shape, ints=wide - z.astype(wide.dtype), scale=s)
         dtype = dtype_of(x)
         if dtype not in ACTIVATION_TYPES or not isinstance(x, relax.Var):
-            why = f"it is quantised to {dtype or 'no tensor'} and not to 16 bits or fewer"
-            return Foreign(shape, name, why, "quantise it to 8 bits or fewer")
+            return Foreign.of(refusals.WIDE_TENSOR, shape, name, dtype=dtype or "no tensor")
         if s.size > 1 or z.size > 1:
-            why = f"it has {max(s.size, z.size)} scales and not one for the tensor"
-            return Foreign(shape, name, why, "quantise activations per tensor; per channel is for weights")
+            return Foreign.of(refusals.CHANNEL_SCALES, shape, name, count=max(s.size, z.size))
         return Leaf(x, shape, Quant(float(s.reshape(())), int(z.reshape(())), dtype), self.held(x))
 
     def held(self, x: relax.Var) -> Range:

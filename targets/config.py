@@ -172,17 +172,24 @@ class Overlay:
         return (1 << self.inp_bits) - 1
 
     @cached_property
+    def identity(self) -> Mapping[str, int | str]:
+        """All fields but the descriptions, the board's as `board.lut`: what the hash covers and a device shows."""
+        values = self.to_dict()
+        flat = {k: v for k, v in values.items() if k not in ("description", "board")}
+        return flat | {f"board.{k}": v for k, v in values["board"].items() if k != "description"}
+
+    @cached_property
     def hash(self) -> str:
         """SHA-256 (hex) of the canonical JSON of all fields but the descriptions.
 
         The clock and the board count: equal hashes mean equal results and equal reports.
         """
-        values = _comparable(self)
+        values = self.identity
         return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def differences(self, other: Overlay) -> list[str]:
         """Name the fields in which two overlays differ, `block_out: 16 here, 32 there`."""
-        mine, theirs = _comparable(self), _comparable(other)
+        mine, theirs = self.identity, other.identity
         return [f"{k}: {mine[k]} here, {theirs[k]} there" for k in mine if mine[k] != theirs[k]]
 
     def to_dict(self) -> dict[str, Any]:
@@ -308,12 +315,6 @@ def _build(kind: type[T], values: dict[str, Any], source: str) -> T:
         raise ConfigError(
             *(Fault(f"{f.message} in {source}", f.where, f.remedy) for f in error.faults)
         ) from None
-
-
-def _comparable(config: Overlay) -> dict[str, Any]:
-    values = config.to_dict()
-    flat = {k: v for k, v in values.items() if k not in ("description", "board")}
-    return flat | {f"board.{k}": v for k, v in values["board"].items() if k != "description"}
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ HOST_DTYPES + 1. The C++ reader is `board/native/src/program.cc`.
 
 | region | |
 |---|---|
-| magic | `TWRG` and u16 4 |
+| magic | `TWRG` and u16 5 |
 | name | text |
 | machine | i32 for each of MACHINE_FIELDS |
+| overlay | list of u32: the CONFIG registers of a device that runs it (`registers.py`) |
 | sizes | u64 workspace, input, output bytes |
 | batch | u32: images that a launch works on |
 | layers | list of text |
@@ -45,10 +46,11 @@ from tilewright.targets.binary import Reader, Writer
 from tilewright.targets.config import Overlay
 from tilewright.targets.host_ops import ATTRIBUTE_TYPES, BY_NAME, HOST_DTYPES, HostDType
 from tilewright.targets.region import MOST_IMAGES, REGION_DTYPES, CompiledRegion, MapLayout, Packing
+from tilewright.targets.registers import config_words
 from tilewright.targets.storage import WIDTHS
 
 PROGRAM_MAGIC = b"TWHP\x02\x00"
-REGION_MAGIC = b"TWRG\x04\x00"
+REGION_MAGIC = b"TWRG\x05\x00"
 MAX_RANK = 8
 MACHINE_FIELDS = (
     "block_in",
@@ -273,6 +275,7 @@ def encode_region(region: CompiledRegion, overlay: Overlay) -> bytes:
     w.raw(REGION_MAGIC)
     w.text(region.name)
     w.pack(f"{len(MACHINE_FIELDS)}i", *machine_of(overlay))
+    w.array("I", config_words(overlay))
     w.pack("3Q", region.workspace_bytes, region.input_bytes, region.output_bytes)
     w.u32(region.batch)
     w.u32(len(region.layers))
@@ -316,6 +319,8 @@ def decode_region(data: bytes, stream: bytes, constants: bytes, overlay: Overlay
             raise PackageError(
                 f"region {name}: made for {field_name} {found}, overlay {overlay.name} has {value}"
             )
+    if r.array("I") != config_words(overlay):
+        raise PackageError(f"region {name}: made for another overlay than {overlay.name}")
     workspace, input_bytes, output_bytes = r.u64(), r.u64(), r.u64()
     batch = r.u32()
     layers = tuple(r.text() for _ in range(r.u32()))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import tilewright as tw
 from tests.cli.commands import DEMO, node, small_model, write_model
+from tilewright.errors import DataError
 from tilewright.quantize import Mixed, QuantizeOptions
 
 IMAGES = np.random.default_rng(2).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
@@ -55,12 +56,29 @@ def test_random_weights_are_seeded() -> None:
 
 
 def test_load_reads_class_names(tmp_path: Path) -> None:
-    (tmp_path / "names.txt").write_text("n01440764 tench\nn01443537 goldfish\n", encoding="utf-8")
-    assert tw.load(small_model(tmp_path / "net.onnx"), labels=tmp_path / "names.txt").labels == (
-        "tench",
-        "goldfish",
+    names = ("tench", "goldfish", "great white shark", "tiger shark", "hammerhead")
+    text = "".join(f"n0144076{i} {name}\n" for i, name in enumerate(names))
+    (tmp_path / "names.txt").write_text(text, encoding="utf-8")
+    model = small_model(tmp_path / "net.onnx")
+    assert tw.load(model, labels=tmp_path / "names.txt").labels == names
+    assert tw.load(model, labels=names).labels == names
+    assert tw.load(model, labels=names[1:], label_offset=1).labels == ("", *names[1:])
+
+
+def test_class_names_that_do_not_fit(tmp_path: Path) -> None:
+    model = small_model(tmp_path / "net.onnx")
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\n", encoding="utf-8")
+    with pytest.raises(DataError) as raised:
+        tw.load(model, labels=tmp_path / "names.txt")
+    assert str(raised.value) == (
+        f"{tmp_path}/names.txt: expected names of 5 classes, found 4; give one name a line in the order of the classes; "
+        "a network with a first class for background takes --label-offset 1"
     )
-    assert tw.load(small_model(tmp_path / "net.onnx"), labels=["a", "b"]).labels == ("a", "b")
+    with pytest.raises(DataError) as raised:
+        tw.load(model, labels=["a"] * 7)
+    assert str(raised.value) == (
+        "labels: expected names of 5 classes, found 7; give one name a line in the order of the classes"
+    )
 
 
 def test_every_form_of_calibration_gives_the_same_model(small: tw.Model, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 // Accelerator regions as a TVM module: binary-serialisable, so it lives on in export_library; each region is a
-// function whose arguments are its operands and then its results (call_dps_packed). Bytes: magic `TWMB`, u16 1,
+// function whose arguments are its operands and then its results (call_dps_packed); `set_device` takes the text of a device
+// (device.h) that runs them from then on, at first the fast simulator. Bytes: magic `TWMB`, u16 1,
 // u32 number of regions, then of each a u64 size and bytes of record, stream and constants
 // (targets/program.py defines the record; codegen/byoc.py writes all of it).
 #include <tvm/ffi/cast.h>
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "reader.h"
+#include "tilewright/device.h"
 #include "tilewright/operator.h"
 #include "tilewright/region.h"
 
@@ -42,7 +44,7 @@ auto Translate(F&& f) -> decltype(f()) {
     return f();
   } catch (const Error& error) {
     const std::string text = error.what();
-    if (error.kind == TW_RT_DATA || error.kind == TW_RT_PACKAGE) TVM_FFI_THROW(ValueError) << text;
+    if (error.kind == TW_RT_DATA || error.kind == TW_RT_PACKAGE || error.kind == TW_RT_URI) TVM_FFI_THROW(ValueError) << text;
     TVM_FFI_THROW(RuntimeError) << text;
   }
   TVM_FFI_UNREACHABLE();
@@ -84,8 +86,7 @@ std::uint8_t* Checked(const DLTensor* tensor, DType type, const Shape& shape, co
 
 class RegionModule final : public ffi::ModuleObj {
  public:
-  explicit RegionModule(const ffi::Bytes& bytes)
-      : bytes_(bytes.data(), bytes.size()), device_(runtime::MakeSimulatorDevice()) {
+  explicit RegionModule(const ffi::Bytes& bytes) : bytes_(bytes.data(), bytes.size()) {
     const auto* data = reinterpret_cast<const std::uint8_t*>(bytes_.data());
     runtime::Reader r(data, bytes_.size(), "module");
     r.Expect(kMagic, sizeof kMagic);
@@ -102,6 +103,7 @@ class RegionModule final : public ffi::ModuleObj {
       runtime::Require(runners_.emplace(name, std::move(runner)).second, "region ", name, " occurs twice");
     }
     r.End();
+    Place(runtime::MakeSimulatorDevice().get());
   }
 
   const char* kind() const final { return "tilewright"; }
@@ -109,17 +111,31 @@ class RegionModule final : public ffi::ModuleObj {
   ffi::Bytes SaveToBytes() const final { return ffi::Bytes(bytes_); }
 
   ffi::Optional<ffi::Function> GetFunction(const ffi::String& name) final {
+    // Functions keep the module alive.
+    const ffi::Module self = ffi::GetRef<ffi::Module>(this);
+    if (name == "set_device") {
+      return ffi::Function::FromTyped([this, self](const ffi::String& uri) {
+        Translate([&] {
+          std::lock_guard<std::mutex> lock(mutex_);
+          Place(runtime::OpenDevice(std::string(uri)).get());
+        });
+      });
+    }
     const auto found = runners_.find(std::string(name));
     if (found == runners_.end()) return std::nullopt;
     RegionRunner* runner = found->second.get();
-    // The function keeps the module alive.
-    const ffi::Module self = ffi::GetRef<ffi::Module>(this);
     return ffi::Function::FromPacked([this, self, runner](ffi::PackedArgs args, ffi::Any*) {
       Translate([&] { Run(runner, args); });
     });
   }
 
  private:
+  void Place(Device* device) {
+    std::vector<RegionRunner*> runners;
+    for (const auto& [name, runner] : runners_) runners.push_back(runner.get());
+    PlaceAll(runners, device);
+  }
+
   void Run(RegionRunner* runner, ffi::PackedArgs args) {
     const Region& region = runner->region();
     const std::size_t n_in = region.inputs.size(), n_out = region.outputs.size();
@@ -139,12 +155,11 @@ class RegionModule final : public ffi::ModuleObj {
     }
     tw_rt_stats stats{};
     std::lock_guard<std::mutex> lock(mutex_);  // runner and device keep buffers
-    runner->Run(device_.get(), inputs, outputs, &stats);
+    runner->Run(inputs, outputs, &stats);
   }
 
   std::string bytes_;
   std::map<std::string, std::unique_ptr<RegionRunner>> runners_;
-  std::unique_ptr<Device> device_;
   std::mutex mutex_;
 };
 

@@ -18,8 +18,9 @@ from tvm.ir import GlobalVar, IRModule
 from tilewright.frontend.relax_import import Sources, to_relax
 from tilewright.integer.evaluate import evaluate
 from tilewright.integer.parse import kind_of, parse
+from tilewright.relay_passes.partition import is_region
 from tilewright.relay_passes.pipeline import integer_passes
-from tilewright.relay_passes.rewrite import bindings_of
+from tilewright.relay_passes.rewrite import bindings_of, with_same_blocks
 from tilewright.targets.config import Overlay, overlay
 
 Array: TypeAlias = NDArray[Any]
@@ -59,11 +60,22 @@ def integer_module(model: onnx.ModelProto, target: Overlay | None = None) -> IRM
     return module
 
 
+def _opened(region: relax.Function) -> relax.Function:
+    """A region as an ordinary function, and so the composites in it."""
+    bindings = [
+        relax.VarBinding(b.var, b.value.without_attr("Composite")) if kind_of(b.value) else b
+        for b in bindings_of(region)
+    ]
+    return with_same_blocks(region, bindings).without_attr("Codegen")
+
+
 def _plain(module: IRModule, public: bool) -> IRModule:
-    """The composites as ordinary functions that TVM may lower; with `public` each can be called by its name."""
+    """Composites and regions as functions that TVM may lower; with `public` composites can be called by name."""
     functions: dict[GlobalVar, relax.Function] = {}
     for symbol, function in module.functions.items():
-        if kind_of(function):
+        if is_region(function):
+            function = _opened(function)
+        elif kind_of(function):
             function = function.without_attr("Composite").without_attr("Primitive")
             if public:
                 function = function.with_attr("global_symbol", symbol.name_hint)
@@ -71,8 +83,14 @@ def _plain(module: IRModule, public: bool) -> IRModule:
     return IRModule(functions)
 
 
+def region_alone(module: IRModule, name: str) -> IRModule:
+    """A region of a partitioned module as a module of its own, to be run by :func:`run_integer`."""
+    (region,) = (f for symbol, f in module.functions.items() if symbol.name_hint == name)
+    return IRModule({GlobalVar("main"): _opened(region).with_attr("global_symbol", "main")})
+
+
 def _machine(module: IRModule) -> relax.VirtualMachine:
-    executable = tvm.compile(module, target=tvm.target.Target({"kind": "llvm"}))
+    executable = tvm.compile(relax.transform.LambdaLift()(module), target=tvm.target.Target({"kind": "llvm"}))
     return relax.VirtualMachine(executable, tvm.cpu())
 
 
@@ -85,7 +103,7 @@ def _arrays(result: Any) -> list[Array]:
 
 
 def run_integer(module: IRModule, inputs: Sequence[Array]) -> list[Array]:
-    """Run an integer module by TVM llvm. `inputs` in the order of the model's inputs."""
+    """Run an integer module, with regions or without, by TVM llvm. `inputs` in the order of the model's inputs."""
     machine = _machine(_plain(module, public=False))
     result = machine["main"](*[tvm.runtime.tensor(np.ascontiguousarray(x)) for x in inputs])
     return _arrays(result) if not hasattr(result, "numpy") else [np.asarray(result.numpy())]

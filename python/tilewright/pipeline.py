@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -22,6 +22,8 @@ from tilewright.runtime import Package
 from tilewright.stages import stage
 from tilewright.targets import config
 from tilewright.targets.config import Overlay
+from tilewright.targets.program import HostProgram
+from tilewright.targets.region import CompiledRegion
 
 if TYPE_CHECKING:
     from tilewright.codegen.plan import Plan
@@ -80,7 +82,7 @@ def quantize(
 
     require_float(model)
     if calibration is None:
-        raise ConfigError(Fault(f"model {model.name} is float and needs a calibration set", remedy=_NEEDED))
+        raise no_calibration(model.name)
     budget = Mixed.parse(mixed) if isinstance(mixed, str) else mixed
     chosen = options or QuantizeOptions(
         bits=bits, method=method, activation_bits=activation_bits, mixed=budget
@@ -103,6 +105,11 @@ def quantize(
         last = max(samples.class_names)
         quantised = replace(quantised, labels=tuple(samples.class_names.get(i, "") for i in range(last + 1)))
     return quantised
+
+
+def no_calibration(name: str) -> ConfigError:
+    """The error that a float model came without a calibration set."""
+    return ConfigError(Fault(f"model {name} is float and needs a calibration set", remedy=_NEEDED))
 
 
 def _fitted(options: QuantizeOptions, overlay: Overlay) -> QuantizeOptions:
@@ -257,19 +264,41 @@ def compile(
     overlay = _overlay(target)
     found = _regions(model, overlay)
     with stage("lower"):
-        from tilewright.codegen.host_program import host_program
-        from tilewright.codegen.macs import count_macs
-        from tilewright.codegen.network import compile_regions
-        from tilewright.placement import find_support
-
-        names = [graph.name for graph in found.graphs]
-        program = replace(
-            host_program(found.module, names, [value.name for value in model.proto.graph.output]),
-            batch=model.batch,
-        )
-        support = find_support(model, overlay, found.stages)
+        host = host_part(model, found, overlay)
     with stage("emit"):
+        from tilewright.codegen.network import compile_regions
+
         regions, used = compile_regions(found.graphs, overlay, plan, model.batch)
+    package = link(model, overlay, host, regions, used)
+    return package.strip() if strip else package
+
+
+@dataclass(frozen=True)
+class HostPart:
+    """What of a network the host runs, and where each of its operators went."""
+
+    program: HostProgram
+    support: Support
+
+
+def host_part(model: Model, found: Regions, overlay: Overlay) -> HostPart:
+    """The host's part. Raises UnsupportedModel where it needs what the package's interpreter lacks."""
+    from tilewright.codegen.host_program import host_program
+    from tilewright.placement import find_support
+
+    names = [graph.name for graph in found.graphs]
+    outputs = [value.name for value in model.proto.graph.output]
+    program = replace(host_program(found.module, names, outputs), batch=model.batch)
+    return HostPart(program, find_support(model, overlay, found.stages))
+
+
+def link(
+    model: Model, overlay: Overlay, host: HostPart, regions: tuple[CompiledRegion, ...], plan: Plan
+) -> Package:
+    """A network's compiled regions and its host part as a package."""
+    from tilewright.codegen.macs import count_macs
+
+    support = host.support
     report = {
         "layers": support.to_dict()["layers"],
         "accelerator_macs": sum(count_macs(region, overlay) for region in regions) // model.batch,
@@ -279,13 +308,13 @@ def compile(
         LABEL_OFFSET: model.label_offset,
     }
     float_proto = model.float_proto
-    package = Package(
+    return Package(
         name=model.name,
         overlay=overlay,
-        program=program,
+        program=host.program,
         regions=regions,
         report=report,
-        plan=used.text(),
+        plan=plan.text(),
         preprocess=json.loads(model.preprocess.to_json()),
         labels=model.labels,
         float_model=None if float_proto is None else float_proto.SerializeToString(),
@@ -294,7 +323,6 @@ def compile(
         random_calibration=model.random_calibration,
         tool_version=metadata.version("tilewright"),
     )
-    return package.strip() if strip else package
 
 
 def _regions(model: Model, overlay: Overlay) -> Regions:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 
+from tilewright import debug
+
 STAGES = ("import", "quantise", "relax", "lower", "emit", "write")
 """All stages in their order: reading the network, quantising it, starting TVM and importing to Relax, the passes down
 to regions, planning and emitting the streams, writing the package."""
@@ -36,5 +38,7 @@ def stage(name: str) -> Iterator[None]:
     try:
         yield
     finally:
+        seconds = time.perf_counter() - start
+        debug.tell(debug.STAGES, "stage %s: %.3f s", name, seconds)
         if found is not None:
-            found[name] += time.perf_counter() - start
+            found[name] += seconds

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from tilewright.relay_passes import refusals
 from tilewright.relay_passes.match.lowering import Lowering
 from tilewright.relay_passes.values import Apply, Const, Value
 
 F64 = NDArray[np.float64]
-_ONE_ROUNDING = "put a QuantizeLinear/DequantizeLinear pair before it"
 
 
 def _one() -> F64:
@@ -124,9 +124,7 @@ def _numbers(low: Lowering, call: Apply, const: Const | None) -> F64:
     numbers = per_channel(const, call.shape)
     if numbers is None:
         low.reject(
-            f"the constant operand of {low.source(call.name)} ({call.op}) must be one number or one a channel",
-            f"shape {list(const.shape)}",
-            _ONE_ROUNDING,
+            refusals.CHANNEL_CONSTANT, f"shape {list(const.shape)}", layer=low.source(call.name), op=call.op
         )
     return numbers
 
@@ -137,11 +135,7 @@ def _apply(low: Lowering, e: Epilogue, call: Apply, const: Const | None, first: 
     elif call.op in _SLOPES:
         if e.slope is not None or e.bounded:
             found = "two" if e.slope is not None else "one after Relu or Clip"
-            low.reject(
-                "at most one PReLU may come before QuantizeLinear, and no bound before it",
-                found,
-                _ONE_ROUNDING,
-            )
+            low.reject(refusals.PRELU_FIRST, found)
         e.slope = np.array([float(call.attrs.alpha)]) if call.op == "nn.leakyrelu" else _prelu(low, call)
     elif call.op in ("add", "subtract"):
         _add(low, e, call, _numbers(low, call, const), first)
@@ -151,15 +145,13 @@ def _apply(low: Lowering, e: Epilogue, call: Apply, const: Const | None, first: 
 
 def _add(low: Lowering, e: Epilogue, call: Apply, numbers: F64, first: bool) -> None:
     if e.slope is not None:
-        low.reject("nothing may be added after a PReLU before QuantizeLinear", call.op, _ONE_ROUNDING)
+        low.reject(refusals.PRELU_THEN_ADD, call.op)
     if call.op == "subtract" and first:
         _times(low, e, np.array([-1.0]))
     elif call.op == "subtract":
         numbers = -numbers
     if e.bounded and numbers.size > 1:
-        low.reject(
-            "what is added after Relu or Clip must be one number", f"{numbers.size} numbers", _ONE_ROUNDING
-        )
+        low.reject(refusals.BOUND_THEN_ADD, f"{numbers.size} numbers")
     e.offset = e.offset + numbers
     e.lo, e.hi = e.lo + float(numbers[0]), e.hi + float(numbers[0])
 
@@ -168,7 +160,7 @@ def _scale(low: Lowering, e: Epilogue, call: Apply, const: Const | None, first: 
     factor = np.array([-1.0]) if call.op == "negative" else _numbers(low, call, const)
     if call.op == "divide":
         if first:
-            low.reject("a sum must not be a divisor", "divide", _ONE_ROUNDING)
+            low.reject(refusals.DIVISOR, "divide")
         factor = 1 / factor
     _times(low, e, factor)
 
@@ -177,9 +169,9 @@ def _times(low: Lowering, e: Epilogue, factor: F64) -> None:
     """Multiply; a positive factor commutes with PReLU, and with bounds if it scales them; a negative one turns them."""
     turns = e.slope is None and factor.size == 1 and factor[0] < 0
     if (e.slope is not None or e.bounded) and np.any(factor <= 0) and not turns:
-        low.reject("a factor after PReLU, Relu or Clip must be positive", f"{factor.min():g}", _ONE_ROUNDING)
+        low.reject(refusals.POSITIVE_FACTOR, f"{factor.min():g}")
     if factor.size > 1 and not (e.lo in (0.0, -np.inf) and e.hi == np.inf):
-        low.reject("a factor after Clip must be one number", f"{factor.size} numbers", _ONE_ROUNDING)
+        low.reject(refusals.CLIP_THEN_FACTOR, f"{factor.size} numbers")
     e.gain, e.offset = e.gain * factor, e.offset * factor
     if e.bounded:
         e.lo, e.hi = sorted(b * float(factor[0]) if b else b for b in (e.lo, e.hi))
@@ -189,7 +181,7 @@ def _prelu(low: Lowering, call: Apply) -> F64:
     slope = call.args[1]
     axis = int(call.attrs.axis) % len(call.shape)
     if not isinstance(slope, Const) or (slope.real.size > 1 and axis != 1):
-        low.reject("the slope of a PReLU must be one constant a channel", f"axis {axis}", _ONE_ROUNDING)
+        low.reject(refusals.PRELU_CHANNELS, f"axis {axis}")
     return const_real(slope).reshape(-1)
 
 
@@ -201,9 +193,7 @@ def _bound(low: Lowering, e: Epilogue, call: Apply, const: Const | None) -> None
         bounds = [("maximum", float(lo)), ("minimum", float(hi))]
     else:
         if const is None or not const.is_scalar:
-            low.reject(
-                "a bound must be one number for all channels", f"shape {list(const.shape) if const else []}"
-            )
+            low.reject(refusals.ONE_BOUND, f"shape {list(const.shape) if const else []}")
         bounds = [(call.op, float(const.real.reshape(())))]
     for op, bound in bounds:
         pick = max if op == "maximum" else min

@@ -18,9 +18,11 @@ from tilewright.integer.ops import (
     Table,
     result_range,
 )
-from tilewright.integer.predicate import Reject, Rejected
+from tilewright.integer.predicate import Rejected
+from tilewright.relay_passes import refusals
 from tilewright.relay_passes.float_ops import ELEMENTWISE, F32, elementwise, quantise
 from tilewright.relay_passes.match.shift import on_grid, write_shift
+from tilewright.relay_passes.refusals import Refusal
 from tilewright.relay_passes.values import (
     TABLE_TYPES,
     Apply,
@@ -73,7 +75,6 @@ class Widths:
         return storage(quant.dtype, held, self.inp)
 
 
-ON_HOST = "it runs on the host; express it by other operators to change that"
 _EXACT = 1e-3
 """How far, in steps, a value may be from the grid by float32's rounding."""
 
@@ -111,9 +112,9 @@ class Lowering:
     bound: Callable[[float], float] = float
     """How the cone rounds, and rounds its bounds, where that is not to the nearest even."""
 
-    def reject(self, rule: str, found: str, remedy: str = ON_HOST) -> NoReturn:
+    def reject(self, refusal: Refusal, found: str, remedy: str = "", **values: object) -> NoReturn:
         """Leave the match."""
-        raise Rejected(Reject(rule, found, self.layer, remedy))
+        raise Rejected(refusal.reject(found, self.layer, remedy, **values))
 
     def source(self, variable: str) -> str:
         """Name of the source layer of a variable; its own where there is none."""
@@ -158,19 +159,15 @@ class Lowering:
         if isinstance(value, Leaf):
             return Operand(value.var, value.shape, value.quant, value.held)
         if isinstance(value, Foreign):
-            self.reject(
-                f"operand {self.source(value.name)} must be a quantised tensor",
-                value.why,
-                value.remedy,
-            )
+            self.reject(refusals.OPERAND, value.why, remedy=value.remedy, layer=self.source(value.name))
         if isinstance(value, Const):
-            self.reject("an operand must be computed at run time", "a constant")
+            self.reject(refusals.CONSTANT_OPERAND, "a constant")
         leaves = _leaves(value, through=frozenset(ELEMENTWISE))
         if leaves is None or any(leaf.quant != leaves[0].quant for leaf in leaves):
             self.reject(
-                f"the operand {self.source(value.name)} must be a quantised tensor",
+                refusals.OPERAND_SCALE,
                 f"{value.op} of tensors with different scales" if leaves else f"{value.op} without rounding",
-                "put a QuantizeLinear/DequantizeLinear pair behind it",
+                layer=self.source(value.name),
             )
         quant = leaves[0].quant
         ref = self._move(value, identity, quant, None)
@@ -203,14 +200,10 @@ class Lowering:
         if bounds is None and np.any(
             np.abs(real / np.float32(target.scale) + target.zero_point - y)[used] > _EXACT
         ):
-            self.reject(
-                "a function between DequantizeLinear and this layer must give values of the tensor's own grid",
-                "values between its steps",
-                "put a QuantizeLinear/DequantizeLinear pair behind the function",
-            )
+            self.reject(refusals.GRID, "values between its steps")
         for dtype, what in ((quant.dtype, "reads"), (target.dtype, "gives")):
             if dtype not in TABLE_TYPES:
-                self.reject(f"a function of one element {what} 8 bits", dtype, "quantise to 8 bits")
+                self.reject(refusals.TABLE_BITS, dtype, does=what)
         result: DType = "int8" if target.dtype == "int8" else "uint8"
         return self.add(Table(y.astype(result), result), [ref], shape, result)
 
@@ -231,7 +224,7 @@ class Lowering:
             return self._through(value, post, target, bounds)
         steps = layout_steps(value)
         if isinstance(steps, str):
-            self.reject("a layout operator must be one that the integer level has", f"{value.op} ({steps})")
+            self.reject(refusals.LAYOUT, f"{value.op} ({steps})")
         inputs = value.args[0].args if value.op == "item" and isinstance(value.args[0], Apply) else value.args
         if value.op == "nn.pad":
             fill = quantise(
@@ -253,9 +246,9 @@ class Lowering:
         others = [a for a in value.args if isinstance(a, Const)]
         if len(inner) != 1 or not all(c.is_scalar for c in others) or inner[0].shape != value.shape:
             self.reject(
-                f"{value.op} must be a function of one element with one number for all channels",
+                refusals.ELEMENT_FUNCTION,
                 f"operands {', '.join(str(list(a.shape)) for a in value.args)}",
-                "put a QuantizeLinear/DequantizeLinear pair between it and its neighbours",
+                op=value.op,
             )
 
         def function(x: F32) -> F32:
@@ -268,9 +261,7 @@ class Lowering:
         """The pool commutes with every function that does not fall; on one grid it goes first, on fewer elements."""
         a = value.attrs
         if len(value.shape) != 4 or a.layout != "NCHW" or a.ceil_mode:
-            self.reject(
-                "max pooling must be 2-D with explicit padding", f"layout {a.layout}, ceil_mode {a.ceil_mode}"
-            )
+            self.reject(refusals.MAX_POOL, f"layout {a.layout}, ceil_mode {a.ceil_mode}")
         pool = MaxPool2d(*(tuple(int(v) for v in f) for f in (a.pool_size, a.strides, a.padding, a.dilation)))  # type: ignore[arg-type]
         leaves = _leaves(value.args[0])
         if leaves is not None and all(leaf.quant == leaves[0].quant for leaf in leaves):
@@ -280,11 +271,7 @@ class Lowering:
             return self._table(ref, quant, value.shape, post, target, bounds)
         ramp = np.linspace(-1e4, 1e4, 4001, dtype=np.float32)
         if np.any(np.diff(post(ramp)) < 0):
-            self.reject(
-                "what follows a max pool whose operand has no scale of its own must be a function that never falls",
-                "one that falls",
-                "put a QuantizeLinear/DequantizeLinear pair behind the pool",
-            )
+            self.reject(refusals.FALLING, "one that falls")
         ref = self._move(value.args[0], post, target, bounds)
         return self.add(pool, [ref], value.shape, target.dtype)
 

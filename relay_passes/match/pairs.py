@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from tilewright.integer.ops import I64, Add, Multiply, Rescale
+from tilewright.relay_passes import refusals
 from tilewright.relay_passes.match.epilogue import Epilogue, read_epilogue
 from tilewright.relay_passes.match.lowering import Lowering, Operand
 from tilewright.relay_passes.match.sums import (
-    OTHER_SCALE,
-    SAME_THRESHOLDS,
     dtype_of,
     few_bits,
     rescale,
@@ -19,29 +18,22 @@ from tilewright.relay_passes.thresholds import match_pair
 from tilewright.relay_passes.values import Apply, Shape, Value
 from tilewright.targets.arithmetic import M_BITS
 
-_BEHIND = "put a QuantizeLinear/DequantizeLinear pair of 8 bits behind the sum"
-_SPLIT = "put a QuantizeLinear/DequantizeLinear pair behind each operand"
-
 
 def _scaled_operand(low: Lowering, value: Value) -> tuple[Operand, float, float]:
     """A quantised tensor with a factor and an offset for all its elements."""
     e = read_epilogue(low, value)
     if e.bounded or e.slope is not None or not e.is_scalar:
-        low.reject("an operand of a sum or product must be a quantised tensor", "a function of one", _SPLIT)
+        low.reject(refusals.PAIR_OPERAND, "a function of one")
     return low.operand(e.base), float(e.gain[0]), float(e.offset[0])
 
 
 def _ordered(low: Lowering, a: Operand, b: Operand, shape: Shape) -> bool:
     """Whether the operands must change places so that the first has the result's shape."""
     if len(shape) not in (2, 4) or shape[0] != 1:
-        low.reject("a sum or product must be of maps (1, C, H, W) or vectors (1, K)", f"shape {list(shape)}")
+        low.reject(refusals.PAIR_RANK, f"shape {list(shape)}")
     fits = len(a.shape) == len(b.shape) == len(shape)
     if not fits or shape not in (a.shape, b.shape):
-        low.reject(
-            "one operand of a sum or product must have the result's shape",
-            f"{list(a.shape)} and {list(b.shape)}",
-            "resize one operand before",
-        )
+        low.reject(refusals.PAIR_SHAPE, f"{list(a.shape)} and {list(b.shape)}")
     return a.shape != shape
 
 
@@ -53,18 +45,14 @@ def _values(operand: Operand) -> I64:
 
 def _one(low: Lowering, e: Epilogue) -> None:
     if not e.is_scalar or e.slope is not None:
-        low.reject(
-            "what follows a sum or product of tensors must be the same for all channels",
-            "a PReLU or one number a channel",
-            "put a QuantizeLinear/DequantizeLinear pair before it",
-        )
+        low.reject(refusals.PAIR_EPILOGUE, "a PReLU or one number a channel")
 
 
 def add(low: Lowering, e: Epilogue, call: Apply) -> None:
     """add, subtract of two tensors -> [factor] -> [bounds] -> Q."""
     _one(low, e)
     if low.cone.step == 2:
-        low.reject("a sum of two tensors must be rounded to more than one bit", "one bit", _BEHIND)
+        low.reject(refusals.PAIR_ONE_BIT, "one bit")
     out, gain = low.cone.quant, float(e.gain[0])
     a, ga, oa = _scaled_operand(low, call.args[0])
     b, gb, ob = _scaled_operand(low, call.args[1])
@@ -74,12 +62,8 @@ def add(low: Lowering, e: Epilogue, call: Apply) -> None:
     if _ordered(low, a, b, call.shape):
         a, b, ra, rb = b, a, rb, ra
     big = max(abs(ra), abs(rb))
-    if not 0 < big < 1 << 22 or abs(offset) >= 1 << 20:
-        low.reject(
-            "scale(input) / scale(output) must be in 0..2^22",
-            f"{big:.4g} with offset {offset:.4g}",
-            "check the scales",
-        )
+    if not 0 < big < 1 << refusals.SCALES_LIMIT_BITS or abs(offset) >= 1 << 20:
+        low.reject(refusals.PAIR_SCALES, f"{big:.4g} with offset {offset:.4g}")
     s = int(requantise(big, offset / big, out).s[0])
     m, m2 = (int(np.rint(np.ldexp(r, s))) for r in (ra, rb))
     zero = int(np.rint(np.ldexp(offset, s))) + (out.zero_point << s)
@@ -97,7 +81,7 @@ def add(low: Lowering, e: Epilogue, call: Apply) -> None:
             (lo, hi),
         )
         if found is None:
-            low.reject(SAME_THRESHOLDS, f"no {M_BITS}-bit multipliers that do", OTHER_SCALE)
+            low.reject(refusals.THRESHOLDS, f"no {M_BITS}-bit multipliers that do")
         m, m2, zero = found
     r = Rescale(
         np.full(shape, m, np.int64),
@@ -116,7 +100,7 @@ def multiply(low: Lowering, e: Epilogue, call: Apply) -> None:
     a, ga, oa = _scaled_operand(low, call.args[0])
     b, gb, ob = _scaled_operand(low, call.args[1])
     if oa or ob:
-        low.reject("a factor must be a quantised tensor", "a tensor plus a constant", _SPLIT)
+        low.reject(refusals.PLAIN_FACTOR, "a tensor plus a constant")
     if _ordered(low, a, b, call.shape):
         a, b = b, a
     unit = np.asarray([ga * gb * a.quant.scale * b.quant.scale])

@@ -22,6 +22,7 @@ import numpy as np
 
 from tilewright.integer.ops import I64, Rescale
 from tilewright.integer.predicate import Rejected
+from tilewright.relay_passes import refusals
 from tilewright.relay_passes.match.epilogue import Epilogue, read_epilogue, split
 from tilewright.relay_passes.match.lowering import Lowering
 from tilewright.relay_passes.values import Apply, Const, Leaf, Value
@@ -49,11 +50,7 @@ def take_rounding(low: Lowering, value: Value) -> tuple[str, Value]:
         name = {("floor", 0.5): "away", ("ceil", -0.5): "to zero"}.get((size.op, offset))
         if isinstance(inner, Apply) and inner.op == "abs" and inner.args[0] is sign.args[0]:
             if name is None:
-                low.reject(
-                    "numbers that may be negative must be rounded to the nearest, down or up",
-                    f"{size.op} of magnitudes",
-                    "export with rounding mode ROUND, FLOOR, CEIL, HALF_UP or HALF_DOWN",
-                )
+                low.reject(refusals.MAGNITUDE_ROUNDING, f"{size.op} of magnitudes")
             return name, _whole(low, sign.args[0])
     return "", value
 
@@ -109,11 +106,7 @@ def rounded(low: Lowering, r: Rescale, rounding: str) -> Rescale:
     if not rounding:
         return r
     if np.any(r.m == 0):
-        low.reject(
-            "a channel that does not depend on the input must be rounded to the nearest",
-            f"rounding {rounding}",
-            "export with rounding mode ROUND",
-        )
+        low.reject(refusals.DEAD_CHANNEL, f"rounding {rounding}")
     one = np.ones_like(r.s)
     half = one << (r.s - 1)
     if rounding in ("floor", "ceil"):
@@ -121,11 +114,7 @@ def rounded(low: Lowering, r: Rescale, rounding: str) -> Rescale:
         return replace(r, b=r.b + by, b_neg=None if r.b_neg is None else r.b_neg + by)
     by = one if rounding == "away" else -one
     if r.b_neg is not None:
-        low.reject(
-            "a PReLU's result must be rounded to even, down or up",
-            f"rounding {rounding}",
-            "export with ROUND",
-        )
+        low.reject(refusals.PRELU_ROUNDING, f"rounding {rounding}")
     if r.lo >= 0:
         return replace(r, b=r.b + by)
     return replace(r, b=r.b + by, m_neg=r.m, b_neg=r.b - by, zero_point=0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tilewright.integer.ops import Shift
+from tilewright.relay_passes import refusals
 from tilewright.relay_passes.float_ops import F32, quantise
 from tilewright.relay_passes.shifts import Move
 from tilewright.relay_passes.values import Apply, Quant
@@ -48,7 +49,5 @@ def on_grid(low: Lowering, variable: str, fill: float, target: Quant) -> None:
     info = np.iinfo(target.dtype)
     if abs(q - round(q)) > _EXACT or not info.min <= round(q) <= info.max:
         low.reject(
-            f"the padding of {low.source(variable)} must be a value that the tensor's scale can hold",
-            f"{fill:g} with scale {target.scale:g}",
-            "put a QuantizeLinear/DequantizeLinear pair behind the padding",
+            refusals.SHIFT_PADDING, f"{fill:g} with scale {target.scale:g}", layer=low.source(variable)
         )

@@ -19,6 +19,7 @@ from tilewright.integer.ops import (
     SumPool2d,
     storage_offset,
 )
+from tilewright.relay_passes import refusals
 from tilewright.relay_passes.match.epilogue import F64, Epilogue
 from tilewright.relay_passes.match.lowering import Lowering, Operand
 from tilewright.relay_passes.requantise import requantise
@@ -27,10 +28,7 @@ from tilewright.relay_passes.values import Apply, Const, Shape, Value
 from tilewright.targets.arithmetic import M_BITS, S_MIN, largest_sum
 from tilewright.targets.storage import Range
 
-SAME_THRESHOLDS = f"results of {MOST_BITS} bits or fewer must change at the quantised model's own sums"
-OTHER_SCALE = "choose an even zero point, or scales that are no powers of two times each other"
 AFFINE_WEIGHT = 127
-_VALUE_MAX = 255
 _FARTHEST = 1 << 32
 """Thresholds of one bit beyond any sum."""
 
@@ -83,13 +81,9 @@ def rescale(
     ratio = per_step / out.scale
     limit = 1 << 22
     if np.any(np.abs(ratio) >= limit) or not np.all(np.isfinite(bias)):
-        low.reject(
-            f"scale(inputs) / scale(output) must be below {limit}",
-            f"{np.abs(ratio).max():.4g}",
-            "check the scales",
-        )
+        low.reject(refusals.SCALES, f"{np.abs(ratio).max():.4g}", limit=limit)
     if e.slope is not None and np.any(np.abs(e.slope) >= 64):
-        low.reject("the slope of a PReLU must be below 64", f"{np.abs(e.slope).max():g}")
+        low.reject(refusals.SLOPE, f"{np.abs(e.slope).max():g}")
     scaling = requantise(ratio, bias, out, raw_zero, e.slope, spread)
     live = scaling.m != 0
     if sums is not None:
@@ -97,9 +91,7 @@ def rescale(
         most, top = int(total.max()), (1 << (low.widths.acc - 1)) - 1
         if most > top:
             low.reject(
-                f"sums must fit {low.widths.acc} bits (at most {top})",
-                f"{most} in output channel {int(total.argmax())}",
-                "quantise with a larger weight scale, or split the layer's input channels",
+                refusals.SUMS, f"{most} in output channel {int(total.argmax())}", bits=low.widths.acc, top=top
             )
     dead = per_step == 0
     b = scaling.b
@@ -116,9 +108,8 @@ def rescale(
         found = match(m, scaling.s, b, target, (lo, hi), reach)
         if found.failed.any():
             low.reject(
-                SAME_THRESHOLDS,
+                refusals.THRESHOLDS,
                 f"no {M_BITS}-bit multiplier that does in channel {int(found.failed.argmax())}",
-                OTHER_SCALE,
             )
         m, b = found.m, found.b
     if scaling.m_neg is not None and scaling.b_neg is not None:
@@ -157,12 +148,10 @@ def _sign(low: Lowering, e: Epilogue, gain: F64, bias: F64, shape: Shape, sums: 
     With a negative gain it is the largest, and the difference the other way. All results are odd.
     """
     if e.slope is not None:
-        low.reject("no PReLU may come before one bit", "one", "leave it out: it keeps the sign")
+        low.reject(refusals.SIGN_PRELU, "one")
     most, top = 0 if sums is None else int(sums.max()), (1 << (low.widths.acc - 1)) - 1
     if most > top:
-        low.reject(
-            f"sums must fit {low.widths.acc} bits (at most {top})", f"{most}", "split the input channels"
-        )
+        low.reject(refusals.SIGN_SUMS, f"{most}", bits=low.widths.acc, top=top)
     gain = np.where((e.lo >= 0) | (e.hi < 0), 0.0, gain)
     fixed = np.broadcast_to(np.clip(e.offset, e.lo, e.hi) >= 0, gain.shape)
     least = np.clip(-bias, -_FARTHEST, _FARTHEST)
@@ -178,29 +167,17 @@ def _weights(low: Lowering, value: Value, axis: int) -> tuple[I64, F64]:
     """Integer weights less their zero point, and their scale along `axis` (or one for all)."""
     if not isinstance(value, Const) or value.ints is None or value.scale is None:
         found = "float constants" if isinstance(value, Const) else "values computed at run time"
-        low.reject(
-            "the weights must be constants behind a DequantizeLinear",
-            found,
-            "quantise the model with `tilewright quantize`",
-        )
+        low.reject(refusals.WEIGHTS, found)
     ints = value.ints
     largest = max(int(ints.max()), -int(ints.min())) if ints.size else None
-    if largest is None or largest > _VALUE_MAX:
-        low.reject(
-            f"weights less their zero point must lie in -{_VALUE_MAX}..{_VALUE_MAX}",
-            "no weights" if largest is None else f"{largest}",
-            "quantise the weights to 8 bits",
-        )
+    if largest is None or largest > refusals.WEIGHT_MAX:
+        low.reject(refusals.WEIGHT_RANGE, "no weights" if largest is None else f"{largest}")
     scale = np.broadcast_to(value.scale, value.shape)
     # Axes along which it is broadcast say nothing new, and there are millions of weights.
     scale = scale[tuple(slice(None, None if step else 1) for step in scale.strides)]
     along = np.moveaxis(scale, axis, 0).reshape(scale.shape[axis], -1)
     if np.any(along != along[:, :1]):
-        low.reject(
-            f"weights must have one scale per output channel (axis {axis})",
-            "scales along another axis",
-            "quantise per output channel or per tensor",
-        )
+        low.reject(refusals.WEIGHT_SCALES, "scales along another axis", axis=axis)
     column = np.broadcast_to(along[:, 0], (value.shape[axis],)).astype(np.float64)
     return ints, column[:1] if np.all(column == column[0]) else column
 
@@ -241,7 +218,7 @@ def conv2d(low: Lowering, e: Epilogue, call: Apply) -> None:
     """conv2d -> [affine] -> [PReLU] -> [bounds] -> Q."""
     a = call.attrs
     if a.data_layout != "NCHW" or a.kernel_layout != "OIHW":
-        low.reject("a convolution must be NCHW with OIHW weights", f"{a.data_layout}, {a.kernel_layout}")
+        low.reject(refusals.CONV_LAYOUT, f"{a.data_layout}, {a.kernel_layout}")
     weight, w_scale = _weights(low, call.args[1], 0)
     operand, padding = _conv_input(low, call, _pads(a.padding))
     groups, count = int(a.groups), weight.shape[0]
@@ -268,9 +245,7 @@ def conv2d_transpose(low: Lowering, e: Epilogue, call: Apply) -> None:
     """conv2d_transpose -> [affine] -> [PReLU] -> [bounds] -> Q."""
     a = call.attrs
     if a.data_layout != "NCHW" or a.kernel_layout != "IOHW":
-        low.reject(
-            "a transposed convolution must be NCHW with IOHW weights", f"{a.data_layout}, {a.kernel_layout}"
-        )
+        low.reject(refusals.TRANSPOSED_LAYOUT, f"{a.data_layout}, {a.kernel_layout}")
     weight, w_scale = _weights(low, call.args[1], 1)
     operand = low.operand(call.args[0])
     groups, per = int(a.groups), weight.shape[1]
@@ -301,11 +276,7 @@ def dense(low: Lowering, e: Epilogue, call: Apply) -> None:
     """matmul with constant weights (Gemm, MatMul) -> [affine] -> [PReLU] -> [bounds] -> Q."""
     operand = low.operand(call.args[0])
     if len(operand.shape) != 2 or operand.shape[0] != 1 or len(call.args[1].shape) != 2:
-        low.reject(
-            "a matrix product must be a vector (1, K) times a constant matrix (K, N)",
-            f"{list(operand.shape)} times {list(call.args[1].shape)}",
-            "use a 1x1 convolution for several positions",
-        )
+        low.reject(refusals.MATRIX_PRODUCT, f"{list(operand.shape)} times {list(call.args[1].shape)}")
     weight, w_scale = _weights(low, call.args[1], 1)
     weight = weight.T
     unit = operand.quant.scale * w_scale
@@ -334,7 +305,7 @@ def average_pool(low: Lowering, e: Epilogue, call: Apply) -> None:
     """avg_pool2d, mean over H and W -> [factor] -> [bounds] -> Q."""
     operand = low.operand(call.args[0])
     if len(operand.shape) != 4:
-        low.reject("average pooling must be 2-D", f"a tensor of shape {list(operand.shape)}")
+        low.reject(refusals.AVERAGE_RANK, f"a tensor of shape {list(operand.shape)}")
     height, width = operand.shape[2:]
     kernel, strides, padding, include = (height, width), (1, 1), (0, 0, 0, 0), True
     if call.op == "nn.avg_pool2d":
@@ -342,21 +313,15 @@ def average_pool(low: Lowering, e: Epilogue, call: Apply) -> None:
         kernel, strides, padding = _pair(a.pool_size), _pair(a.strides), _pads(a.padding)
         include = bool(a.count_include_pad)
         if a.layout != "NCHW" or any(int(d) != 1 for d in a.dilation):
-            low.reject(
-                "average pooling must be NCHW without dilation", f"{a.layout}, dilation {list(a.dilation)}"
-            )
+            low.reject(refusals.AVERAGE_LAYOUT, f"{a.layout}, dilation {list(a.dilation)}")
     elif call.op == "mean":
         axes = sorted(int(v) % 4 for v in call.attrs.axis) if call.attrs.axis is not None else []
         if axes != [2, 3]:
-            low.reject("a mean must be over H and W", f"axes {axes}")
+            low.reject(refusals.MEAN_AXES, f"axes {axes}")
     elif [int(v) for v in call.attrs.output_size] != [1, 1]:
-        low.reject("adaptive average pooling must give one element", f"{list(call.attrs.output_size)}")
+        low.reject(refusals.ADAPTIVE, f"{list(call.attrs.output_size)}")
     if not e.is_scalar or e.slope is not None:
-        low.reject(
-            "what follows an average pool must be the same for all channels",
-            "one number a channel",
-            "put a QuantizeLinear/DequantizeLinear pair behind the pool",
-        )
+        low.reject(refusals.AVERAGE_EPILOGUE, "one number a channel")
     out = (call.shape[2], call.shape[3]) if len(call.shape) == 4 else (1, 1)
     counts = [
         _counts(n, o, k, s, b, f, include)
@@ -366,7 +331,7 @@ def average_pool(low: Lowering, e: Epilogue, call: Apply) -> None:
     ]
     divisor = np.outer(counts[0], counts[1])
     if np.any(divisor < 1):
-        low.reject("each window of an average pool must hold an element", f"{int(divisor.min())} elements")
+        low.reject(refusals.AVERAGE_WINDOW, f"{int(divisor.min())} elements")
     # A window that ends beyond the padding needs more of it; the sum does not change.
     ends = [
         max((o - 1) * s + k - n - b, 0)
@@ -389,11 +354,7 @@ def affine(low: Lowering, e: Epilogue) -> None:
     """A factor, offset or slope for each channel: a depthwise 1x1 convolution with one weight."""
     operand = low.operand(e.base)
     if len(operand.shape) != 4:
-        low.reject(
-            "a factor or offset a channel needs a map (1, C, H, W)",
-            f"a tensor of shape {list(operand.shape)}",
-            "fold it into the layer before",
-        )
+        low.reject(refusals.AFFINE_RANK, f"a tensor of shape {list(operand.shape)}")
     channels = operand.shape[1]
     weight = np.full((channels, 1, 1, 1), AFFINE_WEIGHT, np.int16)
     unit = np.asarray([operand.quant.scale / AFFINE_WEIGHT])

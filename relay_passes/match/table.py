@@ -8,6 +8,7 @@ from functools import partial
 
 from tilewright.integer.ops import Layout, LayoutStep
 from tilewright.integer.predicate import Reject, Rejected
+from tilewright.relay_passes import refusals
 from tilewright.relay_passes.float_ops import ELEMENTWISE
 from tilewright.relay_passes.match import pairs, sums
 from tilewright.relay_passes.match.epilogue import Epilogue, epilogue_base, read_epilogue, split
@@ -43,10 +44,17 @@ _OUTER = frozenset({*LAYOUTS, "shift"} - {"concat", "nn.pad", "item"})
 """Operators of one tensor that rounding commutes with."""
 
 
+_OTHERS = ("split", "nn.max_pool2d", "nn.batch_norm", "quantize", "dequantize")
+
+
+def known_operators() -> set[str]:
+    """Operators of Relax that some cone may hold."""
+    return {*MATCHERS, *LAYOUTS, *ELEMENTWISE, *_OTHERS}
+
+
 def is_known(op: str) -> bool:
     """Whether some cone may hold an operator of Relax."""
-    others = ("split", "nn.max_pool2d", "nn.batch_norm", "quantize", "dequantize")
-    return op in MATCHERS or op in LAYOUTS or op in ELEMENTWISE or op in others
+    return op in known_operators()
 
 
 def anchor(value: Value) -> str:
@@ -66,13 +74,9 @@ def _write(low: Lowering) -> None:
     cone = low.cone
     bad = foreign(cone.value)
     if bad is not None:
-        low.reject(
-            f"all operands must be quantised tensors, {low.source(bad.name) or 'one'} is not",
-            bad.why,
-            bad.remedy,
-        )
+        low.reject(refusals.ALL_OPERANDS, bad.why, remedy=bad.remedy, layer=low.source(bad.name) or "one")
     if isinstance(cone.value, Const):
-        low.reject("a tensor must be computed at run time", "a constant")
+        low.reject(refusals.CONSTANT, "a constant")
     post = sign if cone.step == 2 else identity
     if element_function(cone.value) is not None:
         low.move(cone.value, post, cone.quant)
@@ -93,10 +97,7 @@ def _write(low: Lowering) -> None:
         low.move(cone.value, post, cone.quant)
         return
     if isinstance(base, Apply) and base.op not in LAYOUTS and base.op not in ("nn.max_pool2d", "shift"):
-        low.reject(
-            "an operator must be one that the integer level has",
-            base.op,
-        )
+        low.reject(refusals.OPERATOR, base.op)
     if plain:
         low.move(cone.value, post, cone.quant)
     else:

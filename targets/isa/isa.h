@@ -362,8 +362,10 @@ struct Vector {
   std::uint32_t out_zp;  // zero point of the result, for `negative`
   std::uint32_t in_planes;  // planes of the first operand, log2
   std::uint32_t out_planes;  // planes of the result, log2
-  std::uint32_t src_plane;  // half words from a plane to the next
-  std::uint32_t dst_plane;  // half words from a plane to the next
+  std::uint32_t in2_planes;  // planes of the second operand, log2
+  std::uint32_t src_plane;  // half words from a plane of the first operand to the next
+  std::uint32_t src2_plane;  // half words from a plane of the second operand to the next
+  std::uint32_t dst_plane;  // half words from a plane of the result to the next
 };
 
 constexpr int kVectorBits = 512;  // those from here up are 0
@@ -416,8 +418,10 @@ inline Vector DecodeVector(const std::uint8_t* bytes) {
   x.out_zp = static_cast<std::uint32_t>(GetBits(bytes, 459, 16));
   x.in_planes = static_cast<std::uint32_t>(GetBits(bytes, 475, 2));
   x.out_planes = static_cast<std::uint32_t>(GetBits(bytes, 477, 3));
-  x.src_plane = static_cast<std::uint32_t>(GetBits(bytes, 480, 16));
-  x.dst_plane = static_cast<std::uint32_t>(GetBits(bytes, 496, 16));
+  x.in2_planes = static_cast<std::uint32_t>(GetBits(bytes, 480, 2));
+  x.src_plane = static_cast<std::uint32_t>(GetBits(bytes, 482, 10));
+  x.src2_plane = static_cast<std::uint32_t>(GetBits(bytes, 492, 10));
+  x.dst_plane = static_cast<std::uint32_t>(GetBits(bytes, 502, 10));
   return x;
 }
 
@@ -468,8 +472,10 @@ constexpr Field kVectorFields[] = {
     {"out_zp", 459, 16, false, 0, 65535, "zero point of the result, for `negative`"},
     {"in_planes", 475, 2, false, 0, 3, "planes of the first operand, log2"},
     {"out_planes", 477, 3, false, 0, 7, "planes of the result, log2"},
-    {"src_plane", 480, 16, false, 0, 65535, "half words from a plane to the next"},
-    {"dst_plane", 496, 16, false, 0, 65535, "half words from a plane to the next"},
+    {"in2_planes", 480, 2, false, 0, 3, "planes of the second operand, log2"},
+    {"src_plane", 482, 10, false, 0, 1023, "half words from a plane of the first operand to the next"},
+    {"src2_plane", 492, 10, false, 0, 1023, "half words from a plane of the second operand to the next"},
+    {"dst_plane", 502, 10, false, 0, 1023, "half words from a plane of the result to the next"},
 };
 
 struct Store {

@@ -3,12 +3,14 @@
     LOAD memory=WGT address=12 dram_offset=4096 n2=9 give=MATRIX   ; conv1
 
 Fields that have their default are left out; enumerations and units are written by name, sets of units with
-`+`. What follows `;` is the source layer.
+`+`. What follows `;` is the source layer, as a JSON string where its name has quotes in front or blanks other than
+single spaces. A line with nothing before `;` is a comment.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Sequence
 from functools import cache
 
@@ -30,8 +32,29 @@ def line(instruction: Instruction, layer: str = "") -> str:
         if value != defaults[spec.name]:
             words.append(f"{spec.name}={_write(spec, value)}")
     text = " ".join(words)
-    layer = " ".join(layer.split())  # a name from a model may hold line breaks
-    return f"{text}  ; {layer}" if layer else text
+    return f"{text}  ; {write_name(layer)}" if layer else text
+
+
+def write_name(name: str) -> str:
+    """A layer's name in a line of text: as it is, or a JSON string; names from models may hold line breaks."""
+    return (
+        name
+        if name == " ".join(name.split()) and name.isprintable() and name[:1] != '"'
+        else json.dumps(name)
+    )
+
+
+def read_name(text: str) -> str:
+    """The name that :func:`write_name` wrote. Raises EncodingError for a string that does not end."""
+    text = text.strip()
+    if not text.startswith('"'):
+        return text
+    try:
+        return str(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise EncodingError(
+            Fault(f"expected a name or a JSON string behind ;, found {text}: {error.msg}")
+        ) from None
 
 
 def listing(instructions: Iterable[Instruction], layers: Sequence[str] = ()) -> str:
@@ -42,10 +65,13 @@ def listing(instructions: Iterable[Instruction], layers: Sequence[str] = ()) -> 
 
 def parse(text: str) -> tuple[Instruction, str]:
     """Read one line; returns the instruction and the source layer. Raises EncodingError with all faults."""
-    body, _, layer = text.partition(";")
+    body, _, name = text.partition(";")
+    layer = read_name(name)
     mnemonic, *pairs = body.split() or [""]
     if mnemonic not in _KINDS:
-        raise EncodingError(f"unknown mnemonic {mnemonic!r}, legal are {', '.join(_KINDS)}")
+        near = difflib.get_close_matches(mnemonic.upper(), _KINDS, n=1)
+        message = f"unknown mnemonic {mnemonic!r}, legal are {', '.join(_KINDS)}"
+        raise EncodingError(Fault(message, remedy=f"did you mean {near[0]}?" if near else ""))
     kind = _KINDS[mnemonic]
     specs = {spec.name: spec for spec in layout(kind)}
     values: dict[str, int] = {}
@@ -69,21 +95,24 @@ def parse(text: str) -> tuple[Instruction, str]:
         raise EncodingError(*faults)
     instruction = kind(**values)
     encode(instruction)  # checks the ranges
-    return instruction, layer.strip()
+    return instruction, layer
 
 
-def parse_listing(text: str) -> tuple[list[Instruction], list[str]]:
-    """Read a listing, skipping empty lines; returns instructions and their layers. Raises EncodingError."""
+def parse_listing(text: str, first: int = 1) -> tuple[list[Instruction], list[str]]:
+    """Read a listing, skipping empty lines and comments; returns instructions and their layers.
+
+    `first` is the number of its first line. Raises EncodingError with all faults, each with its line.
+    """
     instructions: list[Instruction] = []
     layers: list[str] = []
     faults: list[Fault] = []
-    for number, row in enumerate(text.splitlines(), 1):
-        if not row.strip():
+    for number, row in enumerate(text.split("\n"), 1):
+        if not row.partition(";")[0].strip():
             continue
         try:
             instruction, layer = parse(row)
         except EncodingError as error:
-            faults += (Fault(str(f), f"line {number}") for f in error.faults)
+            faults += (Fault(str(f), f"line {first + number - 1}") for f in error.faults)
             continue
         instructions.append(instruction)
         layers.append(layer)

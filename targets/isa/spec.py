@@ -300,7 +300,8 @@ class Vector(Instruction):
       R = block_out/block_in (1 or 2), sums sign-extended from acc_bits; ring 0 and in_planes 0.
     * v = op over the window of (value - src_zp), wrapped to acc_bits; the second operand (SCALED_ADD,
       MULTIPLY: 1x1 kernel, source ACT) w = value of half word
-      src2_base + (py mod ring)*src2_row + px*src2_x + c*src2_c at tap (0, 0), minus src2_zp.
+      src2_base + (py mod ring)*src2_row + px*src2_x + c*src2_c at tap (0, 0), the lowest of 2^in2_planes
+      planes src2_plane apart, minus src2_zp.
       DEPTHWISE weight of tap t = ky*kernel_x + kx: 16-bit little-endian two's complement at byte 2*lane of
       PARAM record depthwise_base + c*depthwise_c + t*(block_in/8); read for taps inside the map.
     * parameters of lane l: PARAM record param_base + c*param_c + l, bytes 0..3 m (int32, |m| < 2^24),
@@ -366,8 +367,10 @@ class Vector(Instruction):
     out_zp: Annotated[int, Bits(16, "zero point of the result, for `negative`")] = 0
     in_planes: Annotated[int, Bits(2, "planes of the first operand, log2")] = 0
     out_planes: Annotated[int, Bits(3, "planes of the result, log2")] = 0
-    src_plane: Annotated[int, Bits(16, "half words from a plane to the next")] = 0
-    dst_plane: Annotated[int, Bits(16, "half words from a plane to the next")] = 0
+    in2_planes: Annotated[int, Bits(2, "planes of the second operand, log2")] = 0
+    src_plane: Annotated[int, Bits(10, "half words from a plane of the first operand to the next")] = 0
+    src2_plane: Annotated[int, Bits(10, "half words from a plane of the second operand to the next")] = 0
+    dst_plane: Annotated[int, Bits(10, "half words from a plane of the result to the next")] = 0
 
 
 @dataclass(frozen=True, kw_only=True)

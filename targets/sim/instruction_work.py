@@ -123,7 +123,8 @@ def vector_groups(i: Vector, o: Overlay, r: Rules) -> list[Group]:
                 if two and done and (done[0] == 0 or i.src2_x):
                     py = rows[0]
                     at = i.src2_base + (py % i.ring if i.ring else py) * i.src2_row + px * i.src2_x
-                    reads.append(Read(halves(at + c * i.src2_c), []))
+                    for plane in range(1 << i.in2_planes):
+                        reads.append(Read(halves(at + c * i.src2_c + plane * i.src2_plane), []))
                 for x in done:
                     row = (i.dst_y + y) % i.dst_ring if i.dst_ring else i.dst_y + y
                     to = i.dst_base + row * i.dst_row + x * i.dst_x + c * i.dst_c

@@ -206,4 +206,5 @@ def random_vector(o: Overlay, rng: np.random.Generator, filled: int) -> Vector:
         src_zp=pick(0, o.inp_max), src2_zp=pick(0, o.inp_max), out_zp=pick(0, most),
         in_planes=0 if acc else pick(0, min(3, widest)) * pick(0, 1), out_planes=planes,
         src_plane=pick(0, 99), dst_plane=pick(0, 400),
+        in2_planes=pick(0, min(3, widest)) * pick(0, 1) if two else 0, src2_plane=pick(0, 99),
     )  # fmt: skip

@@ -151,6 +151,13 @@ def _library() -> ctypes.CDLL:
     return lib
 
 
+def figures(overlay: Overlay, rules: Rules | None = None) -> tuple[int, ...]:
+    """What the C++ simulator is handed, in the order of its `TimingConfig`."""
+    values = [getattr(overlay, name) for name in OVERLAY_FIELDS]
+    values += [getattr(overlay.board, name) for name in BOARD_FIELDS]
+    return (*values, *dataclasses.astuple(rules or Rules()))
+
+
 def run(
     program: Program, rules: Rules | None = None, *, leap: bool = True, limit: int = CYCLE_LIMIT
 ) -> Timing:
@@ -170,9 +177,7 @@ def run(
     count = len(stream) // INSTRUCTION_BYTES
     if program.layers and len(program.layers) != count:
         raise SimError(f"{len(program.layers)} layer names for {count} instructions")
-    values = [getattr(o, name) for name in OVERLAY_FIELDS] + [getattr(o.board, name) for name in BOARD_FIELDS]
-    values += dataclasses.astuple(rules or Rules())
-    config, timing, fault = _Config((ctypes.c_int32 * _VALUES)(*values)), _Timing(), _Fault()
+    config, timing, fault = _Config((ctypes.c_int32 * _VALUES)(*figures(o, rules))), _Timing(), _Fault()
     times = np.zeros((count, 3), np.int64)
     failed = _library().tw_timing_run(
         ctypes.byref(config), stream, len(stream), limit, int(leap), ctypes.byref(timing), times.ctypes.data,

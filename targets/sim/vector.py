@@ -44,7 +44,8 @@ def _check_rules(x: Vector, o: Overlay) -> None:
             raise Trap(f"ring={x.ring} with source ACC, which has no rings")
         if x.in_planes:
             raise Trap(f"in_planes={x.in_planes} with source ACC, which has no planes")
-    for name_, planes, what in (("in", x.in_planes, "value"), ("out", x.out_planes, "result")):
+    counts = (("in", x.in_planes, "value"), ("in2", x.in2_planes, "value"), ("out", x.out_planes, "result"))
+    for name_, planes, what in counts:
         if o.inp_bits << planes > WIDEST:
             raise Trap(f"{name_}_planes={planes} of {o.inp_bits} bits, a {what} has {WIDEST} at most")
     if x.op in TWO_OPERANDS:
@@ -54,6 +55,8 @@ def _check_rules(x: Vector, o: Overlay) -> None:
             raise Trap(f"{name} with a {x.kernel_y}x{x.kernel_x} window, it must be 1x1")
         if x.negative:
             raise Trap(f"{name} with negative=1, which needs the second set of parameters for itself")
+    elif x.in2_planes:
+        raise Trap(f"in2_planes={x.in2_planes} with {name}, which has no second operand")
     if x.lo > x.hi:
         raise Trap(f"lo={x.lo} is above hi={x.hi}")
     if x.table and x.hi >= TABLE_BYTES:
@@ -132,7 +135,7 @@ class _Operation:
         py, px, inside = self._tap(0, 0)
         row = py % x.ring if x.ring else py
         rows = x.src2_base + row * x.src2_row + px * x.src2_x + self.c * x.src2_c
-        return self._act(rows, inside) - x.src2_zp
+        return self._planes(rows, inside, x.in2_planes, x.src2_plane) - x.src2_zp
 
     def parameters(self, record_set: int) -> tuple[I64, I64, I64]:
         """m, s and B of each channel. Shapes: (n_c, 1, 1, block_in)."""
@@ -197,9 +200,13 @@ class _Operation:
             return self._acc(py, px, inside)
         row = py % x.ring if x.ring else py
         rows = x.src_base + row * x.src_row + px * x.src_x + self.c * x.src_c
+        return self._planes(rows, inside, x.in_planes, x.src_plane)
+
+    def _planes(self, rows: I64, inside: NDArray[np.bool_], planes: int, pitch: int) -> I64:
+        """Values whose lowest plane lies in `rows`, 2^`planes` of them `pitch` apart; anything where outside."""
         values = self._act(rows, inside)
-        for plane in range(1, 1 << x.in_planes):
-            values = values + (self._act(rows + plane * x.src_plane, inside) << plane * self.overlay.inp_bits)
+        for plane in range(1, 1 << planes):
+            values = values + (self._act(rows + plane * pitch, inside) << plane * self.overlay.inp_bits)
         return values
 
     def _act(self, rows: I64, inside: NDArray[np.bool_]) -> I64:

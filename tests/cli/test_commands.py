@@ -283,3 +283,18 @@ def test_version_and_usage() -> None:
     assert found.returncode == 0 and found.stdout.startswith("tilewright 0.")
     found = process("compile", "x.onnx")
     assert found.returncode == 2 and "Traceback" not in found.stderr
+
+
+def test_supported_needs_a_model_and_an_overlay(tmp_path: Path) -> None:
+    result = invoke("supported")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "error: 2 faults\n"
+        "  expected MODEL or --list; give a prototxt or an ONNX file\n"
+        "  --target: expected an overlay; `tilewright targets` lists them\n",
+    )
+    result = invoke("supported", tmp_path / "a.onnx", "--list")
+    assert (
+        result.stderr
+        == f"error: expected no model beside --list, found {tmp_path / 'a.onnx'}; leave one out\n"
+    )

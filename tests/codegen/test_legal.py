@@ -73,10 +73,15 @@ def test_accepted_compiles() -> None:
 
 
 NARROW: dict[str, tuple[str, Callable[[Builder], Tensor], str]] = {
-    "two wide operands": (
-        "ultra96-w4",
-        lambda b: b.add(b.input(6, 4, 4, bits=4), b.input(6, 4, 4)),
-        "the second operand of a sum or product has the overlay's bits, found 8 bits of in1",
+    "a product wider than sums": (
+        "ultra96-w1",
+        lambda b: b.multiply(b.input(6, 4, 4), b.input(6, 4, 4)),
+        "a product of two maps has no more bits than the overlay's sums, found products of 18 bits",
+    ),
+    "planes too far apart": (
+        "pynq-z1-w4",
+        lambda b: b.add(b.input(16384, 1, 1), b.input(16384, 1, 1)),
+        "channels of values wider than the overlay's operands are at most 1023 blocks, found 16384 channels of 8 bits",
     ),
     "eight bits times one": (
         "ultra96-w1",

@@ -18,11 +18,13 @@ from tvm import relax
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.host_program import host_program
 from tilewright.codegen.lift import lift
-from tilewright.errors import UnsupportedModel
+from tilewright.errors import ConfigError, UnsupportedModel
 from tilewright.frontend.relax_import import to_relax
 from tilewright.relay_passes.partition import is_region
 from tilewright.relay_passes.pipeline import PIPELINE, partitioned
 from tilewright.runtime import Session
+from tilewright.runtime.device_model import DeviceModel
+from tilewright.runtime.tvm_module import use_device
 from tilewright.target import target
 from tilewright.targets.config import overlay
 from tilewright.targets.package import Package
@@ -117,6 +119,37 @@ def test_an_exported_network_runs_in_a_fresh_process(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=120)
     expected = relax.VirtualMachine(executable, tvm.cpu())["main"](tvm.runtime.tensor(x)).numpy()
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), expected)
+
+
+def test_a_loaded_library_runs_on_a_device(tmp_path: Path) -> None:
+    executable = _compiled(_model())
+    executable.export_library(str(tmp_path / "net.so"))
+    library = tvm.runtime.load_module(str(tmp_path / "net.so"))
+    vm, x = relax.VirtualMachine(library, tvm.cpu()), tvm.runtime.tensor(_feed())
+    expected = vm["main"](x).numpy()
+    with DeviceModel(overlay(OVERLAY), memory_bytes=1 << 20) as model:
+        use_device(library, model.uri())
+        np.testing.assert_array_equal(vm["main"](x).numpy(), expected)
+        assert model.launches == 1
+        model.fault("error", 9, 0)
+        with pytest.raises(RuntimeError, match="error TOKEN"):
+            vm["main"](x)
+        np.testing.assert_array_equal(vm["main"](x).numpy(), expected)
+        with pytest.raises(ValueError, match="unknown device nothing"):
+            use_device(library, "nothing")
+        use_device(library, "sim")
+    np.testing.assert_array_equal(vm["main"](x).numpy(), expected)
+    with pytest.raises(
+        ConfigError, match=r"the module of kind 'relax.VMExecutable' has no accelerator regions"
+    ):
+        use_device(tvm.compile(to_relax(_host_only()), "llvm").mod, "sim")
+
+
+def _host_only() -> onnx.ModelProto:
+    node = helper.make_node("Relu", ["x"], ["y"])
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 4)) for name in "xy"]
+    graph = helper.make_graph([node], "g", value[:1], value[1:])
+    return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 21)])
 
 
 def test_a_host_operator_outside_the_table_names_the_node() -> None:

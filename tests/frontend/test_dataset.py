@@ -421,6 +421,9 @@ def test_one_input_that_does_not_fit(tmp_path: Path) -> None:
         load_input(tmp_path / "a.npy", input_shapes=COLOUR)
     with pytest.raises(DataError, match=r"a\.npy: expected a network of one input, found 2 \(data, state\)"):
         load_input(tmp_path / "a.npy", input_shapes=shapes)
+    folder = r"expected an image, an NPY or an NPZ file, found a folder; give one of its files; `tilewright evaluate` runs on a folder$"
+    with pytest.raises(DataError, match=folder):
+        load_input(tmp_path, input_shapes=COLOUR)
     with pytest.raises(DataError, match=r"none\.png: no such file; give an image, an NPY or an NPZ file$"):
         load_input(tmp_path / "none.png", input_shapes=COLOUR)
     (tmp_path / "no.npy").write_bytes((tmp_path / "a.npz").read_bytes())

@@ -21,7 +21,7 @@ from tilewright.integer.predicate import Ok, Reject
 from tilewright.integer_level import integer_module, layerwise_compare, run_integer
 from tilewright.relay_passes.collapse_layouts import CollapseLayouts
 from tilewright.relay_passes.partition import composite_calls, find_evictions, is_region
-from tilewright.relay_passes.pipeline import PASSES, make_pass, partitioned
+from tilewright.relay_passes.pipeline import PASSES, partitioned
 from tilewright.relay_passes.placement import Placement
 from tilewright.relay_passes.qdq_to_integer import QdqToInteger
 from tilewright.relay_passes.rewrite import bindings_of
@@ -67,7 +67,7 @@ def test_twice_changes_nothing(name: str) -> None:
     once = QdqToInteger()(module)
     if name == "collapse_layouts":
         once = CollapseLayouts()(once)
-    tvm.ir.assert_structural_equal(make_pass(name, OVERLAY)(once), once)
+    tvm.ir.assert_structural_equal(PASSES[name](OVERLAY)(once), once)
 
 
 def test_shared_dequantize_is_split() -> None:
@@ -262,25 +262,9 @@ def test_unquantised_model_stays_on_the_host() -> None:
     np.testing.assert_array_equal(found, [[0, 0, 2]])
 
 
-def test_pass_specs() -> None:
-    assert make_pass("qdq_to_integer{acc_bits=20}", OVERLAY) == QdqToInteger(20)
-    assert make_pass(" collapse_layouts ", OVERLAY) == CollapseLayouts()
-    for spec, text in [
-        ("fold", r"-p: expected one of the passes qdq_to_integer, collapse_layouts, partition, found 'fold'"),
-        (
-            "qdq_to_integer{bits=2}",
-            r"-p: expected an option of qdq_to_integer \(acc_bits, inp_bits\), found 'bits'",
-        ),
-        ("collapse_layouts{n=2}", r"-p: expected an option of collapse_layouts \(none\), found 'n'"),
-        ("qdq_to_integer{acc_bits=x}", r"-p: expected a whole number for acc_bits, found 'x'"),
-    ]:
-        with pytest.raises(ConfigError, match=f"^{text}$"):
-            make_pass(spec, OVERLAY)
-
-
 def test_narrow_accumulator_is_refused() -> None:
     g = QdqGraph()
-    module = make_pass("qdq_to_integer{acc_bits=16}", OVERLAY)(to_relax(g.model(q(g, conv(g, g.x)))))
+    module = QdqToInteger(16)(to_relax(g.model(q(g, conv(g, g.x)))))
     texts = [str(r) for r in Placement.of(module["main"]).refused.values()]
     assert any(t.startswith("sums must fit 16 bits (at most 32767), found ") for t in texts)
 

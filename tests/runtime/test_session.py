@@ -132,9 +132,10 @@ def test_an_array_of_any_memory_order_is_taken() -> None:
 
 def test_an_unknown_back_end_is_named() -> None:
     with pytest.raises(
-        ConfigError, match=r"^unknown back end 'sin', known are sim, reference; did you mean sim\?$"
+        ConfigError,
+        match=r"^unknown back end 'sin', known are sim, reference, zynq:registers=PATH,memory=PATH; did you mean sim\?$",
     ):
-        Session(_package(), "sin")  # type: ignore[arg-type]
+        Session(_package(), "sin")
 
 
 @pytest.mark.parametrize("backend", ["sim", "reference"])

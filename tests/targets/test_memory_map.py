@@ -36,7 +36,7 @@ LIMIT = (1 << 31) - 1
 def narrow(bits: int) -> Any:
     """An overlay with operands of `bits`, as far as a region's record tells of it."""
     values = {name: getattr(MACHINE, name) for name in MACHINE_FIELDS} | {"inp_bits": bits}
-    return SimpleNamespace(name=f"w{bits}", **values)
+    return SimpleNamespace(name=f"w{bits}", hash=MACHINE.hash, identity=MACHINE.identity, **values)
 
 
 def region_of(layout: MapLayout, size: int) -> CompiledRegion:

@@ -150,12 +150,21 @@ def test_a_damaged_line_inside_is_an_error(finished: Path) -> None:
     assert str(caught.value).endswith("; delete that line; it will be measured again")
 
 
-@pytest.mark.parametrize("content", [b"\x89TWP\r\n\x1a\nrest", b"name,value\n1,2\n", b"{}\n", b'"schema": 1'])
-def test_a_file_that_is_no_log_is_left_alone(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"\x89TWP\r\n\x1a\nrest", "expected a log of `tilewright tune`, line 1 is b'\\x89TWP\\r'"),
+        (b"name,value\n1,2\n", "expected a log of `tilewright tune`, line 1 is b'name,value'"),
+        (b"{}\n", "expected a log of `tilewright tune`, line 1 is b'{}'"),
+        (b'"schema": 1', "expected a log of `tilewright tune`, found b'\"schema\": 1'"),
+    ],
+)
+def test_a_file_that_is_no_log_is_left_alone(tmp_path: Path, content: bytes, text: str) -> None:
     path = tmp_path / "file"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"expected a log of `tilewright tune`, .*; give another --log$"):
+    with pytest.raises(DataError) as caught:
         Log(path, HEAD)
+    assert str(caught.value) == f"{path}: {text}; give another --log"
     assert path.read_bytes() == content
 
 

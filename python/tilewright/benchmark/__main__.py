@@ -12,6 +12,7 @@ BENCHMARKS = {
     "compile": "tilewright.benchmark.compile_time",
     "equality": "tilewright.benchmark.equality",
     "parts": "tilewright.benchmark.parts",
+    "runtime": "tilewright.benchmark.host_overhead",
     "simulator": "tilewright.benchmark.simulator",
     "tuning": "tilewright.benchmark.tuning",
     "zoo": "tilewright.benchmark.zoo",

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import io
 import os
+import sys
 
 _OBJECTS = 200_000
 """Between two looks for garbage cycles."""
+
+EXIT_STOPPED = 130
+"""After Ctrl-C, as shells have it: 128 and the signal's number."""
 
 
 def main() -> None:
@@ -17,9 +23,49 @@ def main() -> None:
     """
     gc.set_threshold(_OBJECTS)
     os.environ.setdefault("TVM_DEVICE_BACKEND_AUTOLOAD", "0")
-    from tilewright.cli.app import app  # typer and rich are not needed to import tilewright
-
+    _open_streams()
     try:
-        app()
+        from tilewright.cli.app import app  # typer and rich are not needed to import tilewright
+
+        app(prog_name="tilewright")  # also where it was started as a module; completion goes by this name
+    except KeyboardInterrupt:
+        _stopped()
+    except ImportError as error:
+        if os.environ.get("TILEWRIGHT_DEBUG", "0") != "0":
+            raise
+        sys.stderr.write(
+            f"error: the installation is not complete: {error}; `python -m tilewright.doctor` tells what to do\n"
+        )
+        sys.exit(2)
+    except SystemExit as end:
+        if end.code == EXIT_STOPPED:
+            _stopped()
+        raise
     finally:
         gc.freeze()  # what is left goes with the process; Python would look through all of it twice
+
+
+def _stopped() -> None:
+    """End as one who pressed Ctrl-C expects: a line, no traceback, no waiting for what runs in threads."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write("stopped\n")
+        sys.stderr.flush()
+    os._exit(EXIT_STOPPED)
+
+
+def _open_streams() -> None:
+    """Make stdin, stdout and stderr fit to use, whatever the process was started with.
+
+    A closed one becomes the null device: else the first file that is opened gets its number, and what is printed goes
+    into it. A locale that lacks a character of a layer's or a file's name gets its number.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -12,8 +12,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from tilewright import debug
+from tilewright.cli import (
+    EXIT_STOPPED,
+    disassemble,
+    doctor,
+    evaluate,
+    explore,
+    opt,
+    report,
+    run,
+    supported,
+    targets,
+    tune,
+)
 from tilewright.cli import compile as compile_command
-from tilewright.cli import evaluate, explore, report, run, supported, targets, tune
 from tilewright.cli.console import say
 from tilewright.errors import TilewrightError
 
@@ -26,10 +39,14 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
+            if debug.level():
+                debug.show()
             return super().invoke(ctx)
         except TilewrightError as error:
             say(message_of(error))
             raise typer.Exit(EXIT_FAULT) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(EXIT_STOPPED) from None
         except OSError as error:
             if error.errno not in _FULL:
                 raise
@@ -52,7 +69,6 @@ app = typer.Typer(
     name="tilewright",
     cls=_Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -87,6 +103,10 @@ for _command in (
     report.report,
     tune.tune,
     explore.explore,
+    opt.opt,
+    disassemble.disassemble,
+    disassemble.assemble,
     targets.targets,
+    doctor.doctor,
 ):
     app.command(name=_command.__name__.removesuffix("_model"))(_command)

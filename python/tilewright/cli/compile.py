@@ -27,6 +27,7 @@ from tilewright.cli.options import (
     InputShape,
     Json,
     LabelOffset,
+    Labels,
     Layout,
     Mean,
     MixedBudget,
@@ -68,6 +69,7 @@ def compile_model(
     input_shape: InputShape = None,
     batch: Batch = 1,
     label_offset: LabelOffset = 0,
+    labels: Labels = None,
     layout: Layout = None,
     plan: Annotated[
         Path | None,
@@ -126,7 +128,7 @@ def compile_model(
             )
     given = _plan(plan, tuned, chosen)
     options = ModelOptions(
-        model, weights, input_shape or (), batch, label_offset, resize, crop, channels, mean, std
+        model, weights, input_shape or (), batch, label_offset, resize, crop, channels, mean, std, labels
     )
     quantiser = quantize_options(bits, activation_bits, mixed, rounding)
     with record() as seconds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -13,9 +14,11 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from tilewright import debug
 from tilewright.errors import DataError, Fault
 
 SCHEMA = 1
@@ -23,6 +26,10 @@ SCHEMA = 1
 
 WIDE = 200
 """Columns where no terminal says how many there are; files and pipes are not folded at 80."""
+
+PROSE = ("reason", "remedy", "what", "found")
+"""Columns of tables that hold sentences."""
+_GAP = 2
 
 Report = Callable[[int, int], None]
 
@@ -58,18 +65,27 @@ def _plain(value: Any) -> Any:
 
 def write_table(table: Table) -> None:
     """Write a table to stdout."""
-    terminal = Console().is_terminal
-    console = Console(width=None if terminal else WIDE, highlight=False)
-    with console.capture() as capture:
-        console.print(table)
-    write_result("\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n")))
+    screen, drawn = Console(), io.StringIO()
+    width = screen.width if screen.is_terminal else WIDE
+    if screen.is_terminal:  # a narrow one breaks lines, not numbers
+        least = Measurement.get(screen, screen.options.update(max_width=WIDE), table).minimum
+        width = max(
+            width, least + _GAP * len(table.columns)
+        )  # the measure leaves out what is between columns
+    Console(file=drawn, force_terminal=screen.is_terminal, width=width, highlight=False).print(table)
+    write_result("\n".join(line.rstrip() for line in drawn.getvalue().rstrip("\n").split("\n")))
 
 
 def plain_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """A table without lines; columns named in `right` are aligned to the right."""
+    """A table without lines; columns named in `right` are aligned to the right, those in PROSE are folded."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        table.add_column(
+            column,
+            justify="right" if column in right else "left",
+            overflow="fold",
+            no_wrap=column not in PROSE,
+        )
     return table
 
 
@@ -102,7 +118,7 @@ def progress(label: str) -> Iterator[Report]:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not console.is_terminal or debug.level() > 0,  # its lines would tear the bar
     )
     with bar:
         task = bar.add_task(label, total=None)

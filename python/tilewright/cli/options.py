@@ -13,11 +13,20 @@ from tilewright.errors import ConfigError, Fault, FaultList
 from tilewright.quantize.options import Mixed, QuantizeOptions
 
 if TYPE_CHECKING:
+    from tilewright.frontend.canonical import RewritePass
     from tilewright.frontend.model import Model
 
 _NETWORK = "Network"
 _ROUNDINGS = ("adaptive", "nearest")
 _IMAGES = "Preprocessing of images (kept in the package)"
+
+
+def _overlay_names(incomplete: str) -> list[str]:
+    """What the shell offers."""
+    from tilewright.targets.config import overlays
+
+    return [name for name in overlays() if name.startswith(incomplete)]
+
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A Caffe prototxt or an ONNX file.")]
 PackagePath = Annotated[Path, typer.Argument(metavar="PKG", help="A package that `compile` wrote.")]
@@ -28,6 +37,7 @@ Target = Annotated[
         "--target",
         metavar="T",
         help="Overlay to compile for, of those that `tilewright targets` lists, or a TOML file.",
+        autocompletion=_overlay_names,
     ),
 ]
 Weights = Annotated[
@@ -110,6 +120,15 @@ LabelOffset = Annotated[
         rich_help_panel=_NETWORK,
     ),
 ]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="F",
+        help="Names of the classes, one a line, which `run` tells; default: those of the calibration set.",
+        rich_help_panel=_NETWORK,
+    ),
+]
 Layout = Annotated[
     str | None,
     typer.Option("--layout", metavar="nhwc|nchw", help="Order of an array that could be either."),
@@ -164,14 +183,16 @@ class ModelOptions:
     channels: str | None
     mean: str | None
     std: str | None
+    labels: Path | None = None
 
-    def load(self) -> Model:
-        """Read the network.
+    def load(self, rewrites: Sequence[RewritePass] | None = None) -> Model:
+        """Read the network and bring it into canonical form, or run other rewrites.
 
         Raises:
             ConfigError: options that are wrong, all at once.
             ModelError, UnsupportedModel: see :func:`tilewright.frontend.model.load`.
         """
+        from tilewright.frontend.canonical import PASSES
         from tilewright.frontend.model import load
         from tilewright.frontend.preprocess import Preprocess
 
@@ -193,7 +214,9 @@ class ModelOptions:
             preprocess=preprocess,
             input_shapes=shapes or None,
             batch=self.batch,
+            labels=self.labels,
             label_offset=self.label_offset,
+            rewrites=PASSES if rewrites is None else rewrites,
         )
 
 

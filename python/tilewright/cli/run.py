@@ -59,11 +59,10 @@ def run(
     with clean_stdout():
         from tilewright.evaluation import input_shapes, package_feeds, package_preprocess
         from tilewright.frontend.dataset import load_input
-        from tilewright.runtime import Backend, Package, Session
+        from tilewright.runtime import Package, Session
 
         loaded = Package.load(package)
-        chosen: Backend = backend  # type: ignore[assignment]  # Session checks it
-        session = Session(loaded, chosen)
+        session = Session(loaded, backend)
         shapes, preprocess = input_shapes(loaded), package_preprocess(loaded)
         images = [load_input(source, input_shapes=shapes, preprocess=preprocess) for source in sources]
         results = session.run_images([package_feeds(loaded, feeds) for feeds in images])

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tilewright import debug
 from tilewright.cli.console import clean_stdout, progress, write_json, write_result
 from tilewright.cli.options import (
     ActivationBits,
@@ -223,7 +224,7 @@ def search_progress() -> Iterator[Callable[[int, int, float], None]]:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not console.is_terminal or debug.level() > 0,
     )
     with bar:
         task = bar.add_task("tuning", total=None, best="-")

@@ -200,6 +200,9 @@ def load_input(
     if seed is not None:
         return random_dataset(_seed(seed[1]), 1, input_shapes, settings).load(0)
     path = Path(spec)
+    if path.is_dir():
+        remedy = "give one of its files; `tilewright evaluate` runs on a folder"
+        raise DataError(Fault("expected an image, an NPY or an NPZ file, found a folder", str(path), remedy))
     if not path.is_file():
         raise DataError(Fault("no such file", str(path), "give an image, an NPY or an NPZ file"))
     if path.suffix == ".npz":

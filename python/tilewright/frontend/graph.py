@@ -373,10 +373,12 @@ class Graph:
     def infer(self, node: Node) -> None:
         """Set the types of the node's outputs from those of its inputs (standard operators only).
 
+        Nothing is set where an input's type is not known yet.
+
         Raises:
             ModelError: the operator does not take such inputs.
         """
-        if node.domain:
+        if node.domain or any(v and v not in self.types for v in node.inputs):
             return
         inputs = {v: self.types[v].proto() for v in node.inputs if v in self.types}
         data = {

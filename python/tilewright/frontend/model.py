@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tilewright.errors import ConfigError, DataError, Fault, FaultList, ModelError, UnsupportedModel
 from tilewright.frontend.caffe import load_caffe
-from tilewright.frontend.canonical import canonicalise
+from tilewright.frontend.canonical import PASSES, RewritePass, canonicalise
 from tilewright.frontend.graph import node_origins
 from tilewright.frontend.labels import read_class_names
 from tilewright.frontend.onnx_file import read_model
@@ -179,6 +179,7 @@ def load(
     labels: str | Path | Sequence[str] | None = None,
     label_offset: int = 0,
     name: str | None = None,
+    rewrites: Sequence[RewritePass] = PASSES,
 ) -> Model:
     """Read a network from a Caffe prototxt or an ONNX file.
 
@@ -193,12 +194,13 @@ def load(
         labels: names of the classes, or a file of them, one a line.
         label_offset: added to the labels of data sets.
         name: default: the file's.
+        rewrites: what brings the graph into canonical form; `()` leaves it as it was read, for looking at.
 
     Raises:
         ModelError: a file is missing or damaged, contradicts itself, or weights do not fit.
         UnsupportedModel: operators or layers that are not supported, all at once.
         ConfigError: the preprocessing does not fit the inputs, or `weights` is no seed.
-        DataError: the file of class names cannot be read.
+        DataError: the file of class names cannot be read, or holds more or fewer than there are classes.
     """
     path = Path(path)
     seed = _seed(weights)
@@ -216,16 +218,27 @@ def load(
             settings.check(shape_of(value))
     if batch > 1:
         _check_batch(graph, batch)
-    return Model(
-        proto=canonicalise(proto),
-        name=name or path.stem or "network",
+    found = Model(
+        proto=canonicalise(proto, rewrites),
+        name=name or _text(path.stem) or "network",
         preprocess=settings,
-        labels=_labels(labels),
         label_offset=label_offset,
         batch=batch,
         nodes=_source_nodes(proto),
         random_weights=seed is not None,
     )
+    return found if labels is None else replace(found, labels=_labels(labels, found))
+
+
+def _text(name: str) -> str:
+    """A file's name as text: in a locale other than UTF-8 Python hands out bytes that it cannot decode."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def of_proto(proto: onnx.ModelProto, name: str = "network") -> Model:
+    """A model in memory as a network, checked but not rewritten. Raises ModelError and UnsupportedModel."""
+    loaded = load_onnx(proto)
+    return Model(proto=canonicalise(loaded, ()), name=name, nodes=_source_nodes(loaded))
 
 
 def _source_nodes(proto: onnx.ModelProto) -> tuple[SourceNode, ...]:
@@ -305,10 +318,22 @@ def _is_caffe(path: Path) -> bool:
     return b"\0" not in head and _PROTOTXT.search(head) is not None
 
 
-def _labels(labels: str | Path | Sequence[str] | None) -> tuple[str, ...] | None:
-    if labels is None:
-        return None
-    return tuple(read_class_names(labels) if isinstance(labels, str | Path) else labels)
+def _labels(labels: str | Path | Sequence[str], model: Model) -> tuple[str, ...]:
+    """Names by class; the first `label_offset` classes of a network have none in a list of data sets.
+
+    Raises DataError where there are more or fewer names than classes.
+    """
+    names = tuple(read_class_names(labels) if isinstance(labels, str | Path) else labels)
+    if model.classes is None or len(names) == model.classes:
+        return names
+    if len(names) + model.label_offset == model.classes:
+        return ("",) * model.label_offset + names
+    where = str(labels) if isinstance(labels, str | Path) else "labels"
+    message = f"expected names of {model.classes} classes, found {len(names)}"
+    remedy = "give one name a line in the order of the classes"
+    if len(names) + 1 == model.classes:
+        remedy += "; a network with a first class for background takes --label-offset 1"
+    raise DataError(Fault(message, where, remedy))
 
 
 def require_float(model: Model) -> None:

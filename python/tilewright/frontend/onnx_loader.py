@@ -17,17 +17,27 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, versi
 from ..errors import Fault, FaultList, ModelError, UnsupportedModel
 from .custom_ops import expand_custom_ops
 from .graph import IR_VERSION, OPSET, Graph
+from .normalisations import lower_normalisations
 from .onnx_file import OWN_DOMAIN, check_operators, check_tensors, opset_of, read_model
 from .onnx_shapes import fix_shapes
 from .qonnx_nodes import DOMAINS as QONNX_DOMAINS
 from .qonnx_nodes import convert_qonnx
+from .qoperators import convert_qoperators
 from .small_integers import widen_integers
 
 _SMALL = 1024
 _WIDE_FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+_TYPES = frozenset(
+    getattr(TensorProto, name)
+    for name in ("FLOAT", "BOOL", *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)))
+)
 _TYPE_ATTRIBUTES = frozenset({"to", "dtype", "output_dtype"})
 # Wrote 16-bit QDQ models before opset 21 had these types; the semantics are those of the standard operators.
 _SAME_AS_STANDARD = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
+# Changed since opset 21 by more types only, but onnx cannot convert them; the operator beside it can be, and has the
+# same operands and shapes.
+_NO_ADAPTER = {"GlobalMaxPool": "GlobalAveragePool"}
 
 
 def load_onnx(
@@ -67,7 +77,11 @@ def load_onnx(
     graph = Graph.from_model(model)
     graph.sort()
     convert_qonnx(graph)
+    convert_qoperators(graph)
+    lower_normalisations(graph)
     graph = fix_shapes(graph, input_shapes, batch)
+    _check_types(graph)
+    _check_training(graph)
     _check_constants(graph)
     result = graph.to_model()
     del result.opset_import[:]
@@ -143,6 +157,10 @@ def _to_opset(model: ModelProto) -> None:
         return
     small, large = _without_large(model)
     del small.functions[:]
+    disguised = {n.name: n.op_type for n in small.graph.node if n.op_type in _NO_ADAPTER and not n.domain}
+    for node in small.graph.node:
+        if node.name in disguised:
+            node.op_type = _NO_ADAPTER[node.op_type]
     try:
         converted = version_converter.convert_version(small, OPSET)
     except (
@@ -154,6 +172,8 @@ def _to_opset(model: ModelProto) -> None:
         message = f"the model cannot be converted from opset {version} to {OPSET}: {_one_line(exc)}"
         remedy = f"export the model with opset {OPSET}"
         raise UnsupportedModel(Fault(message, _first_unconvertible(model, version), remedy)) from None
+    for node in converted.graph.node:
+        node.op_type = disguised.get(node.name, node.op_type)
     names = {t.name for t in large}
     nodes, inputs = list(converted.graph.node), [v for v in converted.graph.input if v.name not in names]
     domains = [o for o in model.opset_import if o.domain not in ("", "ai.onnx")]
@@ -221,6 +241,40 @@ def _free_name(node: NodeProto, used: set[str]) -> str:
         count += 1
         name = f"{hint}_{count}"
     return name
+
+
+def _check_types(graph: Graph) -> None:
+    """Numbers that no level of the compiler holds: float8, complex, strings."""
+    faults = FaultList()
+    values = [(f"input {v.name}", v.name) for v in graph.inputs]
+    values += [(f"node {node.name}", v) for node in graph for v in node.outputs if v in graph.types]
+    for where, value in values:
+        element = graph.element(value)
+        if element and element not in _TYPES:
+            name = TensorProto.DataType.Name(element)
+            faults.add(
+                f"{value} holds {name}, expected float32, integers or booleans",
+                where=where,
+                remedy="cast it before the model is exported, or cut the model there",
+            )
+    faults.raise_if_any(UnsupportedModel)
+
+
+def _check_training(graph: Graph) -> None:
+    """What a layer gives in training depends on the batch or on chance."""
+    faults = FaultList()
+    for node in graph:
+        if node.op == "BatchNormalization":
+            training = node.int("training_mode", 0) != 0
+        elif node.op == "Dropout" and node.input(2):
+            ratio, mode = (graph.constant(node.input(i)) for i in (1, 2))
+            training = (mode is None or bool(mode.any())) and (ratio is None or bool(ratio.any()))
+        else:
+            continue
+        if training:
+            message = f"{node.op} is in training mode"
+            faults.add(message, where=f"node {node.name}", remedy="export the network for inference")
+    faults.raise_if_any(UnsupportedModel)
 
 
 def _check_constants(graph: Graph) -> None:

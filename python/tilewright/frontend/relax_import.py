@@ -13,16 +13,16 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from tvm import relax, runtime
+from tvm import relax
 from tvm.ir import GenericConst, IRModule, StringImm
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_convert_map, onnx_input
 
 from tilewright.errors import FaultList, UnsupportedModel
+from tilewright.frontend import converters
+from tilewright.frontend.converters import Attributes, Converter, Expr, constant, dims_of, value_of
 
 SOURCES = "tilewright.sources"
 DETECTION_OUTPUT = "tilewright.host.detection_output"
@@ -40,10 +40,6 @@ _CONVERTER_ERRORS = (
     RuntimeError,
     NotImplementedError,
 )
-
-Expr: TypeAlias = relax.Expr
-Attributes: TypeAlias = dict[str, object]
-Converter: TypeAlias = Callable[[relax.BlockBuilder, Sequence[Expr], Attributes], Expr]
 
 
 @dataclass
@@ -82,25 +78,8 @@ class Sources:
         return Sources([SourceNode(**n) for n in data["nodes"]], data["node_of"], data["variable_of"])
 
 
-def constant(value: object) -> GenericConst:
-    """A Relax constant of exactly the array's type (`relax.const` narrows int64)."""
-    return relax.const(runtime.tensor(np.array(value, order="C")))
-
-
-def _value(expr: Expr | None) -> NDArray[Any] | None:
-    if expr is None:
-        return None
-    if not isinstance(expr, GenericConst):
-        raise ValueError("expected a constant operand, found one computed at run time")
-    return np.asarray(expr.value.numpy())
-
-
 def _ints(attributes: Attributes, key: str, default: Sequence[int]) -> list[int]:
     return [int(v) for v in attributes.get(key, default)]  # type: ignore[attr-defined]
-
-
-def _dims(expr: Expr) -> list[int]:
-    return [int(d) for d in expr.ty.shape.values]
 
 
 def _clip(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes: Attributes) -> Expr:
@@ -115,15 +94,14 @@ def _clip(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes: Attributes
     return x
 
 
-def _pad(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes: Attributes) -> Expr:
+def _pad(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes: Attributes) -> Expr | None:
     x = inputs[0]
-    mode = attributes.get("mode", b"constant")
-    if mode != b"constant":
-        raise ValueError(f"expected mode constant, found {mode!r}")
-    rank = len(_dims(x))
-    pads = _value(inputs[1]) if len(inputs) > 1 else np.asarray(_ints(attributes, "pads", ()))
-    fill = _value(inputs[2]) if len(inputs) > 2 else np.asarray(attributes.get("value", 0.0))
-    axes = _value(inputs[3]) if len(inputs) > 3 else None
+    if attributes.get("mode", b"constant") != b"constant":
+        return None
+    rank = len(dims_of(x))
+    pads = value_of(inputs[1]) if len(inputs) > 1 else np.asarray(_ints(attributes, "pads", ()))
+    fill = value_of(inputs[2]) if len(inputs) > 2 else np.asarray(attributes.get("value", 0.0))
+    axes = value_of(inputs[3]) if len(inputs) > 3 else None
     if pads is None or np.any(pads < 0):
         raise ValueError(f"expected pads of 0 and more, found {None if pads is None else pads.tolist()}")
     chosen = list(range(rank)) if axes is None else [int(a) % rank for a in axes.tolist()]
@@ -164,7 +142,7 @@ def _lrn(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes: Attributes)
 
 def _same_pads(x: Expr, kernel: list[int], strides: list[int], dilation: list[int], mode: bytes) -> list[int]:
     before, after = [], []
-    for size, k, s, d in zip(_dims(x)[2:], kernel, strides, dilation, strict=True):
+    for size, k, s, d in zip(dims_of(x)[2:], kernel, strides, dilation, strict=True):
         total = max((-(-size // s) - 1) * s + d * (k - 1) + 1 - size, 0)
         small = total // 2
         before.append(total - small if mode == b"SAME_LOWER" else small)
@@ -187,19 +165,19 @@ def _explicit_pads(node: onnx.NodeProto, attributes: Attributes, inputs: Sequenc
     """Replace a convolution's auto_pad by pads: TVM's own way pads with an opaque function."""
     if node.op_type != "Conv" or attributes.get("auto_pad", b"NOTSET") not in (b"SAME_UPPER", b"SAME_LOWER"):
         return
-    attributes.setdefault("kernel_shape", tuple(_dims(inputs[1])[2:]))
+    attributes.setdefault("kernel_shape", tuple(dims_of(inputs[1])[2:]))
     attributes["pads"] = tuple(_window(inputs[0], attributes)[2])
     del attributes["auto_pad"]
 
 
-def _max_pool(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes: Attributes) -> Expr:
+def _max_pool(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes: Attributes) -> Expr | None:
     """ceil_mode becomes explicit padding, by the output size of the ONNX operator (windows start inside)."""
     x = inputs[0]
-    if len(_dims(x)) != 4:
-        raise ValueError(f"expected a map of 4 dimensions, found {len(_dims(x))}")
+    if len(dims_of(x)) != 4:
+        return None
     kernel, strides, pads, dilation = _window(x, attributes)
     if attributes.get("ceil_mode", 0):
-        for i, size in enumerate(_dims(x)[2:]):
+        for i, size in enumerate(dims_of(x)[2:]):
             span = dilation[i] * (kernel[i] - 1) + 1
             steps = -(-(size + pads[i] + pads[i + 2] - span) // strides[i])
             if steps * strides[i] >= size + pads[i]:
@@ -208,10 +186,10 @@ def _max_pool(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes: Attrib
     return relax.op.nn.max_pool2d(x, kernel, strides, pads, dilation)
 
 
-def _average_pool(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes: Attributes) -> Expr:
+def _average_pool(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes: Attributes) -> Expr | None:
     x = inputs[0]
-    if len(_dims(x)) != 4:
-        raise ValueError(f"expected a map of 4 dimensions, found {len(_dims(x))}")
+    if len(dims_of(x)) != 4:
+        return None
     kernel, strides, pads, dilation = _window(x, attributes)
     if any(d != 1 for d in dilation):
         raise ValueError(f"expected dilations of 1, found {dilation}")
@@ -239,6 +217,7 @@ def _detection_output(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes
 
 
 CONVERTERS: dict[tuple[str, str], Converter] = {
+    **{("", op): convert for op, convert in converters.CONVERTERS.items()},
     ("", "Clip"): _clip,
     ("", "Pad"): _pad,
     ("", "Sum"): _chain(relax.op.add),
@@ -291,10 +270,11 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
         attributes["tvm_custom"] = {"name": node_name(node), "num_outputs": len(node.output)}
         _explicit_pads(node, attributes, list(inputs))
         own = CONVERTERS.get((_domain(node), node.op_type))
-        if own is not None and (node.op_type != "Pad" or attributes.get("mode", b"constant") == b"constant"):
-            result = self.bb.normalize(own(self.bb, list(inputs), attributes))
-        else:
+        result = None if own is None else own(self.bb, list(inputs), attributes)
+        if result is None:
             result = self._convert_operator(node.op_type, inputs, attributes, self.opset)
+        else:
+            result = self.bb.normalize(result)
         if not isinstance(result, relax.Expr):
             raise ValueError(f"expected an expression, found {type(result).__name__}")
         return result

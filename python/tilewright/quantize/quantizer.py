@@ -81,6 +81,23 @@ def quantize_onnx(
     return _round(network, widths, options).write()
 
 
+def equalise_onnx(
+    model: onnx.ModelProto,
+    calibration: Iterable[Mapping[str, NDArray[np.generic]]],
+    statistics_samples: int = _DEFAULT.statistics_samples,
+) -> onnx.ModelProto:
+    """Return `model` equalised, the first thing that :func:`quantize_onnx` does; itself where there is nothing to do.
+
+    Args and Raises: as there.
+    """
+    graph = Graph(model)
+    pairs = find_pairs(graph, find_units(graph))
+    if not pairs:
+        return model
+    samples = Samples(graph, calibration, statistics_samples, None)
+    return equalise(graph, pairs, samples.batches_of_kept()).model
+
+
 @dataclass(frozen=True)
 class Calibrated:
     """A float network with what its calibration samples tell."""

@@ -359,7 +359,7 @@ def _reads(node: Node, height: int, width: int, limits: Limits) -> int:
     pixels, planes = height * width, _planes(node.inputs[0], limits)
     if isinstance(op, ops.Add | ops.Multiply):
         second = _size(node.inputs[1])
-        return planes * pixels + second[1] * second[2]
+        return planes * pixels + _planes(node.inputs[1], limits) * second[1] * second[2]
     if isinstance(op, ops.MaxPool2d):
         return planes * _window_reads(node, op.kernel, op.strides, op.padding, op.dilation, limits)
     if isinstance(op, ops.SumPool2d):

@@ -162,7 +162,8 @@ def _operand(i: Vector, rows: int, *, second: bool) -> I64:
     py = _ring(_inside(i.n_y, i.stride_y, i.kernel_y, i.dilation_y, i.offset_y, i.height), i.ring)
     px = _inside(i.n_x, i.stride_x, i.kernel_x, i.dilation_x, i.offset_x, i.width)
     if second:
-        return _sums(rows, i.src2_base, py * i.src2_row, px * i.src2_x, _axis(i.n_c, i.src2_c))
+        planes = _axis(1 << i.in2_planes, i.src2_plane)
+        return _sums(rows, i.src2_base, py * i.src2_row, px * i.src2_x, _axis(i.n_c, i.src2_c), planes)
     planes = _axis(1 << i.in_planes, i.src_plane)
     return _sums(rows, i.src_base, py * i.src_row, px * i.src_x, _axis(i.n_c, i.src_c), planes)
 

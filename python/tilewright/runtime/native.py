@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tilewright.errors import DataError, PackageError, SimError, TilewrightError
+from tilewright.errors import ConfigError, DataError, DeviceError, PackageError, SimError, TilewrightError
 from tilewright.targets.host_ops import HOST_DTYPES
 
-ABI = 1
+ABI = 2
 MAX_RANK = 8
 _LIBRARY = "libtilewright_runtime.so"
 
@@ -42,7 +42,12 @@ class _Error(ctypes.Structure):
 
 
 class Stats(ctypes.Structure):
-    """Counts of a run, over all regions; under a caller's accelerator only `regions` and `instructions`."""
+    """Counts of a run, over all regions; under a caller's accelerator only `regions` and `instructions`.
+
+    `cycles` are those of an accelerator or device model. Times on the host: `run_ns` of the whole run, and of it
+    `pack_ns` of the tensors' way into the regions' segments and back, `device_ns` from a launch until its results
+    are there.
+    """
 
     _fields_ = tuple(
         (name, ctypes.c_int64)
@@ -54,13 +59,21 @@ class Stats(ctypes.Structure):
             "dram_read_bytes",
             "dram_write_bytes",
             "fetch_bytes",
+            "cycles",
+            "run_ns",
+            "pack_ns",
+            "device_ns",
         )
     )
 
     def to_dict(self) -> dict[str, int]:
         """The counts by name."""
-        return {name: int(getattr(self, name)) for name, *_ in self._fields_}
+        return {name: getattr(self, name) for name in _STATS}
 
+
+_STATS = tuple(name for name, *_ in Stats._fields_)
+_DTYPES = {np.dtype(name): number for number, name in enumerate(HOST_DTYPES, 1)}
+"""How the interface numbers element types; asking NumPy for a type's name takes longer than all the rest of a call."""
 
 _ACCELERATOR = ctypes.CFUNCTYPE(
     ctypes.c_int32,
@@ -72,7 +85,14 @@ _ACCELERATOR = ctypes.CFUNCTYPE(
     ctypes.c_uint64,
 )
 
-_ERRORS: Mapping[int, type[TilewrightError]] = {1: PackageError, 2: DataError, 3: SimError, 4: DataError}
+_ERRORS: Mapping[int, type[TilewrightError]] = {
+    1: PackageError,
+    2: DataError,
+    3: SimError,
+    4: DataError,
+    7: DeviceError,
+    8: ConfigError,
+}
 
 
 def library_path(name: str) -> Path:
@@ -101,6 +121,7 @@ def _library() -> ctypes.CDLL:
     ]
     lib.tw_rt_close.argtypes = [pointer]
     lib.tw_rt_close.restype = None
+    lib.tw_rt_open_device.argtypes = [pointer, ctypes.c_char_p, error]
     lib.tw_rt_set_accelerator.argtypes = [pointer, _ACCELERATOR, pointer]
     lib.tw_rt_set_accelerator.restype = None
     lib.tw_rt_run.argtypes = [pointer, ctypes.POINTER(_Tensor), ctypes.c_uint32, ctypes.POINTER(Stats), error]
@@ -139,8 +160,23 @@ class NativeProgram:
             _raise(error)
 
     def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back memory and device now, not when the last reference goes. It cannot run any more."""
         if getattr(self, "_handle", None):
             self._lib.tw_rt_close(self._handle)
+            self._handle = ctypes.c_void_p()
+
+    def open_device(self, uri: str) -> None:
+        """Run regions on the device of that text (`sim`, `zynq:registers=..,memory=..`); `device.h` tells its form.
+
+        Raises ConfigError where the text is wrong, DeviceError where no device answers or its memory is too small,
+        PackageError where it has another overlay; the program stays on the device that it had.
+        """
+        error = _Error()
+        if self._lib.tw_rt_open_device(self._handle, uri.encode(), ctypes.byref(error)):
+            _raise(error)
 
     def set_accelerator(self, run: Accelerator) -> None:
         """Run regions by a Python function in place of the fast simulator."""
@@ -160,15 +196,18 @@ class NativeProgram:
         self._lib.tw_rt_set_accelerator(self._handle, self._callback, None)
 
     def run(self, inputs: Sequence[NDArray[Any]]) -> tuple[list[NDArray[Any]], Stats]:
-        """Run on arrays in the program's order. Raises DataError, SimError or the accelerator's own."""
+        """Run on arrays in the program's order. Raises DataError, SimError, DeviceError or the accelerator's own."""
+        if not self._handle:
+            raise DataError("this program was closed")
         arrays = [np.asarray(a, order="C") for a in inputs]
         tensors = (_Tensor * len(arrays))()
         for tensor, array in zip(tensors, arrays, strict=True):
-            if array.dtype.name not in HOST_DTYPES or array.ndim > MAX_RANK:
+            number = _DTYPES.get(array.dtype)
+            if number is None or array.ndim > MAX_RANK:
                 raise DataError(
                     f"expected one of {', '.join(HOST_DTYPES)}, found {array.dtype} of rank {array.ndim}"
                 )
-            tensor.dtype = HOST_DTYPES.index(array.dtype.name) + 1
+            tensor.dtype = number
             tensor.rank = array.ndim
             tensor.shape[: array.ndim] = array.shape
             tensor.data, tensor.size = array.ctypes.data, array.nbytes
@@ -185,7 +224,7 @@ class NativeProgram:
         tensor = _Tensor()
         if self._lib.tw_rt_output(self._handle, index, ctypes.byref(tensor)):
             raise AssertionError(f"output {index} is missing after a run")
-        data = ctypes.string_at(tensor.data, tensor.size) if tensor.size else b""
-        dtype = HOST_DTYPES[tensor.dtype - 1]
         # A copy, for the runtime's memory lives until the next run only.
-        return np.frombuffer(data, dtype).reshape(tuple(tensor.shape[: tensor.rank])).copy()
+        array = np.empty(tuple(tensor.shape[: tensor.rank]), HOST_DTYPES[tensor.dtype - 1])
+        ctypes.memmove(array.ctypes.data, tensor.data, tensor.size)
+        return array

@@ -27,6 +27,7 @@ class Package(file_format.Package):
             DataError: the arrays are not the network's inputs; all faults together.
             ConfigError: there is no such back end.
             SimError: the simulated machine found a fault.
+            DeviceError: the device failed.
         """
         session = self._session if backend == "sim" else Session(self, backend)
         return session.run(feeds).outputs

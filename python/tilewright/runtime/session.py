@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,9 @@ from tilewright.targets.region import MapLayout
 from tilewright.targets.sim import reference
 from tilewright.targets.sim.program import DramImage, Program
 
-Backend = Literal["sim", "reference"]
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
+Backend = str
+"""`sim`, `reference`, or the text of a device, `zynq:registers=PATH,memory=PATH` (`board/native/.../device.h`)."""
+BACKENDS = ("sim", "reference", "zynq:registers=PATH,memory=PATH")
 Array = NDArray[Any]
 
 
@@ -31,11 +33,15 @@ class RunResult:
     Attributes:
         outputs: the network's outputs by name.
         counts: of the accelerator, summed over the regions: `regions`, `instructions`, and with back end sim
-            `matrix_steps`, `vector_reads`, `dram_read_bytes`, `dram_write_bytes`, `fetch_bytes`.
+            `matrix_steps`, `vector_reads`, `dram_read_bytes`, `dram_write_bytes`, `fetch_bytes`; with a device or a
+            device model `cycles` too.
+        seconds: on the host: `run`, all of the runtime's; of it `pack`, tensors into the regions' segments and back;
+            `device`, from a launch until its results are there. The rest of `run` is the host operators'.
     """
 
     outputs: dict[str, Array]
     counts: dict[str, int]
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Session:
@@ -44,9 +50,11 @@ class Session:
     def __init__(self, package: Package, backend: Backend = "sim") -> None:
         """Load a package into the runtime.
 
-        Raises ConfigError for an unknown back end, PackageError where the runtime finds the package illegal.
+        Raises ConfigError for an unknown back end, PackageError where the runtime finds the package illegal or the
+        device has another overlay, DeviceError where no device answers or its memory is too small.
         """
-        if backend not in BACKENDS:
+        device = backend.partition(":")[0] == "zynq"
+        if backend not in ("sim", "reference") and not device:
             near = difflib.get_close_matches(str(backend), BACKENDS, n=1)
             raise ConfigError(
                 Fault(
@@ -55,11 +63,15 @@ class Session:
                 )
             )
         self._package = package
+        self._inputs = [(tensor, np.dtype(tensor.dtype)) for tensor in package.inputs]
+        self._outputs = [tensor.name for tensor in package.outputs]
         self._native = NativeProgram(
             encode_program(package.program),
             [(encode_region(r, package.overlay), r.stream, r.constants) for r in package.regions],
         )
-        if backend == "reference":
+        if device:
+            self._native.open_device(backend)
+        elif backend == "reference":
             self._native.set_accelerator(self._reference)
 
     @property
@@ -67,16 +79,30 @@ class Session:
         """The package it runs."""
         return self._package
 
+    def close(self) -> None:
+        """Give back the device and the memory that it has there, which otherwise happens when the session goes."""
+        self._native.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def run(self, feeds: Mapping[str, Array]) -> RunResult:
         """Run once on one array for each input; of a batch the first dimension counts the images.
 
         Raises DataError, with every fault, where names, shapes or types of the feeds are not the network's;
-        SimError where the simulated machine finds a fault.
+        SimError where the simulated machine finds a fault; DeviceError, with its cause, where a device fails. The next
+        run is not affected by either.
         """
         arrays = self._checked(feeds)
         outputs, stats = self._native.run(arrays)
-        names = (tensor.name for tensor in self._package.outputs)
-        return RunResult(dict(zip(names, outputs, strict=True)), stats.to_dict())
+        counts = stats.to_dict()
+        seconds = {name: counts.pop(f"{name}_ns") / 1e9 for name in ("run", "pack", "device")}
+        return RunResult(dict(zip(self._outputs, outputs, strict=True)), counts, seconds)
 
     def run_images(self, images: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
         """Run on any number of images, the package's batch at a time; a batch that is not full repeats the last.
@@ -99,27 +125,27 @@ class Session:
         return found
 
     def _checked(self, feeds: Mapping[str, Array]) -> list[Array]:
-        inputs = self._package.inputs
         faults = FaultList()
-        known = [tensor.name for tensor in inputs]
+        known = [tensor.name for tensor, _ in self._inputs]
         for name in feeds:
             if name not in known:
                 faults.add(f"unknown input {name!r}, the network's are {', '.join(known)}")
         arrays: list[Array] = []
-        for tensor in inputs:
+        for tensor, dtype in self._inputs:
             if tensor.name not in feeds:
                 faults.add(
                     f"is missing, expected {tensor.dtype} {tensor.shape}", where=f"input {tensor.name}"
                 )
                 continue
             array = np.asarray(feeds[tensor.name])
-            if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
+            fits = array.dtype == dtype or array.dtype.name == tensor.dtype  # in either order of bytes
+            if array.shape != tensor.shape or not fits:
                 faults.add(
                     f"expected {tensor.dtype} {tensor.shape}, found {array.dtype.name} {array.shape}",
                     where=f"input {tensor.name}",
                 )
             # The program's bytes are little-endian, and so are all hosts that the runtime is built for.
-            arrays.append(array.astype(tensor.dtype, copy=False))
+            arrays.append(array.astype(dtype, copy=False))
         faults.raise_if_any(DataError)
         return arrays
 

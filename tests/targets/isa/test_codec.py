@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.targets.isa.streams import instructions
 
 import tilewright.targets.isa
 from tilewright.errors import EncodingError
@@ -15,7 +16,6 @@ from tilewright.targets.isa.codec import decode, decode_stream, encode, encode_s
 from tilewright.targets.isa.header import header
 from tilewright.targets.isa.listing import line, listing, parse, parse_listing
 from tilewright.targets.isa.spec import (
-    INSTRUCTIONS,
     Base,
     Finish,
     Instruction,
@@ -29,24 +29,6 @@ from tilewright.targets.isa.spec import (
     VectorOp,
     layout,
 )
-
-
-@st.composite
-def instructions(draw: st.DrawFn, kinds: tuple[type[Instruction], ...] = INSTRUCTIONS) -> Instruction:
-    """Any legal instruction, all fields random."""
-    kind = draw(st.sampled_from(kinds))
-    values: dict[str, int] = {}
-    for spec in layout(kind):
-        if spec.bits.kind is not None:
-            values[spec.name] = int(draw(st.sampled_from(list(spec.bits.kind))))
-        else:
-            values[spec.name] = draw(st.integers(spec.bits.lo, spec.bits.hi))
-    own = 15 if kind.unit is None else 1 << kind.unit
-    values["wait"] &= ~own
-    values["give"] &= ~own
-    if kind is Matrix:
-        values |= {f"order_{i}": v for i, v in enumerate(draw(st.permutations(range(6))))}
-    return kind(**values)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)

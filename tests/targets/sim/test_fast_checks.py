@@ -101,7 +101,7 @@ FAULTS: list[tuple[str, str, FaultKind]] = [
     (LOADED + "VECTOR src_base=16384 dst_base=99 wait=LOAD", "reads half word 16384 of ACT, but the last", A),
     (LOADED + "VECTOR dst_base=16384 wait=LOAD", "writes half word 16384 of ACT, but the last", A),
     (
-        LOADED + "VECTOR dst_base=99 out_planes=1 dst_plane=16384 wait=LOAD",
+        LOADED + "VECTOR dst_base=16383 out_planes=1 dst_plane=100 wait=LOAD",
         "writes half word 16483 of ACT",
         A,
     ),
@@ -152,6 +152,21 @@ FAULTS: list[tuple[str, str, FaultKind]] = [
         D,
     ),
     (LOADED + "VECTOR in_planes=2 dst_base=99 wait=LOAD", "in_planes=2 of 8 bits, a value has 16 at most", D),
+    (
+        LOADED + "VECTOR op=MULTIPLY in2_planes=2 dst_base=99 wait=LOAD",
+        "in2_planes=2 of 8 bits, a value has 16 at most",
+        D,
+    ),
+    (
+        LOADED + "VECTOR in2_planes=1 dst_base=99 wait=LOAD",
+        "in2_planes=1 with SUM, which has no second operand",
+        D,
+    ),
+    (
+        LOADED + "VECTOR op=MULTIPLY in2_planes=1 src2_plane=64 dst_base=99 wait=LOAD",
+        "reads half word 64 of ACT",
+        U,
+    ),
     (SUMS + "VECTOR source=ACC ring=2 wait=MATRIX+LOAD dst_base=99", "ring=2 with source ACC", D),
     (SUMS + "VECTOR source=ACC in_planes=1 wait=MATRIX+LOAD dst_base=99", "in_planes=1 with source ACC", D),
     (SUMS + "VECTOR source=ACC op=MULTIPLY wait=MATRIX+LOAD dst_base=99", "MULTIPLY with source ACC", D),

@@ -137,6 +137,7 @@ def test_planes_and_second_operands_are_reads_of_their_own() -> None:
     assert took(timed(Vector(in_planes=1, src_plane=64, **base))) == vector_time(40, 16)
     add = {"op": VectorOp.SCALED_ADD, "src2_base": 100}
     assert took(timed(Vector(src2_x=1, **add, **base))) == vector_time(40, 32)
+    assert took(timed(Vector(src2_x=1, in2_planes=1, src2_plane=50, **add, **base))) == vector_time(60, 32)
     assert took(timed(Vector(src2_x=0, **add, **base))) == vector_time(21, 32)
     out = timed(Vector(out_planes=1, dst_plane=64, hi=65535, **base))
     assert (

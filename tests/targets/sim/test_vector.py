@@ -48,7 +48,10 @@ def scalar(x: Vector, mem: Memories, o: Overlay) -> dict[int, list[int]]:
             lanes: list[int] = mem.acc.data[row].tolist()
             return lanes[c % r * o.block_in : (c % r + 1) * o.block_in]
         row = x.src_base + (py % x.ring if x.ring else py) * x.src_row + px * x.src_x + c * x.src_c
-        planes = [read(row + k * x.src_plane) for k in range(2**x.in_planes)]
+        return joined(row, x.src_plane, x.in_planes)
+
+    def joined(row: int, pitch: int, log2: int) -> list[int]:
+        planes = [read(row + k * pitch) for k in range(2**log2)]
         return [sum(v << k * o.inp_bits for k, v in enumerate(lane)) for lane in zip(*planes, strict=True)]
 
     for c in range(x.n_c):
@@ -65,7 +68,8 @@ def scalar(x: Vector, mem: Memories, o: Overlay) -> dict[int, list[int]]:
                 two = x.op in (VectorOp.SCALED_ADD, VectorOp.MULTIPLY)
                 if two:
                     ring = py % x.ring if x.ring else py
-                    second = read(x.src2_base + ring * x.src2_row + px * x.src2_x + c * x.src2_c)
+                    row2 = x.src2_base + ring * x.src2_row + px * x.src2_x + c * x.src2_c
+                    second = joined(row2, x.src2_plane, x.in2_planes)
                 results: list[int] = []
                 for lane in range(o.block_in):
                     terms = [v[lane] - x.src_zp for _, v in taps]
@@ -150,7 +154,8 @@ def random_vector(o: Overlay, rng: np.random.Generator) -> Vector:
         lo=lo, hi=pick(lo, 255) if table or pick(0, 1) else 65535,
         src_zp=pick(0, o.inp_max), src2_zp=pick(0, 65535 if pick(0, 1) else 9), out_zp=pick(0, 65535),
         in_planes=0 if acc else pick(0, min(3, widest)) * pick(0, 1), out_planes=pick(0, widest) * pick(0, 1),
-        src_plane=pick(0, 20), dst_plane=pick(300, 400),
+        in2_planes=pick(0, min(3, widest)) * pick(0, 1) if two else 0,
+        src_plane=pick(0, 20), src2_plane=pick(0, 20), dst_plane=pick(300, 400),
     )  # fmt: skip
 
 
@@ -238,6 +243,8 @@ def test_messages(machines: dict[str, Overlay]) -> None:
         (Vector(lo=9, hi=8), "lo=9 is above hi=8"),
         (Vector(out_planes=2), "out_planes=2 of 8 bits, a result has 16 at most"),
         (Vector(in_planes=2), "in_planes=2 of 8 bits, a value has 16 at most"),
+        (Vector(op=add, in2_planes=2), "in2_planes=2 of 8 bits, a value has 16 at most"),
+        (Vector(in2_planes=1), "in2_planes=1 with SUM, which has no second operand"),
         (Vector(table=1, hi=256), "hi=256 is beyond the table of 256 entries"),
         (Vector(n_y=70, n_x=70), "writes 4900 half words, but ACT has 4096"),
         (

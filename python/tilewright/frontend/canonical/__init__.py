@@ -108,7 +108,7 @@ def canonicalise(
         model: from :func:`tilewright.frontend.load_onnx`; it is not changed.
         passes: what to run, to a fixed point. On a model with QuantizeLinear or DequantizeLinear nodes only
             those run that leave its arithmetic as it is.
-        debug: check the graph after each pass; default: if ``TILEWRIGHT_DEBUG`` is 3 or more.
+        debug: check the graph after each pass; default: if ``TILEWRIGHT_DEBUG`` is 2 or more.
 
     Returns:
         a model with the same inputs and outputs. :func:`tilewright.frontend.folded_nodes` tells what became

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import ClassVar
 
 import onnx
 
+from ... import debug as ladder
 from ..graph import Graph, Node
 
 _ROUNDS = 64  # a chain of n foldable nodes needs at most n rounds; rounds without change end at once
@@ -24,10 +24,14 @@ class RewritePass(ABC):
         name: as on the command line; the file is named like it.
         on_quantised: whether the pass leaves the arithmetic of a QDQ model as it is, so that it
             may run on one.
+        tolerance: relative change of a constant that the pass takes for equal; 0 where it rounds and no more.
+        rounds_sums: whether it puts a rounding where a quantised model has none.
     """
 
     name: ClassVar[str]
     on_quantised: ClassVar[bool] = False
+    tolerance: ClassVar[float] = 0.0
+    rounds_sums: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, graph: Graph) -> bool:
@@ -52,23 +56,17 @@ class NodePass(RewritePass):
         """Rewrite around `node` if the pattern is there; whether anything changed."""
 
 
-def debug_level() -> int:
-    """The level of ``TILEWRIGHT_DEBUG``, 0 where it is not set to a number."""
-    text = os.environ.get("TILEWRIGHT_DEBUG", "")
-    return int(text) if text.isdigit() else 0
-
-
 def run_passes(graph: Graph, passes: Sequence[RewritePass], *, debug: bool | None = None) -> bool:
     """Run `passes` in order, again and again, until none changes anything.
 
     Args:
         debug: check the graph after each pass that changed it (:func:`check_graph`); default: if
-            ``TILEWRIGHT_DEBUG`` is 3 or more.
+            ``TILEWRIGHT_DEBUG`` is 2 or more.
 
     Returns:
         whether anything changed.
     """
-    check = debug_level() >= 3 if debug is None else debug
+    check = ladder.enabled(ladder.PASSES) if debug is None else debug
     quantised = graph.is_quantised()
     chosen = [p for p in passes if p.on_quantised or not quantised]
     changed = False
@@ -78,6 +76,7 @@ def run_passes(graph: Graph, passes: Sequence[RewritePass], *, debug: bool | Non
             if rewrite(graph):
                 modified = True
                 graph.sort()
+                ladder.tell(ladder.PASSES, "pass %s: %d nodes", rewrite.name, len(graph.nodes))
                 if check:
                     check_graph(graph, rewrite.name)
         if not modified:

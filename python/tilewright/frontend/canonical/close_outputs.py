@@ -36,6 +36,7 @@ class CloseOutputs(NodePass):
 
     name: ClassVar[str] = "close_outputs"
     on_quantised: ClassVar[bool] = True
+    rounds_sums: ClassVar[bool] = True
     ops: ClassVar[tuple[str, ...]] = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
     def rewrite(self, graph: Graph, node: Node) -> bool:

@@ -24,6 +24,7 @@ class HardActivations(NodePass):
     """Written-out HardSigmoid and HardSwish -> one operator."""
 
     name: ClassVar[str] = "hard_activations"
+    tolerance: ClassVar[float] = _RELATIVE
     ops: ClassVar[tuple[str, ...]] = ("Mul", "Div")
 
     def rewrite(self, graph: Graph, node: Node) -> bool:

@@ -1,16 +1,19 @@
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <new>
 #include <vector>
 
 #include "interpreter.h"
+#include "tilewright/device.h"
 #include "tilewright/runtime_c.h"
 
 using tilewright::runtime::Error;
 using tilewright::runtime::Interpreter;
 using tilewright::runtime::MakeCallbackDevice;
 using tilewright::runtime::MakeSimulatorDevice;
+using tilewright::runtime::OpenDevice;
 using tilewright::runtime::Program;
 using tilewright::runtime::Region;
 using tilewright::runtime::Require;
@@ -75,6 +78,10 @@ int32_t tw_rt_open(tw_rt_bytes program, const tw_rt_bytes* regions, uint32_t n_r
 
 void tw_rt_close(tw_program* program) { delete program; }
 
+int32_t tw_rt_open_device(tw_program* program, const char* uri, tw_rt_error* error) {
+  return Guard(error, [&] { program->interpreter->set_device(OpenDevice(uri)); });
+}
+
 void tw_rt_set_accelerator(tw_program* program, tw_rt_accelerator run, void* context) {
   program->interpreter->set_device(run == nullptr ? MakeSimulatorDevice() : MakeCallbackDevice(run, context));
 }
@@ -82,7 +89,9 @@ void tw_rt_set_accelerator(tw_program* program, tw_rt_accelerator run, void* con
 int32_t tw_rt_run(tw_program* program, const tw_rt_tensor* inputs, uint32_t n_inputs, tw_rt_stats* stats,
                   tw_rt_error* error) {
   tw_rt_stats local{};
+  const auto start = std::chrono::steady_clock::now();
   const std::int32_t kind = Guard(error, [&] { program->interpreter->Run(inputs, n_inputs, &local); });
+  local.run_ns = std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count();
   if (stats != nullptr) *stats = local;
   return kind;
 }

@@ -2,7 +2,9 @@
 #include <map>
 #include <tuple>
 
-#include "tilewright/region.h"
+#include "device_uri.h"
+#include "device_zynq.h"
+#include "tilewright/device.h"
 
 namespace tilewright::runtime {
 namespace {
@@ -14,10 +16,11 @@ auto Key(const Overlay& m) {
                          m.acc_vectors, m.param_records, m.disp_entries, m.displacement_min, m.displacement_max);
 }
 
-class SimulatorDevice final : public Device {
+// Simulators by overlay, and a workspace for all regions.
+class Simulators {
  public:
-  void Run(const Region& region, std::uint32_t, const std::vector<std::uint8_t>& inputs,
-           std::vector<std::uint8_t>* outputs, tw_rt_stats* stats) override {
+  void Run(const Region& region, std::vector<std::uint8_t>* inputs, std::vector<std::uint8_t>* outputs,
+           tw_rt_stats* stats) {
     Fault fault;
     auto& simulator = simulators_[Key(region.machine)];
     if (!simulator) simulator = Simulator::Create(region.machine, &fault);
@@ -25,8 +28,8 @@ class SimulatorDevice final : public Device {
     workspace_.resize(std::max<std::size_t>(workspace_.size(), region.workspace_bytes));
     // The simulator never writes constants and inputs (a STORE to them is a fault).
     const Segments segments = {{{const_cast<std::uint8_t*>(region.constants.data()), region.constants.size()},
-                                {workspace_.data(), region.workspace_bytes},
-                                {const_cast<std::uint8_t*>(inputs.data()), inputs.size()},
+                                {workspace_.data(), static_cast<std::size_t>(region.workspace_bytes)},
+                                {inputs->data(), inputs->size()},
                                 {outputs->data(), outputs->size()}}};
     Stats s;
     if (!simulator->Run(region.stream.data(), region.stream.size(), segments, &s, &fault)) Report(region, fault);
@@ -56,16 +59,69 @@ class SimulatorDevice final : public Device {
   std::vector<std::uint8_t> workspace_;
 };
 
+// Segments in ordinary memory, for devices of this process.
+class HostPlacement : public Placement {
+ public:
+  explicit HostPlacement(const Region& region)
+      : region_(region),
+        inputs_(static_cast<std::size_t>(region.input_bytes)),
+        outputs_(static_cast<std::size_t>(region.output_bytes)) {}
+  std::uint8_t* inputs() override { return inputs_.data(); }
+  std::uint8_t* outputs() override { return outputs_.data(); }
+
+ protected:
+  const Region& region_;
+  std::vector<std::uint8_t> inputs_, outputs_;
+};
+
+class SimulatorPlacement final : public HostPlacement {
+ public:
+  SimulatorPlacement(const Region& region, std::shared_ptr<Simulators> simulators)
+      : HostPlacement(region), simulators_(std::move(simulators)) {}
+  void Run(tw_rt_stats* stats) override { simulators_->Run(region_, &inputs_, &outputs_, stats); }
+
+ private:
+  std::shared_ptr<Simulators> simulators_;
+};
+
+class SimulatorDevice final : public Device {
+ public:
+  std::vector<std::unique_ptr<Placement>> Place(const std::vector<const Region*>& regions) override {
+    std::vector<std::unique_ptr<Placement>> placements;
+    for (const Region* region : regions) placements.push_back(std::make_unique<SimulatorPlacement>(*region, simulators_));
+    return placements;
+  }
+
+ private:
+  std::shared_ptr<Simulators> simulators_ = std::make_shared<Simulators>();
+};
+
+class CallbackPlacement final : public HostPlacement {
+ public:
+  CallbackPlacement(const Region& region, tw_rt_accelerator run, void* context)
+      : HostPlacement(region), run_(run), context_(context) {}
+
+  void Run(tw_rt_stats* stats) override {
+    const std::int32_t code =
+        run_(context_, region_.index, inputs_.data(), inputs_.size(), outputs_.data(), outputs_.size());
+    if (code != 0) Fail(TW_RT_CALLBACK, "region ", region_.name, ": the accelerator's function failed with ", code);
+    stats->instructions += static_cast<std::int64_t>(region_.stream.size() / kInstructionBytes);
+  }
+
+ private:
+  tw_rt_accelerator run_;
+  void* context_;
+};
+
 class CallbackDevice final : public Device {
  public:
   CallbackDevice(tw_rt_accelerator run, void* context) : run_(run), context_(context) {}
-
-  void Run(const Region& region, std::uint32_t index, const std::vector<std::uint8_t>& inputs,
-           std::vector<std::uint8_t>* outputs, tw_rt_stats* stats) override {
-    const std::int32_t code =
-        run_(context_, index, inputs.data(), inputs.size(), outputs->data(), outputs->size());
-    if (code != 0) Fail(TW_RT_CALLBACK, "region ", region.name, ": the accelerator's function failed with ", code);
-    stats->instructions += static_cast<std::int64_t>(region.stream.size() / kInstructionBytes);
+  std::vector<std::unique_ptr<Placement>> Place(const std::vector<const Region*>& regions) override {
+    std::vector<std::unique_ptr<Placement>> placements;
+    for (const Region* region : regions) {
+      placements.push_back(std::make_unique<CallbackPlacement>(*region, run_, context_));
+    }
+    return placements;
   }
 
  private:
@@ -75,9 +131,14 @@ class CallbackDevice final : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> MakeSimulatorDevice() { return std::make_unique<SimulatorDevice>(); }
-std::unique_ptr<Device> MakeCallbackDevice(tw_rt_accelerator run, void* context) {
-  return std::make_unique<CallbackDevice>(run, context);
+std::shared_ptr<Device> MakeSimulatorDevice() { return std::make_shared<SimulatorDevice>(); }
+std::shared_ptr<Device> MakeCallbackDevice(tw_rt_accelerator run, void* context) {
+  return std::make_shared<CallbackDevice>(run, context);
+}
+
+std::shared_ptr<Device> OpenDevice(const std::string& text) {
+  const DeviceUri uri = DeviceUri::Parse(text);
+  return uri.scheme == "sim" ? MakeSimulatorDevice() : OpenZynqDevice(uri);
 }
 
 }  // namespace tilewright::runtime

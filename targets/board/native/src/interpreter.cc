@@ -65,7 +65,6 @@ Tensor RunOperator(const std::string& name, const std::vector<Tensor>& inputs,
 
 Interpreter::Interpreter(Program program, std::vector<Region> regions)
     : program_(std::move(program)),
-      device_(MakeSimulatorDevice()),
       constant_(program_.tensors.size(), 0),
       values_(program_.batch, std::vector<Tensor>(program_.tensors.size())) {
   for (Region& region : regions) {
@@ -79,6 +78,13 @@ Interpreter::Interpreter(Program program, std::vector<Region> regions)
     value(0, c.tensor) = std::move(c.value);
   }
   program_.constants.clear();
+  set_device(MakeSimulatorDevice());
+}
+
+void Interpreter::set_device(const std::shared_ptr<Device>& device) {
+  std::vector<RegionRunner*> runners;
+  for (const auto& runner : regions_) runners.push_back(runner.get());
+  PlaceAll(runners, device.get());
 }
 
 void Interpreter::Run(const tw_rt_tensor* inputs, std::uint32_t n_inputs, tw_rt_stats* stats) {
@@ -169,7 +175,7 @@ void Interpreter::RunRegion(const Step& step, std::vector<Call>* calls, tw_rt_st
       outputs.push_back(call.out[i].raw());
     }
   }
-  runner.Run(device_.get(), inputs, outputs, stats);
+  runner.Run(inputs, outputs, stats);
   ++stats->regions;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels.h"
+#include "tilewright/device.h"
 #include "tilewright/region.h"
 
 namespace tilewright::runtime {
@@ -15,7 +16,8 @@ class Interpreter {
  public:
   Interpreter(Program program, std::vector<Region> regions);
 
-  void set_device(std::unique_ptr<Device> device) { device_ = std::move(device); }
+  // Moves all regions there; where that fails (throws Error) they stay where they were.
+  void set_device(const std::shared_ptr<Device>& device);
   // `inputs` in the program's order; of a batch the first dimension counts the images. Throws Error; outputs of an
   // earlier run are gone then.
   void Run(const tw_rt_tensor* inputs, std::uint32_t n_inputs, tw_rt_stats* stats);
@@ -36,7 +38,6 @@ class Interpreter {
 
   Program program_;
   std::vector<std::unique_ptr<RegionRunner>> regions_;
-  std::unique_ptr<Device> device_;
   std::vector<char> constant_;               // by tensor
   std::vector<std::vector<Tensor>> values_;  // by image and tensor; constants with image 0
   std::vector<Tensor> outputs_;              // of all images

@@ -1,14 +1,16 @@
 #include "tilewright/region.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "reader.h"
+#include "tilewright/device.h"
 
 namespace tilewright::runtime {
 namespace {
 
-constexpr char kMagic[] = {'T', 'W', 'R', 'G', 4, 0};
+constexpr char kMagic[] = {'T', 'W', 'R', 'G', 5, 0};
 
 // ceil(a / b) for b > 0.
 std::int64_t CeilDiv(std::int64_t a, std::int64_t b) { return a / b + (a % b > 0 ? 1 : 0); }
@@ -97,6 +99,7 @@ Region Region::Parse(const std::uint8_t* record, std::uint64_t size, std::vector
           ": expected inp_bits of 1, 2, 4 or 8, found ", m.inp_bits);
   Require(m.block_in >= 8 && m.block_in <= 4096 && m.block_in % 8 == 0, "region ", region.name,
           ": expected block_in of 8 to 4096, a multiple of 8, found ", m.block_in);
+  region.overlay = r.Array<std::uint32_t>();
   for (std::uint64_t* field : {&region.workspace_bytes, &region.input_bytes, &region.output_bytes}) {
     *field = r.Number<std::uint64_t>();
     Require(*field <= kMaxBytes, "region ", region.name, ": a segment of ", *field, " bytes is above the limit of ",
@@ -218,30 +221,41 @@ void Unpack(const MapLayout& map, int inp_bits, const std::uint8_t* segment, std
   }
 }
 
-RegionRunner::RegionRunner(Region region, std::uint32_t index)
-    : region_(std::move(region)),
-      index_(index),
-      input_segment_(region_.input_bytes),
-      output_segment_(region_.output_bytes) {}
+RegionRunner::RegionRunner(Region region, std::uint32_t index) : region_(std::move(region)) { region_.index = index; }
+RegionRunner::~RegionRunner() = default;
 
-void RegionRunner::Run(Device* device, const std::vector<const std::uint8_t*>& inputs,
-                       const std::vector<std::uint8_t*>& outputs, tw_rt_stats* stats) {
+void PlaceAll(const std::vector<RegionRunner*>& runners, Device* device) {
+  std::vector<const Region*> regions;
+  for (const RegionRunner* runner : runners) regions.push_back(&runner->region_);
+  std::vector<std::unique_ptr<Placement>> placements = device->Place(regions);
+  for (std::size_t i = 0; i < runners.size(); ++i) runners[i]->placement_ = std::move(placements[i]);
+}
+
+void RegionRunner::Run(const std::vector<const std::uint8_t*>& inputs, const std::vector<std::uint8_t*>& outputs,
+                       tw_rt_stats* stats) {
+  using Clock = std::chrono::steady_clock;
   const std::size_t operands = region_.inputs.size(), results = region_.outputs.size();
   Require(inputs.size() == operands * region_.batch && outputs.size() == results * region_.batch, "region ",
           region_.name, ": expected ", operands, " operands and ", results, " results for each of ", region_.batch,
           " images, found ", inputs.size(), " and ", outputs.size());
+  if (placement_ == nullptr) Fail(TW_RT_INTERNAL, "region ", region_.name, " is on no device");
+  const Clock::time_point start = Clock::now();
   const int bits = region_.machine.inp_bits;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const MapLayout& map = region_.inputs[i % operands];
-    Pack(map, bits, inputs[i], input_segment_.data() + i / operands * map.bytes(bits));
+    Pack(map, bits, inputs[i], placement_->inputs() + i / operands * map.bytes(bits));
   }
   // Bytes that a faulty stream leaves alone must not show an earlier run's results.
-  std::fill(output_segment_.begin(), output_segment_.end(), std::uint8_t{0});
-  device->Run(region_, index_, input_segment_, &output_segment_, stats);
+  std::fill_n(placement_->outputs(), region_.output_bytes, std::uint8_t{0});
+  const Clock::time_point launch = Clock::now();
+  placement_->Run(stats);
+  const Clock::time_point end = Clock::now();
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     const MapLayout& map = region_.outputs[i % results];
-    Unpack(map, bits, output_segment_.data() + i / results * map.bytes(bits), outputs[i]);
+    Unpack(map, bits, placement_->outputs() + i / results * map.bytes(bits), outputs[i]);
   }
+  stats->device_ns += std::chrono::nanoseconds(end - launch).count();
+  stats->pack_ns += std::chrono::nanoseconds(launch - start + (Clock::now() - end)).count();
 }
 
 }  // namespace tilewright::runtime

@@ -19,7 +19,7 @@ void VectorTimer::Start(const isa::Vector& i, std::int64_t now) {
   for (std::int64_t y = 0; y < std::int64_t{i.n_y}; ++y)
     rows_least = std::min(rows_least, std::max<std::int64_t>(TapRows(y), 1));
   const std::int64_t reads =
-      rows_least * passes_ * (std::int64_t{1} << i.in_planes) + (two_ ? 1 : 0);
+      rows_least * passes_ * (std::int64_t{1} << i.in_planes) + (two_ ? std::int64_t{1} << i.in2_planes : 0);
   writing_ = result_cycles_;
   for (const Column& c : columns_) {
     writing_ = std::max<std::int64_t>(writing_, c.results * result_cycles_);
@@ -32,7 +32,8 @@ void VectorTimer::Start(const isa::Vector& i, std::int64_t now) {
   reads_ = acc ? 0 : banks_.Pairs(i.src_base, source + std::int64_t{(1 << i.in_planes) - 1} * i.src_plane);
   if (two_)
     reads_ |= banks_.Pairs(i.src2_base, i.src2_base + rows * i.src2_row +
-                                            std::int64_t{i.width - 1} * i.src2_x + channels * i.src2_c);
+                                            std::int64_t{i.width - 1} * i.src2_x + channels * i.src2_c +
+                                            std::int64_t{(1 << i.in2_planes) - 1} * i.src2_plane);
   const std::int64_t down = i.dst_ring ? i.dst_ring - 1 : std::int64_t{i.dst_y} + i.n_y - 1;
   writes_ = banks_.Pairs(i.dst_base, i.dst_base + down * i.dst_row + std::int64_t{i.n_x - 1} * i.dst_x +
                                          channels * i.dst_c + std::int64_t{(1 << i.out_planes) - 1} * i.dst_plane);
@@ -137,19 +138,21 @@ bool VectorTimer::second(std::size_t column) const {
 
 std::int64_t VectorTimer::ReadsOf(std::size_t column) const {
   return static_cast<std::int64_t>(rows_.size()) * passes_ * (std::int64_t{1} << i_.in_planes) +
-         (second(column) ? 1 : 0);
+         (second(column) ? std::int64_t{1} << i_.in2_planes : 0);
 }
 
 // Banks of the next read: within a column rows, then passes, then planes; the second operand last.
 BankMask VectorTimer::Address() const {
   const std::int64_t x = columns_[column_].x;
-  const bool is_second = second(column_) && read_ + 1 == ReadsOf(column_);
+  const std::int64_t after = ReadsOf(column_) - read_;  // this read and those behind it
+  const bool is_second = second(column_) && after <= std::int64_t{1} << i_.in2_planes;
   const std::int64_t planes = std::int64_t{1} << i_.in_planes;
   const std::int64_t py = is_second ? rows_[0] : rows_[static_cast<std::size_t>(read_ / (passes_ * planes))];
   if (x < 0 || py < 0) return 0;
   const std::int64_t row = i_.ring ? py % i_.ring : py;
   if (is_second)
-    return Halves(i_.src2_base + row * i_.src2_row + x * i_.src2_x + std::int64_t{c_first_} * i_.src2_c);
+    return Halves(i_.src2_base + row * i_.src2_row + x * i_.src2_x + std::int64_t{c_first_} * i_.src2_c +
+                  ((std::int64_t{1} << i_.in2_planes) - after) * i_.src2_plane);
   if (static_cast<isa::Source>(i_.source) == isa::Source::kAcc) return 0;
   return Halves(i_.src_base + row * i_.src_row + x * i_.src_x + std::int64_t{c_first_} * i_.src_c +
                 (read_ % planes) * i_.src_plane);

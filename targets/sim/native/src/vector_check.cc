@@ -41,6 +41,9 @@ bool VectorUnit::CheckOperands() {
   if (m_.o_.inp_bits << i_.in_planes > 16)
     return m_.Fail(FaultKind::kOperand, "in_planes=%u of %d bits, a value has 16 at most", i_.in_planes,
                    m_.o_.inp_bits);
+  if (m_.o_.inp_bits << i_.in2_planes > 16)
+    return m_.Fail(FaultKind::kOperand, "in2_planes=%u of %d bits, a value has 16 at most", i_.in2_planes,
+                   m_.o_.inp_bits);
   if (m_.o_.inp_bits << i_.out_planes > 16)
     return m_.Fail(FaultKind::kOperand, "out_planes=%u of %d bits, a result has 16 at most", i_.out_planes,
                    m_.o_.inp_bits);
@@ -55,6 +58,9 @@ bool VectorUnit::CheckOperands() {
     if (i_.negative)
       return m_.Fail(FaultKind::kOperand,
                      "%s with negative=1, which needs the second set of parameters for itself", op);
+  } else if (i_.in2_planes) {
+    return m_.Fail(FaultKind::kOperand, "in2_planes=%u with %s, which has no second operand", i_.in2_planes,
+                   isa::kVectorOpNames[i_.op]);
   }
   if (i_.lo > i_.hi) return m_.Fail(FaultKind::kOperand, "lo=%u is above hi=%u", i_.lo, i_.hi);
   if (i_.table && i_.hi > 255)
@@ -127,7 +133,10 @@ bool VectorUnit::CheckReads() {
   if (!ReadHalfWords(i_.src_base, i_.src_row, i_.src_x, i_.src_c)) return false;
   for (std::int64_t plane = 1; plane < 1 << i_.in_planes; ++plane)
     if (!ReadHalfWords(i_.src_base + plane * i_.src_plane, i_.src_row, i_.src_x, i_.src_c)) return false;
-  return !two_operands() || ReadHalfWords(i_.src2_base, i_.src2_row, i_.src2_x, i_.src2_c);
+  if (!two_operands()) return true;
+  for (std::int64_t plane = 0; plane < 1 << i_.in2_planes; ++plane)
+    if (!ReadHalfWords(i_.src2_base + plane * i_.src2_plane, i_.src2_row, i_.src2_x, i_.src2_c)) return false;
+  return true;
 }
 
 bool VectorUnit::ReadRecords(std::int64_t first, std::int64_t count) {
@@ -215,7 +224,8 @@ bool VectorUnit::CheckOwnOverlap() {
   std::vector<Operand> operands = {{i_.src_base, i_.src_row, i_.src_x, i_.src_c}};
   for (std::int64_t plane = 1; plane < 1 << i_.in_planes; ++plane)
     operands.push_back({i_.src_base + plane * i_.src_plane, i_.src_row, i_.src_x, i_.src_c});
-  if (two_operands()) operands.push_back({i_.src2_base, i_.src2_row, i_.src2_x, i_.src2_c});
+  for (std::int64_t plane = 0; two_operands() && plane < 1 << i_.in2_planes; ++plane)
+    operands.push_back({i_.src2_base + plane * i_.src2_plane, i_.src2_row, i_.src2_x, i_.src2_c});
 
   std::int64_t row_first = DestinationRow(0), row_last = row_first;
   for (std::uint32_t y = 0; y < i_.n_y; ++y) {

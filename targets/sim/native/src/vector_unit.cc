@@ -209,7 +209,9 @@ void VectorUnit::Second(std::uint32_t c, std::uint32_t y, std::uint32_t x0, int 
   const std::size_t at = i_.src2_base + static_cast<std::size_t>(WrapRow(rows_.at[y]) * i_.src2_row +
                                                                  columns_.at[x0] * i_.src2_x);
   Tap tap{};
-  tap.act = &m_.act_[(at + std::size_t{c} * i_.src2_c) * lanes];
+  const std::size_t low = at + std::size_t{c} * i_.src2_c;
+  tap.act = &m_.act_[low * lanes];
+  if (i_.in2_planes) tap.high = &m_.act_[(low + i_.src2_plane) * lanes];
   WindowArgs args{};
   args.v = w_.data();
   args.taps = &tap;
@@ -219,6 +221,8 @@ void VectorUnit::Second(std::uint32_t c, std::uint32_t y, std::uint32_t x0, int 
   args.lanes = lanes_;
   args.held_shift = m_.bipolar_;
   args.inp_bits = m_.o_.inp_bits;
+  args.planes = 1 << i_.in2_planes;
+  args.plane = static_cast<std::ptrdiff_t>(i_.src2_plane * lanes);
   args.zero_point = static_cast<std::int32_t>(i_.src2_zp);
   kernels_->window[static_cast<int>(TapMode::kSum)](args);
 }

@@ -1,4 +1,4 @@
-// An accelerator region: stream, constants, memory map (targets/region.py), and a device that runs it.
+// An accelerator region: stream, constants, memory map (targets/region.py), and its tensors' way in and out.
 #ifndef TILEWRIGHT_REGION_H_
 #define TILEWRIGHT_REGION_H_
 
@@ -43,7 +43,9 @@ struct MapLayout {
 
 struct Region {
   std::string name;
+  std::uint32_t index = 0;  // in its program
   Overlay machine{};
+  std::vector<std::uint32_t> overlay;  // what CONFIG of its device holds (registers.h)
   std::uint32_t batch = 1;  // images that a launch works on
   std::uint64_t workspace_bytes = 0, input_bytes = 0, output_bytes = 0;
   std::vector<std::string> layers;
@@ -62,34 +64,27 @@ void Pack(const MapLayout& map, int inp_bits, const std::uint8_t* data, std::uin
 // The way back.
 void Unpack(const MapLayout& map, int inp_bits, const std::uint8_t* segment, std::uint8_t* data);
 
-// What executes a region's stream on its segments.
-class Device {
- public:
-  virtual ~Device() = default;
-  // `inputs` and `outputs` are the region's whole segments. Throws Error.
-  virtual void Run(const Region& region, std::uint32_t index, const std::vector<std::uint8_t>& inputs,
-                   std::vector<std::uint8_t>* outputs, tw_rt_stats* stats) = 0;
-};
-
-// The fast simulator.
-std::unique_ptr<Device> MakeSimulatorDevice();
-// The caller's function.
-std::unique_ptr<Device> MakeCallbackDevice(tw_rt_accelerator run, void* context);
+class Device;
+class Placement;
 
 // Packs, runs, unpacks. `inputs` and `outputs` are row-major tensors in the map's order and types, those of the first image,
-// then those of the next; keeps its segments, so one runner serves one region, not from two threads at once.
+// then those of the next; one runner serves one region, not from two threads at once.
 class RegionRunner {
  public:
   RegionRunner(Region region, std::uint32_t index);
+  ~RegionRunner();
   const Region& region() const { return region_; }
-  void Run(Device* device, const std::vector<const std::uint8_t*>& inputs, const std::vector<std::uint8_t*>& outputs,
-           tw_rt_stats* stats);
+  // Throws Error where it was not placed.
+  void Run(const std::vector<const std::uint8_t*>& inputs, const std::vector<std::uint8_t*>& outputs, tw_rt_stats* stats);
 
  private:
+  friend void PlaceAll(const std::vector<RegionRunner*>& runners, Device* device);
   Region region_;
-  std::uint32_t index_;
-  std::vector<std::uint8_t> input_segment_, output_segment_;
+  std::unique_ptr<Placement> placement_;
 };
+
+// Moves the regions of a program to a device; where that fails (throws Error) they stay where they were.
+void PlaceAll(const std::vector<RegionRunner*>& runners, Device* device);
 
 }  // namespace tilewright::runtime
 

@@ -12,7 +12,7 @@ extern "C" {
 #endif
 
 // Raised whenever a struct or a signature below changes; the binding compares it.
-#define TW_RT_ABI 1
+#define TW_RT_ABI 2
 #define TW_RT_MAX_RANK 8
 
 typedef struct tw_program tw_program;
@@ -24,7 +24,9 @@ enum tw_rt_kind {
   TW_RT_SIMULATOR = 3,  // the accelerator found a fault in a stream
   TW_RT_MEMORY = 4,     // no memory left
   TW_RT_CALLBACK = 5,   // the caller's accelerator failed
-  TW_RT_INTERNAL = 6    // our fault
+  TW_RT_INTERNAL = 6,   // our fault
+  TW_RT_DEVICE = 7,     // the device does not answer, reports an error, takes too long, or has too little memory
+  TW_RT_URI = 8         // the text that names a device is wrong
 };
 
 typedef struct {
@@ -52,6 +54,10 @@ typedef struct {
   int64_t instructions;
   int64_t matrix_steps, vector_reads;
   int64_t dram_read_bytes, dram_write_bytes, fetch_bytes;
+  int64_t cycles;     // of the accelerator; 0 by the fast simulator
+  int64_t run_ns;     // all of tw_rt_run; what is neither of the next two is the host operators'
+  int64_t pack_ns;    // tensors into the regions' segments and back
+  int64_t device_ns;  // from handing a region to the device until its results are there
 } tw_rt_stats;
 
 // Runs region number `region` in place of the fast simulator: reads its input segment, fills its output segment.
@@ -64,6 +70,9 @@ TW_RT_API int32_t tw_rt_abi(void);
 TW_RT_API int32_t tw_rt_open(tw_rt_bytes program, const tw_rt_bytes* regions, uint32_t n_regions, tw_program** out,
                              tw_rt_error* error);
 TW_RT_API void tw_rt_close(tw_program* program);
+// Runs the regions on another device, by its text (`sim`, `zynq:registers=..,memory=..`; see device.h). Streams and
+// constants get their place here and are written there by the first run, once. After an error the program stays on the device that it had.
+TW_RT_API int32_t tw_rt_open_device(tw_program* program, const char* uri, tw_rt_error* error);
 // Null: the fast simulator (also the state after tw_rt_open).
 TW_RT_API void tw_rt_set_accelerator(tw_program* program, tw_rt_accelerator run, void* context);
 // Inputs in the program's order. `stats` may be null.
