@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from tilewright.codegen.allocate import place_buffers, place_maps
+from tilewright.codegen.buffers import Schedule
 from tilewright.codegen.checks import act_faults, region_faults, stop
 from tilewright.codegen.emit import emit
 from tilewright.codegen.graph import Graph, Tensor
@@ -13,7 +15,7 @@ from tilewright.codegen.planner import default_plans
 from tilewright.codegen.prepared import Prepared, prepare
 from tilewright.codegen.residency import load_constants
 from tilewright.codegen.schedule import make_schedule
-from tilewright.codegen.tile import Space
+from tilewright.codegen.tile import Space, TileProgram
 from tilewright.codegen.tokens import add_tokens
 from tilewright.codegen.values import Map
 from tilewright.targets.config import Overlay
@@ -49,15 +51,37 @@ def compile_default(prepared: Prepared) -> tuple[RegionPlan, CompiledRegion]:
     return plans[best], regions[best]
 
 
-def compile_prepared(prepared: Prepared, plan: RegionPlan) -> CompiledRegion:
-    """Compile a prepared region by a plan. Raises ScheduleError with all that the plan gets wrong."""
-    overlay, lowered = prepared.overlay, prepared.lowered
+@dataclass(frozen=True)
+class Tiles:
+    """A region as tile operations.
+
+    Attributes:
+        sizes: bytes of the workspace, input and output segments.
+        program: with the constants' LOADs, without tokens.
+    """
+
+    prepared: Prepared
+    schedule: Schedule
+    sizes: Mapping[Base, int]
+    program: TileProgram
+
+
+def make_tiles(prepared: Prepared, plan: RegionPlan) -> Tiles:
+    """The tile operations of a prepared region by a plan. Raises ScheduleError with all that the plan gets wrong."""
+    overlay = prepared.overlay
     stop(region_faults(prepared, plan))
     schedule = make_schedule(prepared.flow, plan, prepared.batch)
     stop(act_faults(schedule, plan, overlay))
     place_buffers(schedule.buffers, overlay, [plan.groups[g].layers[0] for g in schedule.groups])
-    sizes = place_maps(lowered.maps, schedule.through_dram, overlay, prepared.batch)
-    program = load_constants(emit(prepared, schedule), overlay)
+    sizes = place_maps(prepared.lowered.maps, schedule.through_dram, overlay, prepared.batch)
+    return Tiles(prepared, schedule, sizes, load_constants(emit(prepared, schedule), overlay))
+
+
+def compile_prepared(prepared: Prepared, plan: RegionPlan) -> CompiledRegion:
+    """Compile a prepared region by a plan. Raises ScheduleError with all that the plan gets wrong."""
+    tiles = make_tiles(prepared, plan)
+    overlay, lowered = prepared.overlay, prepared.lowered
+    program, sizes = tiles.program, tiles.sizes
     rows = {
         Space.ACT: overlay.act_half_words,
         Space.WGT: overlay.wgt_tiles,
@@ -82,10 +106,15 @@ def compile_prepared(prepared: Prepared, plan: RegionPlan) -> CompiledRegion:
         input_bytes=sizes[Base.INPUT],
         output_bytes=sizes[Base.OUTPUT],
         inputs=_layouts(lowered.inputs),
-        outputs=_layouts(lowered.outputs),
+        outputs=output_layouts(tiles),
         batch=prepared.batch,
         products=prepared.pool.products,
     )
+
+
+def output_layouts(tiles: Tiles) -> tuple[MapLayout, ...]:
+    """How a region's results lie in the output segment."""
+    return _layouts(tiles.prepared.lowered.outputs)
 
 
 def _layouts(found: Iterable[tuple[Tensor, Map, tuple[int, ...]]]) -> tuple[MapLayout, ...]:

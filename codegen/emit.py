@@ -16,6 +16,7 @@ from tilewright.codegen.prepared import Prepared
 from tilewright.codegen.tile import Portion, TileProgram
 from tilewright.codegen.transfer import Transfer
 from tilewright.codegen.vector_tiles import VectorEmitter
+from tilewright.targets.isa.spec import Vector
 
 
 def emit(prepared: Prepared, schedule: Schedule) -> TileProgram:
@@ -24,6 +25,7 @@ def emit(prepared: Prepared, schedule: Schedule) -> TileProgram:
     transfer = Transfer(prepared.overlay, prepared.flow, program)
     matrix, vector = MatrixEmitter(prepared.overlay, prepared.entries), VectorEmitter(prepared.overlay)
     interleave = Interleave(prepared.flow, prepared.overlay)
+    made = 0
     for turn in schedule.turns:
         steps = [action for action in turn if isinstance(action, Step)]
         sums: list[Portion] = []
@@ -36,6 +38,8 @@ def emit(prepared: Prepared, schedule: Schedule) -> TileProgram:
                 own += vector.emit(layer, prepared.vector[i], list(beside))
         for portion in interleave.run(steps, sums, own):
             program.operations += portion.operations
+            made += sum(isinstance(x.instruction, Vector) for x in portion.operations)
+        program.turns.append(made)
         for action in turn:
             if isinstance(action, Fill):
                 transfer.fill(action)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,12 +48,13 @@ LEAST_USE = 0.5
 
 @dataclass(eq=False)
 class Lowered:
-    """A region as machine layers in order, with the maps of its inputs and outputs."""
+    """A region as machine layers in order, with the maps of its inputs and outputs, and where each tensor lies."""
 
     inputs: list[tuple[Tensor, Map, tuple[int, ...]]]
     outputs: list[tuple[Tensor, Map, tuple[int, ...]]]
     layers: list[Layer]
     maps: list[Map]
+    values: Mapping[str, Value]
 
 
 def lower(graph: Graph, overlay: Overlay) -> Lowered:
@@ -87,7 +88,7 @@ class _Lowering(Maps):
             previous = node
         inputs = [self.input(tensor) for tensor in self.graph.inputs]
         outputs = [self.output(tensor) for tensor in self.graph.outputs]
-        return Lowered(inputs, outputs, self.layers, self.maps)
+        return Lowered(inputs, outputs, self.layers, self.maps, self.values)
 
     def fuse_table(self, node: Node, previous: Node) -> bool:
         """Let the layer just made look its results up, where nothing else reads them."""

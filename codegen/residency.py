@@ -72,7 +72,7 @@ def load_constants(program: TileProgram, overlay: Overlay) -> TileProgram:
         for c in _needed(program.operations[i]):
             uses.setdefault(c, []).append(i)
     where: dict[Constants, _Held] = {}
-    done = TileProgram()
+    done = TileProgram(turns=program.turns)
     for i, operation in enumerate(program.operations):
         instruction, reads = operation.instruction, list(operation.accesses)
         for c in _needed(operation):

@@ -60,9 +60,14 @@ class TileOperation:
 
 @dataclass(eq=False)
 class TileProgram:
-    """A region's operations in stream order."""
+    """A region's operations in stream order.
+
+    Attributes:
+        turns: how many operations of VECTOR there are up to the end of each turn's steps.
+    """
 
     operations: list[TileOperation] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
 
     def add(
         self,

@@ -28,6 +28,7 @@ NAMES = [
     "Support",
     "TilewrightError",
     "Tuned",
+    "Verification",
     "compile",
     "evaluate",
     "explore",
@@ -40,6 +41,7 @@ NAMES = [
     "supported",
     "target",
     "tune",
+    "verify",
 ]
 
 

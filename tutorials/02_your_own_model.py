@@ -70,7 +70,9 @@ for bits in (8,) if QUICK else (8, 4, 2):
     small = tw.quantize(model, calibration=CALIBRATION, bits=bits)
     target = "ultra96-w8" if bits == 8 else "ultra96-w4"
     found = tw.evaluate(tw.compile(small, target=target), TEST)
-    print(f"{bits} bits on {target}: {found.simulated.top1:.2f} %, {found.flips.won} won and {found.flips.lost} lost")
+    print(
+        f"{bits} bits on {target}: {found.simulated.top1:.2f} %, {found.flips.won} won and {found.flips.lost} lost"
+    )
 
 # %% [markdown]
 # ## 5. Use it

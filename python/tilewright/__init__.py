@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from tilewright.target import target
     from tilewright.targets.config import Overlay, overlay, overlays
     from tilewright.tune.api import Tuned, tune
+    from tilewright.verify.api import verify
+    from tilewright.verify.result import Verification
     from tilewright.vision.pipeline import Pipeline
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "Support",
     "TilewrightError",
     "Tuned",
+    "Verification",
     "compile",
     "evaluate",
     "explore",
@@ -65,6 +68,7 @@ __all__ = [
     "supported",
     "target",
     "tune",
+    "verify",
 ]
 
 _HOME = {
@@ -83,6 +87,7 @@ _HOME = {
     "Support": "placement",
     "TilewrightError": "errors",
     "Tuned": "tune.api",
+    "Verification": "verify.result",
     "compile": "pipeline",
     "evaluate": "evaluation",
     "explore": "explore.api",
@@ -95,12 +100,13 @@ _HOME = {
     "supported": "pipeline",
     "target": "target",
     "tune": "tune.api",
+    "verify": "verify.api",
 }
 """Public name -> module of this package that defines it."""
 
 
 class _Package(types.ModuleType):
-    """Loads public names on first use, and keeps `explore`, `quantize` and `tune` the functions.
+    """Loads public names on first use, and keeps `explore`, `quantize`, `tune` and `verify` the functions.
 
     Python sets a folder that it imports as an attribute of its parent, and the folder `quantize` has the name
     of the function.

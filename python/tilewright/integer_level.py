@@ -89,8 +89,13 @@ def region_alone(module: IRModule, name: str) -> IRModule:
     return IRModule({GlobalVar("main"): _opened(region).with_attr("global_symbol", "main")})
 
 
-def _machine(module: IRModule) -> relax.VirtualMachine:
-    executable = tvm.compile(relax.transform.LambdaLift()(module), target=tvm.target.Target({"kind": "llvm"}))
+def llvm(quick: bool = False) -> tvm.target.Target:
+    """TVM's target; `quick` compiles several times faster, to code that is several times slower."""
+    return tvm.target.Target({"kind": "llvm", **({"opt-level": 0} if quick else {})})
+
+
+def _machine(module: IRModule, quick: bool = False) -> relax.VirtualMachine:
+    executable = tvm.compile(relax.transform.LambdaLift()(module), target=llvm(quick))
     return relax.VirtualMachine(executable, tvm.cpu())
 
 
@@ -128,9 +133,9 @@ def reference_tensors(
     return dict(zip(names, session.run(list(names), dict(inputs)), strict=True))
 
 
-def _by_llvm(module: IRModule) -> Run:
+def _by_llvm(module: IRModule, quick: bool = False) -> Run:
     machine = _machine(
-        _plain(IRModule({s: f for s, f in module.functions.items() if kind_of(f)}), public=True)
+        _plain(IRModule({s: f for s, f in module.functions.items() if kind_of(f)}), public=True), quick
     )
 
     def run(symbol: GlobalVar, args: Sequence[Array]) -> Array:
@@ -140,12 +145,13 @@ def _by_llvm(module: IRModule) -> Run:
     return run
 
 
-def _by_numpy(module: IRModule) -> Run:
+def _by_numpy(module: IRModule, quick: bool = False) -> Run:
     return lambda symbol, args: evaluate(parse(module[symbol]), args)
 
 
-ENGINES: dict[str, Callable[[IRModule], Run]] = {"llvm": _by_llvm, "numpy": _by_numpy}
-"""What runs single layers: TVM llvm, the integer level proper, or NumPy, which has nothing to compile."""
+ENGINES: dict[str, Callable[..., Run]] = {"llvm": _by_llvm, "numpy": _by_numpy}
+"""What runs single layers: TVM llvm, the integer level proper, or NumPy, which has nothing to compile. Called with the
+module, and whether compilation is to be quick."""
 
 
 def layerwise_compare(

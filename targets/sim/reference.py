@@ -88,7 +88,7 @@ def _execute(
         order.finish()
         return
     order.start(unit, x)
-    effect = _UNITS[unit](x, memories, overlay, statistics)
+    effect = effect_of(x, memories, overlay, statistics)
     for memory, rows in effect.reads:
         order.access(unit, memory, rows, write=False)
     order.access(unit, effect.memory, effect.rows, write=True)
@@ -98,6 +98,12 @@ def _execute(
     effect.memory.write(effect.rows, effect.values)
     order.retire(unit, index, x)
     statistics.instructions[unit.name] += 1
+
+
+def effect_of(x: Instruction, memories: Memories, overlay: Overlay, statistics: Statistics) -> Effect:
+    """What an instruction of a unit would do. Raises Trap where it breaks a rule of the machine."""
+    assert x.unit is not None
+    return _UNITS[x.unit](x, memories, overlay, statistics)
 
 
 def _load(x: Instruction, memories: Memories, o: Overlay, statistics: Statistics) -> Effect:

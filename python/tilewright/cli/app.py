@@ -27,6 +27,7 @@ from tilewright.cli import (
     tune,
 )
 from tilewright.cli import compile as compile_command
+from tilewright.cli import verify as verify_command
 from tilewright.cli.console import say
 from tilewright.errors import TilewrightError
 
@@ -91,7 +92,8 @@ def _main(
 
     [bold]supported[/bold] tells what of a network the accelerator takes, [bold]compile[/bold] makes a package,
     [bold]run[/bold] and [bold]evaluate[/bold] use it, [bold]report[/bold] tells what it costs, [bold]tune[/bold]
-    looks for a faster plan, and [bold]explore[/bold] for a better overlay. Each has --help with examples.
+    looks for a faster plan, [bold]explore[/bold] for a better overlay, and [bold]verify[/bold] for a wrong layer.
+    Each has --help with examples.
     """
 
 
@@ -103,6 +105,7 @@ for _command in (
     report.report,
     tune.tune,
     explore.explore,
+    verify_command.verify,
     opt.opt,
     disassemble.disassemble,
     disassemble.assemble,

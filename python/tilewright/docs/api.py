@@ -11,6 +11,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Quantising": ("quantize", "QuantizeOptions"),
     "Compiling": ("supported", "Support", "LayerRow", "compile", "plan", "Plan", "Package", "target"),
     "Running": ("Session", "Pipeline", "evaluate", "Evaluation"),
+    "Finding a wrong layer": ("verify", "Verification"),
     "Overlays and searches": ("overlay", "overlays", "Overlay", "tune", "Tuned", "explore", "Exploration"),
     "Errors": ("TilewrightError",),
 }

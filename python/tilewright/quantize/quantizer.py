@@ -16,6 +16,7 @@ from tilewright.quantize.clipping import Histograms, collect_histograms
 from tilewright.quantize.correction import mean_errors
 from tilewright.quantize.equalise import equalise, find_pairs
 from tilewright.quantize.exact import multiply, short_scales
+from tilewright.quantize.factors import note_factors
 from tilewright.quantize.graph import Graph
 from tilewright.quantize.grouping import Scheme, make_scheme, quantised_tensors, read_in_float
 from tilewright.quantize.mixed import average_width, by_sensitivity, within_points, within_width
@@ -54,7 +55,7 @@ def quantize_onnx(
         ModelError: the model contradicts itself or holds weights that are not finite.
         DataError: no samples, samples that do not fit the inputs, or activations that are not finite.
     """
-    graph = Graph(model)
+    original = graph = Graph(model)
     units = find_units(graph)
     if not units:
         found = ", ".join(sorted({node.op_type for node in graph.nodes})) or "none"
@@ -78,7 +79,10 @@ def quantize_onnx(
     widths: Widths = make_widths(graph, units, options)
     if options.mixed is not None:
         widths = _mixed_widths(network, widths, options)
-    return _round(network, widths, options).write()
+    rounded = _round(network, widths, options)
+    result = rounded.write()
+    note_factors(result, original, rounded.graph, tensors, samples.kept)
+    return result
 
 
 def equalise_onnx(
