@@ -10,6 +10,7 @@ import pytest
 
 from tilewright.benchmark import __main__ as benchmark
 from tilewright.benchmark import zoo
+from tilewright.benchmark.quantised import Quantised
 from tilewright.targets.config import overlay
 
 
@@ -19,7 +20,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert benchmark.main(command) == 0
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     assert (row["network"], row["overlay"], row["trials"]) == ("demo", target, 3)
-    (default,) = zoo.rows(["demo"], [overlay(target)], zoo.Networks(zoo.Quantised(None, None)))
+    (default,) = zoo.rows(["demo"], [overlay(target)], zoo.Networks(Quantised(None, None)))
     assert isinstance(default, zoo.Row)
     assert row["default_cycles"] == default.cycles >= row["tuned_cycles"] > 0
     assert row["gain"] == row["default_cycles"] / row["tuned_cycles"] - 1
