@@ -1,10 +1,11 @@
 # One command a question, the same here and in CI. Needs Python 3.10 to 3.13, make and a C++17 compiler.
 PYTHON ?= python3
 JOBS ?= 2
+CASES ?= 10000
 BIN := .venv/bin
 SOURCES := $(shell find targets codegen CMakeLists.txt -name '*.cc' -o -name '*.h' -o -name 'CMakeLists.txt')
 
-.PHONY: demo test test-all lint docs format clean
+.PHONY: demo test test-all lint docs format fuzz cross clean
 
 demo: .venv/installed  ## compile the demo network and run its images on the simulated accelerator
 	$(BIN)/python tutorials/01_first_network.py
@@ -27,6 +28,14 @@ docs: .venv/installed  ## the site in build/docs, tutorials executed
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+fuzz: .venv/installed  ## damage CASES packages and run them under sanitizers
+	$(BIN)/python -m tests.runtime.fuzz $(CASES)
+
+cross: .venv/installed  ## what boards need, built for both Arms, and TVM's libraries for aarch64 (downloaded)
+	$(BIN)/python -m tilewright.runtime.cross build aarch64
+	$(BIN)/python -m tilewright.runtime.cross build armv7
+	$(BIN)/python -m tilewright.runtime.cross fetch aarch64
 
 .venv/installed: pyproject.toml $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -81,7 +81,6 @@ def host_lowering() -> transform.Pass:
     return transform.Sequential([relax.get_pipeline("zero"), relax.get_pipeline("default_build")])
 
 
-@relax.register_pipeline(PIPELINE)  # type: ignore[untyped-decorator]
 def tilewright_pipeline() -> transform.Pass:
     """Integer level, regions, their streams by the BYOC hook, and TVM's lowering of the host's part."""
 

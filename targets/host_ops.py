@@ -268,11 +268,13 @@ def cpp_header() -> str:
     """The C++ side of the table, as committed in `board/native/src/host_ops.inc`."""
     lines = [
         "// Made by `python -m tilewright.targets.host_ops`; a test holds it equal to targets/host_ops.py.",
-        "// TILEWRIGHT_HOST_OP(name, least inputs, most inputs, least outputs, most outputs, attributes...)",
+        "// TILEWRIGHT_HOST_OP(name, least inputs, most inputs, least outputs, most outputs, types, attributes...)",
+        "// types: bit n for a first operand of type n.",
         "// clang-format off",
     ]
     for op in HOST_OPS:
-        numbers = ", ".join(str(n) for n in (*op.inputs, *op.outputs))
+        types = sum(1 << (HOST_DTYPES.index(dtype) + 1) for dtype in op.types)
+        numbers = ", ".join(str(n) for n in (*op.inputs, *op.outputs, types))
         attributes = ", ".join(f'{{"{a.name}", {ATTRIBUTE_TYPES.index(a.type) + 1}}}' for a in op.attributes)
         lines.append(f"TILEWRIGHT_HOST_OP({op.name}, {numbers}, {{{attributes}}})")
     return "\n".join(lines) + "\n"

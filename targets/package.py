@@ -291,7 +291,7 @@ def _document(sections: dict[str, bytes], name: str, kind: type[Any]) -> Any:
     if data is None:
         raise PackageError(Fault("is missing", where=f"section {name}", remedy="compile again"))
     try:
-        value = json.loads(data)
+        value = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise PackageError(Fault(f"is not JSON: {error}", where=f"section {name}")) from error
     if not isinstance(value, kind):
@@ -339,10 +339,7 @@ def _plan(sections: dict[str, bytes]) -> str:
     """The plan's text: a JSON object. What it says is looked at where it is used."""
     data = sections["plan"]
     _document(sections, "plan", dict)
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise PackageError(Fault(f"is not UTF-8: {error}", where="section plan")) from error
+    return data.decode()
 
 
 def _assemble(sections: dict[str, bytes]) -> Package:

@@ -13,9 +13,11 @@ import pytest
 import tilewright as tw
 
 NAMES = [
+    "Board",
     "Dataset",
     "Evaluation",
     "Exploration",
+    "Exported",
     "LayerRow",
     "Model",
     "Overlay",
@@ -30,8 +32,10 @@ NAMES = [
     "Tuned",
     "Verification",
     "compile",
+    "connect",
     "evaluate",
     "explore",
+    "export",
     "load",
     "open_dataset",
     "overlay",

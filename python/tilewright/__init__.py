@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tilewright.errors import TilewrightError
     from tilewright.evaluation import Evaluation, evaluate
     from tilewright.explore.api import Exploration, explore
+    from tilewright.export.api import Exported, export
     from tilewright.frontend.dataset import Dataset, open_dataset
     from tilewright.frontend.model import Model, load
     from tilewright.frontend.preprocess import Preprocess
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from tilewright.placement import LayerRow, Support
     from tilewright.quantize.options import QuantizeOptions
     from tilewright.runtime.package import Package
+    from tilewright.runtime.remote import Board, connect
     from tilewright.runtime.session import Session
     from tilewright.target import target
     from tilewright.targets.config import Overlay, overlay, overlays
@@ -40,9 +42,11 @@ if TYPE_CHECKING:
     from tilewright.vision.pipeline import Pipeline
 
 __all__ = [
+    "Board",
     "Dataset",
     "Evaluation",
     "Exploration",
+    "Exported",
     "LayerRow",
     "Model",
     "Overlay",
@@ -57,8 +61,10 @@ __all__ = [
     "Tuned",
     "Verification",
     "compile",
+    "connect",
     "evaluate",
     "explore",
+    "export",
     "load",
     "open_dataset",
     "overlay",
@@ -72,9 +78,11 @@ __all__ = [
 ]
 
 _HOME = {
+    "Board": "runtime.remote",
     "Dataset": "frontend.dataset",
     "Evaluation": "evaluation",
     "Exploration": "explore.api",
+    "Exported": "export.api",
     "LayerRow": "placement",
     "Model": "frontend.model",
     "Overlay": "targets.config",
@@ -89,8 +97,10 @@ _HOME = {
     "Tuned": "tune.api",
     "Verification": "verify.result",
     "compile": "pipeline",
+    "connect": "runtime.remote",
     "evaluate": "evaluation",
     "explore": "explore.api",
+    "export": "export.api",
     "load": "frontend.model",
     "open_dataset": "frontend.dataset",
     "overlay": "targets.config",

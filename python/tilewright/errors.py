@@ -134,6 +134,16 @@ class VerificationError(TilewrightError):
     """
 
 
+class RemoteError(TilewrightError):
+    """A board's server cannot be reached, is busy, does not answer in time, or ended.
+
+    Causes: no server at the address, or none that is free; a board that was switched off or whose server ended in the
+    middle of a call; a run that takes longer than `--timeout`.
+
+    Remedy: look at what the server printed, start it again, or give a longer `--timeout`. A tuner's log continues.
+    """
+
+
 class DeviceError(TilewrightError):
     """An accelerator does not answer, reports an error, takes too long, or has too little memory.
 

@@ -255,7 +255,7 @@ def test_a_package_may_have_no_plan() -> None:
     ("data", "message"),
     [
         (b"\xff{}", r"^package: section plan: is not JSON: .*decode"),
-        ("{}".encode("utf-16"), r"^package: section plan: is not UTF-8: "),
+        ("{}".encode("utf-16"), r"^package: section plan: is not JSON: "),
         (b"{", r"^package: section plan: is not JSON: "),
         (b"[" * 100000, r"^package: section plan: is not JSON: "),
         (b"[]", r"^package: section plan: expected a dict, found list$"),

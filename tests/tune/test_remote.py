@@ -14,12 +14,12 @@ import pytest
 from tests.tune.synthetic import Bench, Synthetic, header
 from tests.tune.workers import ROOT, free_port, kill, payload, registered, tracker, wait_until, worker
 from tilewright.errors import ConfigError
+from tilewright.runtime.calls import parse_address, require
 from tilewright.tune.local import Serial
 from tilewright.tune.log import Log, Record
 from tilewright.tune.measurement import Measurement, Refusal
-from tilewright.tune.remote import Remote
+from tilewright.tune.remote import Compiling, Remote
 from tilewright.tune.tuner import run
-from tilewright.tune.worker import parse_address, require
 
 REGION = Synthetic(size=10)
 HEAD = header([REGION])
@@ -47,7 +47,7 @@ def test_measurements_are_spread_and_a_worker_that_is_killed_is_survived(
     bench = Bench([REGION], counter)
     with worker(address, "two") as first, worker(address, "two") as second:
         wait_until(lambda: registered(address, "two") == 2)
-        remote = Remote(address, "two", payload([REGION], counter, 0.1), PRINTS)
+        remote = Remote(address, "two", Compiling(payload([REGION], counter, 0.1), PRINTS))
         with Log(None, HEAD) as log:
             killer = threading.Thread(target=_kill_after, args=(first, bench, 10))
             killer.start()
@@ -81,7 +81,9 @@ def test_a_plan_that_ends_its_workers_is_refused_and_the_workers_come_back(
     counter = tmp_path / "counter"
     with worker(address, "back"):
         wait_until(lambda: registered(address, "back") == 1)
-        remote = Remote(address, "back", payload([REGION], counter, 0, '"stripes":3'), PRINTS, patience=30)
+        remote = Remote(
+            address, "back", Compiling(payload([REGION], counter, 0, '"stripes":3'), PRINTS), patience=30
+        )
         found = dict(remote.measure([good, bad, good]))
     assert found[0] == found[2] == REGION.price(good, accurate=True)
     refused = found[1]
@@ -93,7 +95,7 @@ def test_no_worker_is_left(address: tuple[str, int], tmp_path: Path) -> None:
     counter = tmp_path / "counter"
     with worker(address, "last") as only:
         wait_until(lambda: registered(address, "last") == 1)
-        remote = Remote(address, "last", payload([REGION], counter, 0.1), PRINTS, patience=1)
+        remote = Remote(address, "last", Compiling(payload([REGION], counter, 0.1), PRINTS), patience=1)
         results = remote.measure([REGION.default] * 9)
         assert isinstance(next(results)[1], Measurement)
         kill(only)
@@ -108,7 +110,7 @@ def test_no_worker_is_left(address: tuple[str, int], tmp_path: Path) -> None:
 
 def test_no_worker_of_the_key(address: tuple[str, int]) -> None:
     with pytest.raises(ConfigError) as caught:
-        Remote(address, "nobody", b"", PRINTS)
+        Remote(address, "nobody", Compiling(b"", PRINTS))
     host, port = address
     message = str(caught.value)
     assert message.startswith(f"tracker {host}:{port}: there is no worker for key 'nobody', ")
@@ -120,7 +122,7 @@ def test_no_worker_of_the_key(address: tuple[str, int]) -> None:
 def test_no_tracker() -> None:
     port = free_port()
     with pytest.raises(ConfigError) as caught:
-        Remote(("127.0.0.1", port), "k", b"", PRINTS)
+        Remote(("127.0.0.1", port), "k", Compiling(b"", PRINTS))
     assert str(caught.value) == (
         f"tracker 127.0.0.1:{port}: there is no RPC tracker: Connection refused; "
         f"start one: `python -m tvm.exec.rpc_tracker --host 127.0.0.1 --port {port}`"
@@ -138,7 +140,7 @@ def test_something_else_listens() -> None:
 
         threading.Thread(target=answer, daemon=True).start()
         with pytest.raises(ConfigError, match=r"what listens there is no RPC tracker: .*; start one:"):
-            Remote(server.getsockname(), "k", b"", PRINTS)
+            Remote(server.getsockname(), "k", Compiling(b"", PRINTS))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_a_worker_that_does_not_fit(
 ) -> None:
     with worker(address, "other"):
         wait_until(lambda: registered(address, "other") == 1)
-        remote = Remote(address, "other", payload(regions, tmp_path / "counter", 0), prints)
+        remote = Remote(address, "other", Compiling(payload(regions, tmp_path / "counter", 0), prints))
         with pytest.raises(ConfigError) as caught:
             list(remote.measure([REGION.default]))
     assert str(caught.value) == f"tracker {address[0]}:{address[1]}: {message}"

@@ -240,7 +240,7 @@ def test_everything_wrong_is_told_at_once(quantised: tw.Model) -> None:
         tw.tune(quantised, TARGET, objective="speed", backend="rtl", trials=0, seed=-1, jobs=0, key="k")
     assert [str(f) for f in caught.value.faults] == [
         "--objective: expected one of cycles, dram, energy, found 'speed'",
-        "--backend: expected one of analytic, timing, found 'rtl'",
+        "--backend: expected one of analytic, board, timing, found 'rtl'",
         "--trials: expected 1 or more, found 0",
         "--seed: expected 0 or more, found -1",
         "--jobs: expected 1 or more, found 0",

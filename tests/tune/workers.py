@@ -11,11 +11,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from tests.tune.synthetic import Bench, Synthetic
 from tilewright.errors import DataError, Fault
-from tilewright.tune.worker import Opened, parse_address, serve
+from tilewright.runtime.calls import parse_address
+from tilewright.runtime.server import serve
+from tilewright.tune.worker import Opened, register
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -84,11 +87,12 @@ def tracker() -> Iterator[tuple[str, int]]:
     with process(
         "tvm.exec.rpc_tracker", "--host", "127.0.0.1", "--port", str(port), "--port-end", str(port + 1)
     ):
-        wait_until(lambda: _listens(port))
+        wait_until(lambda: listens(port))
         yield "127.0.0.1", port
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody listens on a port of this machine."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
@@ -126,4 +130,4 @@ if __name__ == "__main__":
     # By its importable name: the server's process gets it by pickle.
     from tests.tune.workers import open_made_up as opener
 
-    serve(parse_address(sys.argv[2]), sys.argv[4], opener)
+    serve(tracker=parse_address(sys.argv[2]), key=sys.argv[4], services=[partial(register, opener)])

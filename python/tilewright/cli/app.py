@@ -19,6 +19,7 @@ from tilewright.cli import (
     doctor,
     evaluate,
     explore,
+    export,
     opt,
     report,
     run,
@@ -92,8 +93,8 @@ def _main(
 
     [bold]supported[/bold] tells what of a network the accelerator takes, [bold]compile[/bold] makes a package,
     [bold]run[/bold] and [bold]evaluate[/bold] use it, [bold]report[/bold] tells what it costs, [bold]tune[/bold]
-    looks for a faster plan, [bold]explore[/bold] for a better overlay, and [bold]verify[/bold] for a wrong layer.
-    Each has --help with examples.
+    looks for a faster plan, [bold]explore[/bold] for a better overlay, [bold]verify[/bold] for a wrong layer, and
+    [bold]export[/bold] makes the folder for a board. Each has --help with examples.
     """
 
 
@@ -106,6 +107,7 @@ for _command in (
     tune.tune,
     explore.explore,
     verify_command.verify,
+    export.export,
     opt.opt,
     disassemble.disassemble,
     disassemble.assemble,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import math
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +15,7 @@ import typer
 from tilewright.cli.console import clean_stdout, plain_table, say, write_json, write_table
 from tilewright.cli.options import Json, PackagePath
 from tilewright.cli.output import check_output, write_file
-from tilewright.errors import DataError, FaultList
+from tilewright.errors import ConfigError, DataError, FaultList
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.generic]
 
 TOP = 5
+_REMOTE = "Boards"
 
 
 def run(
@@ -39,32 +42,71 @@ def run(
         ),
     ],
     backend: Annotated[
-        str, typer.Option("--backend", metavar="sim|reference", help="The fast or the reference simulator.")
-    ] = "sim",
+        str | None,
+        typer.Option(
+            "--backend",
+            metavar="sim|reference",
+            help="The fast or the reference simulator.",
+            show_default="sim",
+        ),
+    ] = None,
+    remote: Annotated[
+        str | None,
+        typer.Option(
+            "--remote",
+            metavar="HOST:PORT",
+            help="Run on a board: of the RPC tracker at this address with --key, else of the server there (python -m "
+            "tilewright.runtime.server --help).",
+            rich_help_panel=_REMOTE,
+        ),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="K", help="The boards' key.", rich_help_panel=_REMOTE)
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="S",
+            help="Seconds until a board is free, and for each run.",
+            show_default="600",
+            rich_help_panel=_REMOTE,
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="F.npz", help="Where all outputs are written, by name.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run a package on one input in the simulator.
+    """Run a package on one input, in the simulator or on a board.
 
     [bold]Examples[/bold]
 
       tilewright run squeezenet.twp --input cat.jpg
 
       tilewright run net.twp --input x.npy --backend reference --output y.npz --json
+
+      tilewright run net.twp --input cat.jpg --remote 192.168.3.1:9190 --key ultra96
     """
+    _check_remote(backend, remote, key, timeout)
     if output is not None:
         check_output(output)
-    with clean_stdout():
+    with clean_stdout(), contextlib.ExitStack() as stack:
         from tilewright.evaluation import input_shapes, package_feeds, package_preprocess
         from tilewright.frontend.dataset import load_input
         from tilewright.runtime import Package, Session
 
         loaded = Package.load(package)
-        session = Session(loaded, backend)
         shapes, preprocess = input_shapes(loaded), package_preprocess(loaded)
         images = [load_input(source, input_shapes=shapes, preprocess=preprocess) for source in sources]
+        if remote is None:
+            device = backend or "sim"
+            session = Session(loaded, device)
+        else:
+            from tilewright.runtime.remote import TIMEOUT_S, connect
+
+            board = stack.enter_context(connect(remote, key or "", timeout=timeout or TIMEOUT_S))
+            session, device = board.open(loaded), board.device
         results = session.run_images([package_feeds(loaded, feeds) for feeds in images])
         outputs = _stacked(results)
     warn_random(loaded)
@@ -83,7 +125,7 @@ def run(
     ]
     if as_json:
         described = [_describe(name, array) for name, array in outputs.items()]
-        write_json({"backend": backend, "outputs": described, "top": top, "instructions": instructions})
+        write_json({"backend": device, "outputs": described, "top": top, "instructions": instructions})
     elif top:
         columns = (*(["image"] if several else []), "class", "score")
         table = plain_table(*columns, "label", right=columns)
@@ -97,6 +139,24 @@ def run(
             ends = [f"{v:.6g}" for v in (array.min(), array.max())] if array.size else ["", ""]
             table.add_row(name, "x".join(map(str, array.shape)), array.dtype.name, *ends)
         write_table(table)
+
+
+def _check_remote(backend: str | None, remote: str | None, key: str | None, timeout: float | None) -> None:
+    """Raises ConfigError with all that is wrong."""
+    faults = FaultList()
+    if remote is None:
+        for option, value in (("--key", key), ("--timeout", timeout)):
+            if value is not None:
+                faults.add("is for runs on boards", where=option, remedy="give --remote HOST:PORT")
+    elif backend is not None:
+        faults.add(
+            "a board has its own device",
+            where="--backend",
+            remedy="choose it by --device where the server is started",
+        )
+    if timeout is not None and not 0 < timeout < math.inf:
+        faults.add(f"expected seconds above 0, found {timeout:g}", where="--timeout")
+    faults.raise_if_any(ConfigError)
 
 
 def warn_random(package: Package) -> None:

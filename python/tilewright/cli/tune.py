@@ -79,8 +79,8 @@ def tune(
         str,
         typer.Option(
             "--backend",
-            metavar="timing|analytic",
-            help="What measures: the timing simulator, or the planner's estimate.",
+            metavar="timing|analytic|board",
+            help="What measures: the timing simulator, the planner's estimate, or boards of --tracker.",
             rich_help_panel=_SEARCH,
         ),
     ] = "timing",
@@ -105,12 +105,14 @@ def tune(
         typer.Option(
             "--tracker",
             metavar="HOST:PORT",
-            help="Measure on workers of this RPC tracker of TVM: see python -m tilewright.tune.worker --help.",
+            help="Measure on workers of this RPC tracker of TVM (python -m tilewright.tune.worker --help) or on boards "
+            "(python -m tilewright.runtime.server --help).",
             rich_help_panel=_SEARCH,
         ),
     ] = None,
     key: Annotated[
-        str | None, typer.Option("--key", metavar="K", help="The workers' key.", rich_help_panel=_SEARCH)
+        str | None,
+        typer.Option("--key", metavar="K", help="Key of the workers or boards.", rich_help_panel=_SEARCH),
     ] = None,
     plan_out: Annotated[
         Path | None,

@@ -12,6 +12,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Compiling": ("supported", "Support", "LayerRow", "compile", "plan", "Plan", "Package", "target"),
     "Running": ("Session", "Pipeline", "evaluate", "Evaluation"),
     "Finding a wrong layer": ("verify", "Verification"),
+    "Boards": ("export", "Exported", "connect", "Board"),
     "Overlays and searches": ("overlay", "overlays", "Overlay", "tune", "Tuned", "explore", "Exploration"),
     "Errors": ("TilewrightError",),
 }

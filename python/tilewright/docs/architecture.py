@@ -30,8 +30,8 @@ STAGES: Mapping[str, tuple[str, frozenset[str]]] = {
          "codegen evaluation frontend integer pipeline quantize relay_passes report runtime stages "
          "targets zoo"),
         ("cli", "the command line, a file a command",
-         "codegen debug doctor evaluation explore frontend opt pipeline quantize relay_passes report "
-         "runtime stages targets tune verify"),
+         "codegen debug doctor evaluation explore export frontend opt pipeline quantize relay_passes "
+         "report runtime stages targets tune verify"),
         ("codegen", "integer level to instruction stream: planner, memory, tokens, instructions; the BYOC hook",
          "debug frontend integer runtime targets"),
         ("debug", "the ladder TILEWRIGHT_DEBUG", ""),
@@ -40,6 +40,8 @@ STAGES: Mapping[str, tuple[str, frozenset[str]]] = {
         ("evaluation", "accuracy of float, quantised and simulated side by side", "frontend runtime targets"),
         ("explore", "which overlay a network would like",
          "codegen frontend relay_passes report targets tune"),
+        ("export", "the folder that is copied to a board, and the Python class in it",
+         "evaluation frontend relay_passes runtime target targets"),
         ("frontend", "ONNX, QONNX and Caffe files to one canonical ONNX form, and that to Relax; images and labels",
          "targets"),
         ("integer", "the integer level: operators, their bodies in Relax, their meaning in NumPy", "targets"),
@@ -58,9 +60,9 @@ STAGES: Mapping[str, tuple[str, frozenset[str]]] = {
          "codegen frontend integer pipeline relay_passes targets"),
         ("runtime", "runs packages: host operators and accelerator regions", "targets"),
         ("stages", "names of the stages, for progress", "debug"),
-        ("target", "`tilewright.target`: an overlay as a TVM target", "targets"),
+        ("target", "`tilewright.target`: an overlay as a TVM target", "runtime targets"),
         ("targets", "the machine: overlays, instructions, arithmetic, simulators, the runtime in C++", ""),
-        ("tune", "searches plans with a cost model", "codegen frontend relay_passes report targets"),
+        ("tune", "searches plans with a cost model", "codegen frontend relay_passes report runtime targets"),
         ("tvm_hook", "registers the accelerator's module with TVM when that is imported", "runtime"),
         ("verify", "every level of a network on the same input; the first layer that is wrong",
          "codegen evaluation frontend integer integer_level pipeline quantize relay_passes report "

@@ -15,6 +15,7 @@ READMES: Mapping[str, str] = {
     "python/tilewright/opt/README.md": "notes/opt",
     "python/tilewright/quantize/README.md": "notes/quantize",
     "python/tilewright/report/README.md": "notes/report",
+    "python/tilewright/runtime/README.md": "notes/runtime",
     "python/tilewright/vision/README.md": "notes/vision",
     "relay_passes/README.md": "notes/relay_passes",
     "relay_passes/SUPPORTED.md": "reference/supported",

@@ -62,9 +62,7 @@ class Session:
                     remedy=f"did you mean {near[0]}?" if near else "",
                 )
             )
-        self._package = package
-        self._inputs = [(tensor, np.dtype(tensor.dtype)) for tensor in package.inputs]
-        self._outputs = [tensor.name for tensor in package.outputs]
+        self._take(package)
         self._native = NativeProgram(
             encode_program(package.program),
             [(encode_region(r, package.overlay), r.stream, r.constants) for r in package.regions],
@@ -73,6 +71,11 @@ class Session:
             self._native.open_device(backend)
         elif backend == "reference":
             self._native.set_accelerator(self._reference)
+
+    def _take(self, package: Package) -> None:
+        self._package = package
+        self._inputs = [(tensor, np.dtype(tensor.dtype)) for tensor in package.inputs]
+        self._outputs = [tensor.name for tensor in package.outputs]
 
     @property
     def package(self) -> Package:

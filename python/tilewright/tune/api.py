@@ -13,17 +13,19 @@ import onnx
 from tilewright.codegen.plan import Plan
 from tilewright.errors import ConfigError, Fault, FaultList
 from tilewright.frontend.model import Model, require_quantised
+from tilewright.runtime.calls import Address, parse_address
+from tilewright.runtime.remote import connect
 from tilewright.targets import config
 from tilewright.targets.config import Overlay
 from tilewright.targets.package import Package
-from tilewright.tune.backends import check_backend
+from tilewright.tune.backends import BOARD, check_backend
+from tilewright.tune.board import Boards, device_kind
 from tilewright.tune.local import Processes, Serial
 from tilewright.tune.log import Header, Log, Record
 from tilewright.tune.measurement import Objective, Runner, at_least, check_objective
-from tilewright.tune.remote import Remote
+from tilewright.tune.remote import PATIENCE_S, Compiling, Opener, Remote
 from tilewright.tune.tuner import Report, Result, run
-from tilewright.tune.worker import parse_address
-from tilewright.tune.workload import TunedRegion, backend_of, payload, tuned_regions
+from tilewright.tune.workload import TunedRegion, backend_of, payload, prepared_regions, tuned_regions
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,14 @@ def tune(
         model: a quantised network, or a package with its models.
         target: an overlay or its name; a package's own by default.
         objective: what is to become small: "cycles", "dram" or "energy".
-        backend: what measures: "timing" (the timing simulator) or "analytic" (the planner's estimate).
+        backend: what measures: "timing" (the timing simulator), "analytic" (the planner's estimate), or "board"
+            (the counters of boards' devices, through the servers of `tracker` and `key`).
         trials: plans to measure in all.
         seed: equal seeds make equal searches.
         log: file of measurements. One that exists is continued, and nothing in it is measured again.
         jobs: processes of this machine that measure. A script that asks for more than one needs the usual
             `if __name__ == "__main__"`.
-        tracker, key: HOST:PORT of TVM's RPC tracker and the workers' key, to measure on them.
+        tracker, key: HOST:PORT of TVM's RPC tracker and the key of workers or boards, to measure on them.
         progress: called with the trials done, those wanted, and the best value so far.
 
     Raises:
@@ -97,6 +100,10 @@ def tune(
     if trials < len(regions):
         text = f"expected {len(regions)} or more, one for each region's default plan, found {trials}"
         raise ConfigError(Fault(text, "--trials"))
+    kind = None
+    if backend == BOARD and address is not None and key is not None:
+        with connect(address, key, timeout=PATIENCE_S) as board:
+            kind = device_kind(board.device)
     header = Header(
         version=metadata.version("tilewright"),
         overlay=overlay.name,
@@ -104,17 +111,25 @@ def tune(
         model=name,
         regions={region.name: region.fingerprint for region in regions},
         objective=check_objective(objective),
-        backend=backend,
+        backend=backend if kind is None else f"{backend} {kind}",
         seed=seed,
     )
     with Log(log, header) as opened, contextlib.ExitStack() as stack:
-        runner = _runner(stack, regions, backend, jobs, address, key, payload(proto, overlay, backend))
+        if address is None or key is None:
+            runner = _local(stack, regions, backend, jobs)
+        else:
+            opener: Opener = (
+                Compiling(payload(proto, overlay, backend), {r.name: r.fingerprint for r in regions})
+                if kind is None
+                else Boards(*prepared_regions(regions), kind)
+            )
+            runner = stack.enter_context(Remote(address, key, opener))
         return _tuned(run(regions, runner, opened, header, trials, progress), overlay)
 
 
 def _checked(
     objective: str, backend: str, trials: int, seed: int, jobs: int, tracker: str | None, key: str | None
-) -> tuple[str, int] | None:
+) -> Address | None:
     """The tracker's address. Raises ConfigError with everything that is wrong."""
     faults = FaultList()
     address = None
@@ -137,6 +152,12 @@ def _checked(
             )
     elif key is not None:
         faults.add("a key is for workers of a tracker", where="--key", remedy="give --tracker HOST:PORT")
+    elif backend == BOARD:
+        faults.add(
+            "boards are measured on through their servers",
+            where="--backend board",
+            remedy="give --tracker HOST:PORT and --key; see `python -m tilewright.runtime.server --help`",
+        )
     faults.raise_if_any(ConfigError)
     return address
 
@@ -161,17 +182,7 @@ def _network(model: Model | Package, target: str | Overlay | None) -> tuple[onnx
     return proto, chosen if isinstance(chosen, Overlay) else config.overlay(chosen), model.name
 
 
-def _runner(
-    stack: contextlib.ExitStack,
-    regions: list[TunedRegion],
-    backend: str,
-    jobs: int,
-    address: tuple[str, int] | None,
-    key: str | None,
-    network: bytes,
-) -> Runner:
-    if address is not None and key is not None:
-        return Remote(address, key, network, {r.name: r.fingerprint for r in regions})
+def _local(stack: contextlib.ExitStack, regions: list[TunedRegion], backend: str, jobs: int) -> Runner:
     measuring = backend_of(backend, regions)
     # An estimate takes less time than sending a plan to another process.
     return (

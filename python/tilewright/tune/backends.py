@@ -1,4 +1,5 @@
-"""The back ends that measure plans. A new one, for a board or for RTL, is a class with `name` and `measure`."""
+"""The back ends that measure plans here or in workers. A new one is a class with `name` and `measure`; boards, which
+measure what this machine compiles, are in `board.py`."""
 
 from __future__ import annotations
 
@@ -56,12 +57,13 @@ BACKENDS: Mapping[str, Callable[[Mapping[str, Prepared], Mapping[str, int]], Bac
     "analytic": Analytic,
     "timing": Timing,
 }
+BOARD = "board"
+"""Measuring on boards of a tracker."""
 
 
 def check_backend(name: str) -> str:
     """Raises ConfigError for a name that is no back end."""
-    if name not in BACKENDS:
-        raise ConfigError(
-            Fault(f"expected one of {', '.join(sorted(BACKENDS))}, found {name!r}", "--backend")
-        )
+    known = sorted({*BACKENDS, BOARD})
+    if name not in known:
+        raise ConfigError(Fault(f"expected one of {', '.join(known)}, found {name!r}", "--backend"))
     return name

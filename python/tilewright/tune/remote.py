@@ -7,17 +7,16 @@ is given up and its plan goes to another; one that comes back, or comes late, is
 from __future__ import annotations
 
 import json
-import socket
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 from tilewright.codegen.plan import RegionPlan
-from tilewright.errors import ConfigError, Fault
+from tilewright.errors import ConfigError, Fault, RemoteError
+from tilewright.runtime.calls import BROKEN, Address, leak, release, require_key, start, tracker_summary
 from tilewright.tune.measurement import Measurement, Outcome, Refusal
 from tilewright.tune.worker import MEASURE, OPEN
 
@@ -33,36 +32,78 @@ OPENING_S = 120.0
 PAUSE_S = 0.2
 LOOK_S = 2.0
 """Time between two questions to the tracker for more workers."""
-BROKEN = (RuntimeError, OSError)
-"""What TVM raises where a connection breaks; its own errors are RuntimeErrors."""
 
 
-class _Session:
-    """A worker that has the network."""
+class Worker(Protocol):
+    """A session on a worker that is ready to measure."""
 
-    def __init__(self, tracker: tuple[str, int], key: str, payload: bytes) -> None:
-        from tvm import rpc
+    def measure(self, plan: RegionPlan) -> Outcome:
+        """Measure a plan there. Raises one of BROKEN, or RemoteError, where the session breaks."""
 
-        session = rpc.connect_tracker(*tracker).request(key, max_retry=1)
-        answer = json.loads(bytes(session.get_function(OPEN)(payload)))
-        self.error = str(answer.get("error", ""))
-        self.fingerprints: Mapping[str, str] = answer.get("regions", {})
+
+class Opener(Protocol):
+    """Makes workers of sessions."""
+
+    @property
+    def module(self) -> str:
+        """What `python -m` starts on a machine that measures."""
+
+    def open(self, session: Any) -> Worker:
+        """Ready one end of TVM's session. Raises ConfigError where the worker does not fit, else as `measure`."""
+
+
+@dataclass(frozen=True)
+class Compiling:
+    """Workers that compile and measure plans themselves: `worker.py`.
+
+    Attributes:
+        payload: the network's bytes.
+        fingerprints: of its regions; a worker that finds others has another version.
+    """
+
+    module: ClassVar[str] = "tilewright.tune.worker"
+    payload: bytes
+    fingerprints: Mapping[str, str]
+
+    def open(self, session: Any) -> Worker:
+        """Send the network."""
+        try:
+            answer = json.loads(bytes(session.get_function(OPEN)(self.payload)))
+        except AttributeError:
+            text = "a server runs packages only, and compiles no plans"
+            remedy = f"tune with --backend board, or start `python -m {self.module}` in its place"
+            raise ConfigError(Fault(text, remedy=remedy)) from None
+        if "error" in answer:
+            raise ConfigError(Fault(f"a worker refused the network: {answer['error']}"))
+        if answer["regions"] != dict(self.fingerprints):
+            text = "a worker makes other regions of this network than this machine"
+            raise ConfigError(Fault(text, remedy="install the same versions on all machines"))
+        return _CompilingWorker(session)
+
+
+class _CompilingWorker:
+    def __init__(self, session: Any) -> None:
         self._measure = session.get_function(MEASURE)
 
     def measure(self, plan: RegionPlan) -> Outcome:
-        """Measure a plan there."""
         answer: dict[str, Any] = json.loads(bytes(self._measure(plan.model_dump_json().encode())))
         return Refusal(str(answer["error"])) if "error" in answer else Measurement(**answer)
 
 
+class _Held(NamedTuple):
+    """A worker and TVM's session to it."""
+
+    worker: Worker
+    session: Any
+
+
 class Remote:
-    """Measures on the workers of a tracker.
+    """Measures on the workers of a tracker; a context manager that gives them back.
 
     Args:
         tracker: host and port.
         key: of the workers.
-        payload: the network's bytes, for the workers.
-        fingerprints: of its regions; a worker that finds others has another version.
+        opener: makes them ready.
         patience: seconds to wait for a worker where there is none.
         limit: seconds that a measurement may take.
 
@@ -71,28 +112,21 @@ class Remote:
 
     def __init__(
         self,
-        tracker: tuple[str, int],
+        tracker: Address,
         key: str,
-        payload: bytes,
-        fingerprints: Mapping[str, str],
+        opener: Opener,
         *,
         patience: float = PATIENCE_S,
         limit: float = LIMIT_S,
     ) -> None:
         self._tracker, self._key = tracker, key
-        self._payload, self._fingerprints = payload, dict(fingerprints)
+        self._opener = opener
         self._patience, self._limit = patience, limit
-        self._idle: list[_Session] = []
-        self._opening: dict[Future[_Session], float] = {}
+        self._idle: list[_Held] = []
+        self._opening: dict[Future[_Held], float] = {}
         self._looked = -LOOK_S
         self._where = f"tracker {tracker[0]}:{tracker[1]}"
-        keys = self._summary()["server_info"]
-        found = sorted({str(worker["key"]).removeprefix("server:") for worker in keys})
-        if key not in found:
-            known = f"only for {', '.join(found)}" if found else "nor for any other"
-            raise ConfigError(
-                Fault(f"there is no worker for key {key!r}, {known}", self._where, self._remedy())
-            )
+        require_key(tracker_summary(tracker), tracker, key, "worker", self._remedy())
 
     def measure(self, plans: Sequence[RegionPlan]) -> Iterator[tuple[int, Outcome]]:
         """See :class:`tilewright.tune.measurement.Runner`.
@@ -101,14 +135,14 @@ class Remote:
         """
         waiting = deque(range(len(plans)))
         lost = [0] * len(plans)
-        running: dict[Future[Outcome], tuple[int, _Session, float]] = {}
+        running: dict[Future[Outcome], tuple[int, _Held, float]] = {}
         alone_since = time.monotonic()
         while waiting or running:
             if waiting:
                 self._look(alone=not running)
             while waiting and self._idle:
-                i, session = waiting.popleft(), self._idle.pop(0)
-                running[_start(session.measure, plans[i])] = (i, session, time.monotonic())
+                i, held = waiting.popleft(), self._idle.pop(0)
+                running[start(held.worker.measure, plans[i])] = (i, held, time.monotonic())
             if running or self._opening:
                 alone_since = time.monotonic()
             elif time.monotonic() - alone_since > self._patience:
@@ -116,12 +150,14 @@ class Remote:
                 raise ConfigError(Fault(text, self._where, f"{self._remedy()}; the log continues"))
             _pause([*running, *self._opening])
             for future in [f for f, (_, _, since) in running.items() if _over(f, since, self._limit)]:
-                i, session, _ = running.pop(future)
+                i, held, _ = running.pop(future)
                 outcome = _result(future)
                 if not isinstance(outcome, str):
-                    self._idle.append(session)
+                    self._idle.append(held)
                     yield i, outcome
                     continue
+                if not future.done():
+                    leak(held)
                 lost[i] += 1
                 if lost[i] < ATTEMPTS:
                     waiting.appendleft(i)
@@ -132,59 +168,46 @@ class Remote:
         """Take what sessions are ready, and ask for new ones where the tracker has free workers."""
         for future in [f for f, since in self._opening.items() if _over(f, since, OPENING_S)]:
             del self._opening[future]
-            session = _result(future)
-            if not isinstance(session, str):
-                self._check(session)
-                self._idle.append(session)
+            held = _result(future)
+            if not isinstance(held, str):
+                self._idle.append(held)
         now = time.monotonic()
         if now - self._looked < LOOK_S:
             return
         self._looked = now
         try:
-            queues = self._summary()["queue_info"]
+            queues = tracker_summary(self._tracker)["queue_info"]
         except ConfigError:
             if alone and not self._idle:
                 raise
             return  # the tracker is gone, sessions go on without it
         free = int(queues[self._key]["free"]) if self._key in queues else 0
         for _ in range(free - len(self._opening)):
-            self._opening[_start(_Session, self._tracker, self._key, self._payload)] = now
+            self._opening[start(self._open)] = now
 
-    def _check(self, session: _Session) -> None:
-        if session.error:
-            raise ConfigError(Fault(f"a worker refused the network: {session.error}", self._where))
-        if session.fingerprints != self._fingerprints:
-            text = "a worker makes other regions of this network than this machine"
-            raise ConfigError(Fault(text, self._where, "install the same versions on all machines"))
+    def __enter__(self) -> Remote:
+        return self
 
-    def _summary(self) -> dict[str, Any]:
-        host, port = self._tracker
-        start = f"start one: `python -m tvm.exec.rpc_tracker --host {host} --port {port}`"
+    def __exit__(self, *_: object) -> None:
+        while self._idle:
+            worker, session = self._idle.pop()
+            release(worker, session=session)
+
+    def _open(self) -> _Held:
+        from tvm import rpc
+
+        session = rpc.connect_tracker(*self._tracker).request(self._key, max_retry=1)
         try:
-            socket.create_connection(self._tracker, timeout=5).close()
-            return _start(_ask, self._tracker).result(timeout=10)
-        except FutureTimeout:
-            text = "what listens there is no RPC tracker: no answer in 10 s"
-        except OSError as error:
-            text = f"there is no RPC tracker: {error.strerror or error}"
-        except RuntimeError as error:
-            text = f"what listens there is no RPC tracker: {error}"
-        raise ConfigError(Fault(text, self._where, start))
+            return _Held(self._opener.open(session), session)
+        except ConfigError as error:
+            faults = [Fault(f.message, f.where or self._where, f.remedy) for f in error.faults]
+        # Raised here, where no traceback holds the session: the worker is free for others.
+        del session
+        raise ConfigError(*faults)
 
     def _remedy(self) -> str:
         host, port = self._tracker
-        return f"start workers: `python -m tilewright.tune.worker --tracker {host}:{port} --key {self._key}`"
-
-
-def _ask(tracker: tuple[str, int]) -> dict[str, Any]:
-    from tvm import rpc
-
-    session = rpc.connect_tracker(*tracker)
-    try:
-        found: dict[str, Any] = session.summary()
-        return found
-    finally:
-        session.close()
+        return f"start workers: `python -m {self._opener.module} --tracker {host}:{port} --key {self._key}`"
 
 
 def _pause(futures: Sequence[Future[Any]]) -> None:
@@ -206,19 +229,5 @@ def _result(future: Future[T]) -> T | str:
         return "no answer"
     try:
         return future.result()
-    except BROKEN as error:
+    except (*BROKEN, RemoteError) as error:
         return str(error) or type(error).__name__
-
-
-def _start(function: Callable[..., T], *arguments: object) -> Future[T]:
-    """Run in a thread that nobody waits for at exit: TVM's calls cannot be cut short."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(function(*arguments))
-        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future

@@ -131,7 +131,12 @@ def fingerprint(graph: Graph) -> str:
 
 def backend_of(name: str, regions: Sequence[TunedRegion]) -> Backend:
     """A back end for the regions."""
-    return BACKENDS[name]({r.name: r.prepared for r in regions}, {r.name: r.macs for r in regions})
+    return BACKENDS[name](*prepared_regions(regions))
+
+
+def prepared_regions(regions: Sequence[TunedRegion]) -> tuple[dict[str, Prepared], dict[str, int]]:
+    """Prepared regions and their multiply-accumulates, by name."""
+    return {r.name: r.prepared for r in regions}, {r.name: r.macs for r in regions}
 
 
 def payload(model: onnx.ModelProto, overlay: Overlay, backend: str) -> bytes:

@@ -18,8 +18,8 @@ bool Fits(const Shape& found, const Shape& declared) {
 
 const std::vector<OpSpec>& Table() {
   static const std::vector<OpSpec> table = {
-#define TILEWRIGHT_HOST_OP(name, least_in, most_in, least_out, most_out, ...) \
-  {#name, least_in, most_in, least_out, most_out, __VA_ARGS__, ops::op_##name},
+#define TILEWRIGHT_HOST_OP(name, least_in, most_in, least_out, most_out, types, ...) \
+  {#name, least_in, most_in, least_out, most_out, types, __VA_ARGS__, ops::op_##name},
 #include "host_ops.inc"
 #undef TILEWRIGHT_HOST_OP
   };

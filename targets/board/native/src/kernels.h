@@ -54,6 +54,7 @@ struct AttributeSpec {
 struct OpSpec {
   const char* name;
   unsigned least_inputs, most_inputs, least_outputs, most_outputs;
+  unsigned types;  // bit n: the first operand may be of type n
   std::vector<AttributeSpec> attributes;
   Kernel kernel;
 };

@@ -134,6 +134,8 @@ Program Program::Parse(const std::uint8_t* data, std::uint64_t size, std::uint32
   }
   for (const Step& step : p.steps) {
     std::for_each(step.inputs.begin(), step.inputs.end(), use);
+    const DType first = p.tensors[step.inputs[0]].type;  // every operator has an operand
+    Require(step.op->types >> static_cast<unsigned>(first) & 1, step.op->name, ": an operand of ", DTypeName(first));
     std::for_each(step.outputs.begin(), step.outputs.end(), define);
   }
   std::for_each(p.outputs.begin(), p.outputs.end(), use);

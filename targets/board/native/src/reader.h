@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "json.h"
 #include "tilewright/runtime_error.h"
 
 namespace tilewright::runtime {
@@ -40,7 +41,9 @@ class Reader {
 
   std::string Text() {
     const auto size = Number<std::uint16_t>();
-    return std::string(reinterpret_cast<const char*>(Raw(size)), size);
+    std::string text(reinterpret_cast<const char*>(Raw(size)), size);
+    Require(IsUtf8(text), what_, ": expected UTF-8 before byte ", at_);
+    return text;
   }
 
   // A u32 count of items of at least `least` bytes each: a count that the rest cannot hold is refused before

@@ -1,5 +1,7 @@
 #include "tilewright/tensor.h"
 
+#include <algorithm>
+
 namespace tilewright::runtime {
 
 const char* DTypeName(DType type) {
@@ -48,14 +50,17 @@ std::string ShapeText(const Shape& shape) {
 std::int64_t Elements(const Shape& shape, std::size_t bytes) {
   Require(shape.size() <= TW_RT_MAX_RANK, "expected a rank of at most ", TW_RT_MAX_RANK, ", found ", shape.size());
   const auto limit = static_cast<std::int64_t>(kMaxBytes / bytes);
+  // Of the dimensions above 0: strides are products of these, whatever stands beside them.
   std::int64_t product = 1;
+  bool empty = false;
   for (std::int64_t dim : shape) {
     Require(dim >= 0, "expected dimensions of at least 0, found shape ", ShapeText(shape));
     Require(dim == 0 || product <= limit / dim, "a tensor of shape ", ShapeText(shape), " is above the limit of ",
             kMaxBytes, " bytes");
-    product *= dim;
+    empty |= dim == 0;
+    product *= std::max<std::int64_t>(dim, 1);
   }
-  return product;
+  return empty ? 0 : product;
 }
 
 }  // namespace tilewright::runtime

@@ -21,8 +21,11 @@ using Shape = std::vector<std::int64_t>;
 
 std::string ShapeText(const Shape& shape);
 
-// Largest tensor or segment, so that a program of a few bytes cannot ask for all memory.
-inline constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 30;
+// Largest tensor or segment, so that a program of a few bytes cannot ask for all memory. Fuzzing sets a smaller one.
+#ifndef TILEWRIGHT_MAX_BYTES
+#define TILEWRIGHT_MAX_BYTES (std::uint64_t{1} << 30)
+#endif
+inline constexpr std::uint64_t kMaxBytes = TILEWRIGHT_MAX_BYTES;
 // Images of a batch at most.
 inline constexpr std::uint32_t kMaxImages = 16;
 

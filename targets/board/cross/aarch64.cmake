@@ -1,0 +1,5 @@
+# Zynq UltraScale+: Cortex-A53.
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
+set(CMAKE_CXX_FLAGS_INIT "-mcpu=cortex-a53")
