@@ -183,8 +183,9 @@ class _MatrixCutter:
                 ic = first
                 while ic < stop:
                     end = min(ic + deep, stop, next(e for e in self.run_ends if e > ic))
-                    for ky in range(0, kh, rows):
-                        found.append(_Range(part, ic, end - ic, ky, min(rows, kh - ky)))
+                    for top, bottom in tiles.rows(part, vector, ic, end):
+                        for ky in range(top, bottom, rows):
+                            found.append(_Range(part, ic, end - ic, ky, min(rows, bottom - ky)))
                     ic = end
         return tuple(found) or (_Range(0, 0, 1, 0, 1),)  # all weights absent: one row of zeros
 

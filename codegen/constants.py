@@ -137,6 +137,15 @@ class Tiles:
         needed = self.products[vector].any(1) if part == 0 else weight[vector].any((1, 2, 3, 4))
         return [int(i) for i in np.flatnonzero(needed)]
 
+    def rows(self, part: int, vector: int, ic: int, end: int) -> list[tuple[int, int]]:
+        """First and end of runs of kernel rows of which an output vector needs tiles of half words ic .. end-1."""
+        weight = self.parts[part].weight[vector, ic:end]
+        if part == 0:
+            return [(0, weight.shape[1])]
+        needed = np.flatnonzero(weight.any((0, 2, 3, 4)))
+        runs = np.split(needed, np.flatnonzero(np.diff(needed) > 1) + 1)
+        return [(int(run[0]), int(run[-1]) + 1) for run in runs if len(run)]
+
 
 def tile_weights(
     weight: NDArray[np.integer],
@@ -234,7 +243,7 @@ def split_weights(weight: NDArray[np.integer], bits: int) -> tuple[Part, ...]:
     if weight.dtype.itemsize * 8 <= bits or bool(((weight >= -half) & (weight < half)).all()):
         return (Part(np.ascontiguousarray(weight, np.int8)),)
     ways = [way for way in (_clipped(weight, bits), _digits(weight, bits)) if way is not None]
-    return min(ways, key=lambda way: sum(int(p.weight.any((2, 3, 4, 5)).sum()) for p in way[1:]))
+    return min(ways, key=lambda way: sum(int(p.weight.any((3, 4, 5)).sum()) for p in way[1:]))
 
 
 def _clipped(weight: NDArray[np.integer], bits: int) -> tuple[Part, ...] | None:

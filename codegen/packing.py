@@ -8,7 +8,8 @@ column of the input: 7 rows x 2 columns = 14 steps of MATRIX for an output vecto
 The rule, for every input alike: of all `taps` with fewer steps of MATRIX than the map as it is, the one with the least
 max(steps, DRAM cycles to read map and weights), then the least sum of both; and that only where it is below the map's
 own. Values and weights of twice the array's width (8 bits on a 4-bit overlay) may go into the quarters of a pixel's
-lanes digit by digit (`lane_shift`), which takes one step in place of four.
+lanes digit by digit (`lane_shift`), which takes one step in place of four. Single weights beyond the array's range
+(uint8 less a zero point) are sums of two, in lanes that hold the same value, where lanes are free.
 """
 
 from __future__ import annotations
@@ -95,9 +96,36 @@ def packed(plain: Convolution, fill: int, overlay: Overlay) -> Convolution:
     best = min(
         [plain, *(c for c in found if c.steps(overlay) < plain.steps(overlay))], key=lambda c: c.cost(overlay)
     )
+    best = _doubled(best, overlay)
     m.height, m.width, m.packing = best.source.height, best.source.width, best.packing
     m.blocks, m.planes, m.lanes = len(best.source.blocks) * best.planes, best.planes, best.lanes
     return best
+
+
+def _doubled(c: Convolution, overlay: Overlay) -> Convolution:
+    """The convolution with every channel that has a weight beyond the array's range in two lanes, if so many are free.
+
+    Its weight is the sum of those of both lanes, so that no part of the weights takes steps of its own.
+    """
+    half = 1 << (overlay.wgt_bits - 1)
+    within = np.clip(c.weight, -half, half - 1)
+    rest = np.clip(c.weight - within, -half, half - 1)
+    wide = np.flatnonzero(rest.any((0, 2, 3)))
+    lanes = c.source.lanes.reshape(-1)
+    free = np.flatnonzero(lanes < 0)[: len(wide)]
+    if c.quartered or not 0 < len(wide) == len(free) or (within + rest != c.weight).any():
+        return c
+    outputs, channels, _, columns = c.weight.shape
+    held, second = lanes.copy(), lanes.copy()
+    held[free], second[free] = wide, channels + np.arange(len(wide))
+    own = np.ones((outputs, channels, columns), np.bool_) if c.present is None else c.present
+    return replace(
+        c,
+        source=replace(c.source, lanes=second.reshape(c.source.lanes.shape)),
+        weight=np.concatenate([within, rest[:, wide]], axis=1),
+        present=np.pad(own, ((0, 0), (0, len(wide)), (0, 0))),
+        lanes=in_planes(held, c.planes, channels),
+    )
 
 
 def _by_quarters(plain: Convolution, m: Map, overlay: Overlay) -> bool:

@@ -90,8 +90,8 @@ class Overlay:
         act_kib .. param_kib: sizes of the scratchpads; acc_kib counts both halves.
         disp_entries: rows of the displacement table; 0: no displaced reads.
         displacement_min, displacement_max: what an entry may hold.
-        matrix_pumping: times that MATRIX's DSPs multiply in a cycle: 2 where they run at twice the clock. What an
-            overlay does and how fast is the same; the part that it needs differs (`resources.py`).
+        dsp_pumping: times that a DSP multiplies in a cycle: 2 where they run at twice the clock. What an overlay does
+            and how fast is the same; the part that it needs differs (`resources.py`).
     """
 
     name: str
@@ -110,7 +110,7 @@ class Overlay:
     displacement_min: int
     displacement_max: int
     mhz: int
-    matrix_pumping: int = 1
+    dsp_pumping: int = 1
     description: str = ""
 
     def __post_init__(self) -> None:
@@ -392,7 +392,7 @@ def _overlay_faults(o: Overlay, faults: _Faults) -> None:
         f"a power of two up to 2*block_in = {2 * o.block_in}",
     )
     faults.need(0 < o.mhz <= 1000, "mhz", "1..1000")
-    faults.need(o.matrix_pumping in (1, 2), "matrix_pumping", "1 or 2")
+    faults.need(o.dsp_pumping in (1, 2), "dsp_pumping", "1 or 2")
     most = _bits(Matrix, "disp_base").hi + 1
     faults.need(0 <= o.disp_entries <= most, "disp_entries", f"0..{most}")
     faults.need(-8 <= o.displacement_min <= 0, "displacement_min", "-8..0")

@@ -21,6 +21,11 @@ are all of those, and 96 more do not fit into 360. Of 9-bit weights (int8, or ui
 compiler makes) two share a DSP and the third is made of LUTs: 32 DSPs and 32 multipliers. A value of two
 planes takes a read for each, so a multiplier is a plane and a sign wide. The 16 bits that VECTOR reads for a weight
 would cost 96 DSPs, or 305 LUTs each: circuits that keep to this model refuse wider weights.
+
+**Pumped DSPs** (`dsp_pumping` 2) run at twice the clock, each with two sets of operands a cycle from its A1, A2, B1
+and B2 registers, which INMODE chooses between (UG479, DSP48E1). MATRIX's adds both products up in P: a chain of two in
+time. A requantiser's multiplies m by the low part of the sum and then, with P shifted right by 17, by the high part:
+one DSP in place of two. A depthwise one serves two windows, of two lanes if need be, so that none is made of LUTs.
 """
 
 from __future__ import annotations
@@ -46,10 +51,9 @@ SYNTHESISED = {
 }
 """DSPs and LUTs of cores synthesised with yosys 0.70 with instantiated DSPs; the LUTs of a product follow below."""
 
-LUT_OF_CHAINED_PRODUCT_BIT = 0.3
-"""LUTs for each bit of pitch that a product in a chained DSP takes: 1,400 / 256 at pitch 18, 3,100 / 1,024 at 11."""
-LUT_OF_UNCHAINED_PRODUCT_BIT = 18.75 / 16
-"""The same without chains: 4,800 / 256 at pitch 16."""
+LUT_OF_PARTIAL_SUM_BIT = 1.2
+"""LUTs for each bit of pitch of what a chain of DSPs hands on, to part and add it, by the synthesised cores: 4 times
+1,400 / 256 at pitch 18, 4 times 3,100 / 1,024 at 11, and 4,800 / 256 at pitch 16 without chains (1.17)."""
 LUT_OF_PRODUCT: Mapping[tuple[int, int], float] = {
     (8, 8): 154.8, (8, 4): 76.1, (8, 2): 38.5,
     (4, 8): 85.8, (4, 4): 33.1, (4, 2): 21.1,
@@ -190,14 +194,15 @@ class Packing:
     lut: float
 
 
-def packing(value_bits: int, weight_bits: int, part: str, *, chain: int = CHAIN) -> Packing:
-    """Products that a DSP of a part makes at once: in chains, or single ones where chains leave room for one only."""
+def packing(value_bits: int, weight_bits: int, part: str, *, chains: tuple[int, ...] = (CHAIN, 1)) -> Packing:
+    """Products that a DSP of a part makes at once: in the first of the chains that leaves room for two, or the last."""
     port = next((bits for start, bits in LONG_PORT_BITS.items() if part.startswith(start)), 25)
-    pitch = value_bits + weight_bits
-    chained = pitch + math.ceil(math.log2(chain))
-    if (many := 1 + (port - weight_bits) // chained) > 1:
-        return Packing(many, chained * LUT_OF_CHAINED_PRODUCT_BIT)
-    return Packing(1 + (port - weight_bits) // pitch, pitch * LUT_OF_UNCHAINED_PRODUCT_BIT)
+    for chain in chains:
+        pitch = value_bits + weight_bits + math.ceil(math.log2(chain))
+        many = 1 + (port - weight_bits) // pitch
+        if many > 1:
+            break
+    return Packing(many, pitch * LUT_OF_PARTIAL_SUM_BIT / chain)
 
 
 @dataclass(frozen=True)
@@ -228,16 +233,18 @@ def divide(overlay: Overlay) -> Division:
     """Divide the part's DSPs: requantisers first, then by the LUTs that a DSP saves."""
     o = overlay
     windows = 3 * o.vector_lanes
-    requantise = o.vector_lanes * math.ceil((o.acc_bits - 1) / SHORT_PORT_BITS)
+    pumping = o.dsp_pumping
+    requantise = o.vector_lanes * math.ceil((o.acc_bits - 1) / SHORT_PORT_BITS / pumping)
     left = max(o.board.dsp - requantise, 0)
-    pair = packing(o.inp_bits + 1, DEPTHWISE_WEIGHT_BITS, o.board.part, chain=1)
-    pairs = (3 // pair.products) * o.vector_lanes
-    packed = packing(o.inp_bits, o.wgt_bits, o.board.part)
-    group = o.block_in // o.matrix_pumping  # DSPs for `products` output channels
+    pair = packing(o.inp_bits + 1, DEPTHWISE_WEIGHT_BITS, o.board.part, chains=(1,))
+    each = min(pair.products * pumping, 3 if pair.products > 1 else 2)  # depthwise products of a DSP
+    pairs = windows // each if pumping > 1 else (3 // pair.products) * o.vector_lanes
+    packed = packing(o.inp_bits, o.wgt_bits, o.board.part, chains=(CHAIN, pumping))
+    group = o.block_in // pumping  # DSPs for `products` output channels
     groups = math.ceil(o.block_out / packed.products)
-    saved_by_pair = pair.products * LUT_OF_DEPTHWISE[o.inp_bits + 1]
+    saved_by_pair = each * LUT_OF_DEPTHWISE[o.inp_bits + 1]
     gain = LUT_OF_PRODUCT[o.inp_bits, o.wgt_bits] - packed.lut
-    saved_by_group = o.matrix_pumping * packed.products * gain
+    saved_by_group = pumping * packed.products * gain
     if o.inp_bits == 1:
         groups = 0  # a bipolar product is a gate
     if saved_by_pair >= saved_by_group:
@@ -247,7 +254,7 @@ def divide(overlay: Overlay) -> Division:
         groups = min(groups, left // group)
         pairs = min(pairs, left - groups * group)
     channels = min(o.block_out, groups * packed.products)
-    return Division(requantise, pairs, windows - pairs * pair.products, groups * group, channels, packed)
+    return Division(requantise, pairs, windows - pairs * each, groups * group, channels, packed)
 
 
 def _matrix(o: Overlay) -> Iterator[Term]:
@@ -256,11 +263,11 @@ def _matrix(o: Overlay) -> Iterator[Term]:
     left = o.block_in * (o.block_out - found.channels)
     if products:
         text = f"{products} products in DSPs, {found.packing.products} each"
-        text += f", {o.matrix_pumping} times a cycle" if o.matrix_pumping > 1 else ""
+        text += f", {o.dsp_pumping} times a cycle" if o.dsp_pumping > 1 else ""
         yield Term(
             "MATRIX", text, "synthesis", Use(lut=round(products * found.packing.lut), dsp=found.matrix)
         )
-    if o.matrix_pumping > 1:
+    if o.dsp_pumping > 1:
         text = "results of the faster clock; the weights of both steps lie in a DSP's A1 and A2"
         yield Term("MATRIX", text, "judgement", Use(ff=48 * found.matrix))
     if left:
@@ -287,6 +294,9 @@ def _vector(o: Overlay) -> Iterator[Term]:
     lut = lut_of_requantiser(product, result)
     yield Term("VECTOR", f"{lanes} requantisers", "parts",
                Use(lanes * lut, lanes * (4 * product + 2 * result + 17), found.requantise))  # fmt: skip
+    if o.dsp_pumping > 1:
+        text = "results of the faster clock, and its operands"
+        yield Term("VECTOR", text, "judgement", Use(ff=96 * (found.requantise + found.depthwise)))
     yield Term("VECTOR", f"{3 * lanes} windows", "parts",
                Use(3 * lanes * o.acc_bits * LUT_OF_WINDOW_BIT, 3 * lanes * o.acc_bits))  # fmt: skip
     if found.depthwise:

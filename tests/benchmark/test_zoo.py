@@ -17,7 +17,7 @@ from tilewright.benchmark.quantised import Quantised
 from tilewright.codegen.compile import compile_region
 from tilewright.errors import ConfigError
 from tilewright.relay_passes.regions import find_regions
-from tilewright.report import baseline, bound
+from tilewright.report import Limits, bound
 from tilewright.targets.config import overlay
 from tilewright.targets.isa.spec import Unit
 from tilewright.targets.sim import fast, timing
@@ -44,7 +44,7 @@ def test_the_simulators_count_alike(name: str) -> None:
     assert time.activity[Unit.MATRIX][Activity.BUSY] == counts.steps
     assert (time.dram_read_bytes, time.dram_write_bytes) == (counts.dram_read_bytes, counts.dram_write_bytes)
     assert time.fetch_bytes == len(region.stream)
-    least = bound(graph, baseline(o))
+    least = bound(graph, Limits.of(o))
     assert least.matrix_cycles <= counts.steps
     assert least.cycles < time.cycles
     assert sum(layer.cycles for layer in time.layers()) <= time.cycles

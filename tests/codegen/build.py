@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -101,8 +102,9 @@ class Builder:
         bits: int | None = None,
         w_bits: int = 8,
         zero_point: int | None = None,
+        single: Mapping[tuple[int, ...], int] | None = None,
     ) -> Tensor:
-        """`bits` of the result and `w_bits` of the weights; 9 if they are `wide`."""
+        """`bits` of the result and `w_bits` of the weights; 9 if they are `wide`. `single` weights by place."""
         _, channels, height, width = x.shape
         limit = 255 if wide else max((1 << (w_bits - 1)) - 1, 1)
         w = self.rng.integers(-limit, limit + 1, (outputs, channels // groups, *kernel)).astype(
@@ -110,6 +112,10 @@ class Builder:
         )
         if w_bits == 1:
             w = (2 * self.rng.integers(0, 2, w.shape) - 1).astype(np.int8)
+        if single:
+            w = w.astype(np.int16)
+            for place, value in single.items():
+                w[place] = value
         zero = self.zero(x) if zero_point is None else zero_point
         sums = w.sum((1, 2, 3), dtype=np.int64)
         size = float(np.sqrt(w[0].size)) * (x.range.hi - x.range.lo + 1) / 256

@@ -42,7 +42,7 @@ def test_a_group_loads_weights_once_for_its_images() -> None:
     graph = heavy(b)
     prepared = prepare(graph, MACHINE, BATCH)
     once = tiles_loaded(prepare(graph, MACHINE), 1, 1)
-    assert once == 40 * 10 + 13 * 40 > MACHINE.wgt_tiles
+    assert once == 20 * 10 + 7 * 40 > MACHINE.wgt_tiles
     assert tiles_loaded(prepared, BATCH, BATCH) == once
     assert tiles_loaded(prepared, 1, 1) > 2 * once
     images = [b.feeds() for _ in range(BATCH)]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tests.codegen.build import CONCAT, Builder, shuffle
 from tests.codegen.evaluate import evaluate_graph, run_region
+from tests.codegen.machines import SQUARE
 
 from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph
@@ -16,9 +17,10 @@ from tilewright.targets.config import Overlay, overlay
 from tilewright.targets.sim import reference
 
 
-@pytest.fixture(params=["ultra96-w8", "pynq-z1-w8"])
+@pytest.fixture(params=[overlay("ultra96-w8"), SQUARE], ids=lambda o: o.name)
 def machine(request: pytest.FixtureRequest) -> Overlay:
-    return overlay(request.param)
+    assert isinstance(request.param, Overlay)
+    return request.param
 
 
 def check(b: Builder, graph: Graph, machine: Overlay) -> None:

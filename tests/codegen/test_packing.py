@@ -76,6 +76,35 @@ def test_stems(channels: int, options: dict[str, Any], each: int, dtype: Any, na
     assert steps(region) == each * vectors * math.prod(y.shape[2:])
 
 
+SINGLE: list[tuple[int, tuple[int, int], dict[tuple[int, ...], int], int]] = [
+    (3, (3, 3), {(1, 2, 0, 1): 140, (9, 2, 0, 1): -150}, 3),  # the same value twice for both
+    (3, (3, 3), {(i, c, 0, x): 200 for i, (c, x) in enumerate(np.ndindex(3, 2))}, 3),  # 6 of 7 free lanes
+    (
+        3,
+        (3, 3),
+        {(0, c, 1, x): -200 for c, x in np.ndindex(3, 3)},
+        3 + 1,
+    ),  # too many: a part with one kernel row
+    (8, (3, 2), {(0, 0, 2, 0): 255}, 3 + 2),  # no lane is free, and two parts more are needed
+]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+@pytest.mark.parametrize(("channels", "kernel", "single", "each"), SINGLE, ids=range(len(SINGLE)))
+def test_single_weights_beyond_the_array(
+    channels: int, kernel: tuple[int, int], single: dict[tuple[int, ...], int], each: int, name: str
+) -> None:
+    """Values lie in two lanes where lanes are free; else steps are made for rows of the kernel that need them."""
+    b = Builder(4)
+    x = b.input(channels, 17, 23, dtype="int8")
+    y = b.conv(x, 20, kernel, strides=(2, 2), padding=(1, 1, 1, 1), single=single)
+    region = check(b, b.graph(y), overlay(name))
+    assert steps(region) == each * math.prod(y.shape[2:])
+    lanes = [lane for lane in region.inputs[0].lanes if lane >= 0]
+    doubled = len({(c, x) for _, c, _, x in single}) if each == 3 else 0
+    assert len(lanes) - len(set(lanes)) == doubled
+
+
 @pytest.mark.parametrize("name", OVERLAYS)
 @pytest.mark.parametrize(("channels", "options"), [s[:2] for s in STEMS if "groups" not in s[1]], ids=str)
 def test_the_rule_reaches_the_bounds_steps(channels: int, options: dict[str, Any], name: str) -> None:

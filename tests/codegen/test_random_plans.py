@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.codegen.build import CONCAT, Builder
 from tests.codegen.evaluate import evaluate_graph, run_images, run_region
+from tests.codegen.machines import SQUARE
 from tests.networks.random_graphs import plans
 from tests.networks.test_random_regions import Region
 
@@ -20,7 +21,7 @@ from tilewright.codegen.compile import compile_prepared
 from tilewright.codegen.graph import Graph
 from tilewright.codegen.plan import Group, RegionPlan
 from tilewright.codegen.prepared import prepare
-from tilewright.targets.config import overlay
+from tilewright.targets.config import Overlay, overlay
 from tilewright.targets.sim import fast
 
 COMMON: dict[str, Any] = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
@@ -75,13 +76,13 @@ NETWORKS: list[Callable[[Builder], Graph]] = [residual, inception, mobile, upsam
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("name", ["ultra96-w8", "pynq-z1-w8"])
-def test_any_legal_plan_gives_the_same_bits(network: Callable[[Builder], Graph], name: str) -> None:
+@pytest.mark.parametrize("machine", [overlay("ultra96-w8"), SQUARE], ids=lambda o: o.name)
+def test_any_legal_plan_gives_the_same_bits(network: Callable[[Builder], Graph], machine: Overlay) -> None:
     b = Builder(7)
     graph = network(b)
     feeds = b.feeds()
     expected = evaluate_graph(graph, feeds)
-    prepared = prepare(graph, overlay(name))
+    prepared = prepare(graph, machine)
     rng = np.random.default_rng(3)
     distinct = set()
     for _ in range(60):
@@ -90,7 +91,7 @@ def test_any_legal_plan_gives_the_same_bits(network: Callable[[Builder], Graph],
             continue
         distinct.add(plan)
         region = compile_prepared(prepared, plan)
-        found = run_region(region, overlay(name), feeds, fast.run)
+        found = run_region(region, machine, feeds, fast.run)
         for tensor in graph.outputs:
             np.testing.assert_array_equal(found[tensor.name], expected[tensor.name], err_msg=str(plan))
     assert len(distinct) > 15

@@ -20,6 +20,7 @@ import tilewright as tw
 from tilewright.evaluation import package_feeds
 from tilewright.runtime import cross
 from tilewright.runtime.cross import BoardFiles
+from tilewright.runtime.device_model import DeviceModel
 from tilewright.runtime.native import library_path
 from tilewright.target import export_library, target
 from tilewright.targets.processors import ARCHS, PROCESSORS, Arch
@@ -55,14 +56,16 @@ def _feeds(store: Store, network: str) -> tuple[tw.Package, Arrays]:
     return package, package_feeds(package, feeds)
 
 
-def _run_files(runner: list[str], package: tw.Package, feeds: Arrays, folder: Path) -> Arrays:
+def _run_files(
+    runner: list[str], package: tw.Package, feeds: Arrays, folder: Path, device: str = "sim"
+) -> Arrays:
     """Outputs of `tilewright-run` on a package of which only the stripped file is there."""
     package.strip().save(folder / "net.twp")
     words = []
     for number, (name, array) in enumerate(feeds.items()):
         np.save(folder / f"{number}.npy", array)
         words.append(f"{name}={folder / f'{number}.npy'}")
-    command = [*runner, str(folder / "net.twp"), *words, "--output", str(folder / "out")]
+    command = [*runner, str(folder / "net.twp"), *words, "--output", str(folder / "out"), "--device", device]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     names = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("output ")]
@@ -99,6 +102,29 @@ def test_packages_on_arm(
     emulator = shutil.which(PROCESSORS[arch].emulator)
     runner = files(arch).runner
     found = _run_files([str(emulator), str(runner)], package, feeds, tmp_path)
+    _assert_equal(found, tw.Session(package).run(feeds).outputs)
+
+
+@pytest.mark.parametrize("network", ["demo"], indirect=True)
+def test_the_runner_drives_a_device(network: str, store: Store, tmp_path: Path) -> None:
+    package, feeds = _feeds(store, network)
+    with DeviceModel(package.overlay) as model:
+        found = _run_files([str(library_path(cross.RUNNER))], package, feeds, tmp_path, model.uri())
+        assert model.launches == len(package.regions)
+    _assert_equal(found, tw.Session(package).run(feeds).outputs)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@every_net
+def test_the_zynq_back_end_on_arm(
+    network: str, arch: Arch, store: Store, files: Callable[[Arch], BoardFiles], tmp_path: Path
+) -> None:
+    """The board's own program against the device model of this machine."""
+    package, feeds = _feeds(store, network)
+    with DeviceModel(package.overlay) as model:
+        runner = [PROCESSORS[arch].emulator, str(files(arch).runner)]
+        found = _run_files(runner, package, feeds, tmp_path, model.uri())
+        assert model.launches == len(package.regions)
     _assert_equal(found, tw.Session(package).run(feeds).outputs)
 
 

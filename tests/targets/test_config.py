@@ -35,7 +35,7 @@ def test_derived_sizes() -> None:
     assert (o.act_half_words, o.wgt_tiles, o.param_records, o.acc_vectors) == (24576, 256, 2048, 1024)
     assert (o.acc_half_vectors, o.halves_per_vector, o.inp_max) == (512, 2, 255)
     p = overlay("pynq-z1-w8")
-    assert (p.act_half_words, p.wgt_tiles, p.param_records, p.halves_per_vector) == (16384, 256, 2048, 1)
+    assert (p.act_half_words, p.wgt_tiles, p.param_records, p.halves_per_vector) == (16384, 128, 2048, 2)
 
 
 def test_dict_round_trip_and_hash(machines: dict[str, Overlay]) -> None:

@@ -68,8 +68,11 @@ def test_the_4_bit_block_is_divided_as_planned() -> None:
 def test_three_depthwise_multipliers_a_lane(name: str) -> None:
     o = overlay(name)
     found = divide(o)
-    pair = packing(o.inp_bits + 1, 9, o.board.part, chain=1).products
-    assert found.depthwise * pair + found.depthwise_lut == 3 * o.vector_lanes
+    pair = packing(o.inp_bits + 1, 9, o.board.part, chains=(1,)).products
+    each = min(
+        3, pair * o.dsp_pumping
+    )  # the windows of a lane share a value, those of two lanes a pumped DSP
+    assert found.depthwise * each + found.depthwise_lut == 3 * o.vector_lanes
     assert found.requantise + found.depthwise + found.matrix <= o.board.dsp
 
 
@@ -99,10 +102,24 @@ def test_block_ram_by_hand() -> None:
     assert found == {"ACT": 192, "WGT": 58, "ACC": 58, "PARAM": 15}
 
 
+def test_pumped_dsps_by_hand() -> None:
+    """pynq-z1-w8: two products twice a cycle at pitch 17 in 25 bits, one requantiser a lane, two windows a DSP."""
+    found = divide(overlay("pynq-z1-w8"))
+    assert (found.requantise, found.depthwise, found.depthwise_lut) == (32, 3 * 32 // 2, 0)
+    assert (found.matrix, found.channels, found.packing.products) == (16 * 32 // 4, 32, 2)
+    assert found.packing.lut == pytest.approx(17 * 1.2 / 2)
+    drawn = resources(changed("pynq-z1-w8", block_out=16, acc_kib=64, vector_lanes=16, dsp_pumping=1))
+    text = " ".join((FOLDER / "README.md").read_text(encoding="utf-8").split())
+    now = resources(overlay("pynq-z1-w8"))
+    assert f"LUTs go from {drawn.total.lut:,} to {now.total.lut:,} of 53,200" in text
+    assert f"block RAM from {drawn.total.bram36} to {now.total.bram36} of 140" in text
+    assert drawn.total.dsp == now.total.dsp == 208
+
+
 def test_pumping_halves_the_dsps_of_a_product() -> None:
-    plain, pumped = (divide(changed("ultra96-w4x", matrix_pumping=n)) for n in (1, 2))
+    plain, pumped = (divide(changed("ultra96-w4x", dsp_pumping=n)) for n in (1, 2))
     assert pumped.channels / pumped.matrix == 2 * plain.channels / plain.matrix
-    assert resources(changed("ultra96-w4x", matrix_pumping=1)).faults()
+    assert resources(changed("ultra96-w4x", dsp_pumping=1)).faults()
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)

@@ -15,6 +15,7 @@ BENCHMARKS = {
     "parts": "tilewright.benchmark.parts",
     "runtime": "tilewright.benchmark.host_overhead",
     "simulator": "tilewright.benchmark.simulator",
+    "tuning": "tilewright.benchmark.tuning",
     "zoo": "tilewright.benchmark.zoo",
 }
 """Modules by name; each has `main(arguments) -> exit code`, its docstring's first line says what it does."""

@@ -64,7 +64,7 @@ from tilewright.targets.sim.testing import record
 SIZE, CHANNELS, KERNEL = 14, 256, 3
 MACS = SIZE * SIZE * CHANNELS * CHANNELS * KERNEL * KERNEL
 OC_TILE, IC_TILE = 2, 4
-"""Output and input blocks of a MATRIX instruction."""
+"""Output and input blocks of a MATRIX instruction; fewer of these where half of WGT holds less."""
 I32 = NDArray[np.int32]
 OVERLAYS = ("ultra96-w8", "pynq-z1-w8", "ultra96-a8w4", "ultra96-w4")
 """Those with the plain loop beside them: bipolar products are not the same loop."""
@@ -116,6 +116,9 @@ def make_program(layer: Layer) -> tuple[Program, DramImage]:
     records = zip(layer.requant.m.tolist(), layer.requant.s.tolist(), layer.requant.b.tolist(), strict=True)
     parameters = np.frombuffer(b"".join(record(*p) for p in records), np.uint8)
     act_out, buffers = pixels * blocks_in, o.wgt_tiles // 2
+    ic_tile = IC_TILE
+    while OC_TILE * ic_tile * taps > buffers:
+        ic_tile //= 2
     loads = [
         Load(base=Base.INPUT, memory=Memory.ACT, dram_stride2=half, n2=pixels * blocks_in),
         Load(
@@ -126,23 +129,23 @@ def make_program(layer: Layer) -> tuple[Program, DramImage]:
     step = 0
     for first in range(0, blocks_out, OC_TILE):
         acc = (first // OC_TILE) % 2 * o.acc_half_vectors
-        for ic in range(0, blocks_in, IC_TILE):
+        for ic in range(0, blocks_in, ic_tile):
             # A buffer is free when the MATRIX before the last one is done.
             stream.append(
                 Load(memory=Memory.WGT, wait=1 << Unit.MATRIX if step >= 2 else 0, give=1 << Unit.MATRIX,
                      dram_offset=(first * blocks_in + ic) * taps * o.tile_bytes,
                      dram_stride1=blocks_in * taps * o.tile_bytes, dram_stride2=o.tile_bytes,
-                     address=step % 2 * buffers, stride1=IC_TILE * taps, n1=OC_TILE, n2=IC_TILE * taps)
+                     address=step % 2 * buffers, stride1=ic_tile * taps, n1=OC_TILE, n2=ic_tile * taps)
             )  # fmt: skip
             wait, give = 1 << Unit.LOAD, 1 << Unit.LOAD
             if ic == 0 and first >= 2 * OC_TILE:
                 wait |= 1 << Unit.VECTOR  # for its half of ACC
-            if ic + IC_TILE == blocks_in:
+            if ic + ic_tile == blocks_in:
                 give |= 1 << Unit.VECTOR
             stream.append(
-                Matrix(wait=wait, give=give, n_oc=OC_TILE, n_ic=IC_TILE, n_ky=KERNEL, n_kx=KERNEL, n_y=SIZE,
+                Matrix(wait=wait, give=give, n_oc=OC_TILE, n_ic=ic_tile, n_ky=KERNEL, n_kx=KERNEL, n_y=SIZE,
                        n_x=SIZE,
-                       wgt_base=step % 2 * buffers, wgt_oc=IC_TILE * taps, wgt_ic=taps, wgt_ky=KERNEL,
+                       wgt_base=step % 2 * buffers, wgt_oc=ic_tile * taps, wgt_ic=taps, wgt_ky=KERNEL,
                        wgt_kx=1, acc_base=acc, acc_oc=pixels, acc_y=SIZE, acc_x=1, act_row=SIZE * blocks_in,
                        act_x=blocks_in, act_ic=1, ic_first=ic, offset_y=-(KERNEL // 2),
                        offset_x=-(KERNEL // 2), height=SIZE, width=SIZE, pad=layer.pad, fresh=int(ic == 0))

@@ -1,7 +1,8 @@
 """The overlays that a board's part has room for.
 
-Everything that an overlay file holds is a choice here but three: the clock, and the width of sums, which are those of
-the board's installed overlays; and PARAM, whose width alone takes the BRAMs of its 32 KiB (`targets/README.md`).
+Everything that an overlay file holds is a choice here but four: the clock, whether DSPs run at twice of it, and the
+width of sums, which are those of the board's installed overlays; and PARAM, whose width alone takes the BRAMs of its
+32 KiB (`targets/README.md`).
 """
 
 from __future__ import annotations
@@ -55,6 +56,12 @@ def clock(board: Board) -> int | None:
     return max((o.mhz for o in overlays().values() if o.board.name == board.name), default=None)
 
 
+def dsp_pumping(board: Board, widths: Widths) -> int:
+    """Of the board's installed overlays of these widths, the least; 1 where it has none."""
+    known = [o for o in overlays().values() if o.board.name == board.name]
+    return min((o.dsp_pumping for o in known if (o.inp_bits, o.wgt_bits) == widths), default=1)
+
+
 def acc_bits(widths: Widths) -> int:
     """Bits of a sum: of installed overlays of these widths, else enough for 2^17 products of the largest values."""
     known = [o.acc_bits for o in overlays().values() if (o.inp_bits, o.wgt_bits) == widths]
@@ -73,6 +80,7 @@ def families(
                     lanes_only = {
                         "board": board, "block_in": block_in, "block_out": block_out, "inp_bits": inp,
                         "wgt_bits": wgt, "acc_bits": acc_bits((inp, wgt)), "vector_lanes": lanes, "mhz": mhz,
+                        "dsp_pumping": dsp_pumping(board, (inp, wgt)),
                     }  # fmt: skip
                     members = tuple(
                         o

@@ -71,10 +71,10 @@ FAULTS: list[tuple[str, str, FaultKind]] = [
         "writes half word 16384 of ACT, but the last is 16383",
         A,
     ),
-    ("LOAD memory=WGT address=256", "writes tile 256 of WGT, but the last is 255", A),
+    ("LOAD memory=WGT address=128", "writes tile 128 of WGT, but the last is 127", A),
     ("LOAD memory=PARAM address=2048", "writes record 2048 of PARAM, but the last is 2047", A),
     ("LOAD memory=DISP address=64", "writes entry 64 of DISP, but the last is 63", A),
-    ("LOAD memory=WGT dram_offset=3856", "reads byte 4096 of CONSTANT, but the last is 4080", A),
+    ("LOAD memory=WGT dram_offset=3600", "reads byte 4096 of CONSTANT, but the last is 4080", A),
     ("LOAD base=INPUT n0=2 stride0=1 dram_stride0=4294967280", "reads byte 4294967280 of INPUT", A),
     (
         LOADED + "STORE base=OUTPUT dram_offset=4096 wait=LOAD",
@@ -88,8 +88,8 @@ FAULTS: list[tuple[str, str, FaultKind]] = [
         A,
     ),
     (
-        LOADED + "MATRIX wgt_base=255 n_ky=2 wgt_ky=1 wait=LOAD",
-        "reads tile 256 of WGT, but the last is 255",
+        LOADED + "MATRIX wgt_base=127 n_ky=2 wgt_ky=1 wait=LOAD",
+        "reads tile 128 of WGT, but the last is 127",
         A,
     ),
     (

@@ -220,8 +220,8 @@ FAULTS: dict[str, tuple[str, str]] = {
         "but the last is 4080",
     ),
     "DRAM range inside an element": (
-        "LOAD memory=WGT dram_offset=3856\nFINISH",
-        "instruction 0 (LOAD dram_offset=3856 memory=WGT): reads byte 4096 of CONSTANT, but the last is 4080",
+        "LOAD memory=WGT dram_offset=3600\nFINISH",
+        "instruction 0 (LOAD dram_offset=3600 memory=WGT): reads byte 4096 of CONSTANT, but the last is 4080",
     ),
     "ACT range": (
         "LOAD base=INPUT address=16383 n1=2 stride1=1\nFINISH",

@@ -120,7 +120,7 @@ def test_channels_in_pairs_where_there_are_lanes() -> None:
     assert took(wide) == vector_time(2 * 32, 32)
     apart = timed(Vector(dst_x=1, **fields | {"dst_c": 32}))
     assert took(apart) == vector_time(4 * 32, 16)
-    narrow = timed(Vector(dst_x=4, **fields), o=PYNQ)
+    narrow = timed(Vector(dst_x=4, **fields), o=Overlay.from_dict(U96.to_dict() | {"vector_lanes": 16}))
     assert took(narrow) == vector_time(4 * 32, 16)
 
 

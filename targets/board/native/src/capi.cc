@@ -1,22 +1,20 @@
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <memory>
-#include <new>
 #include <vector>
 
+#include "guard.h"
 #include "interpreter.h"
 #include "tilewright/device.h"
 #include "tilewright/runtime_c.h"
 
-using tilewright::runtime::Error;
+using tilewright::runtime::Guard;
 using tilewright::runtime::Interpreter;
 using tilewright::runtime::MakeCallbackDevice;
 using tilewright::runtime::MakeSimulatorDevice;
 using tilewright::runtime::OpenDevice;
 using tilewright::runtime::Program;
 using tilewright::runtime::Region;
-using tilewright::runtime::Require;
 using tilewright::runtime::Tensor;
 
 struct tw_program {
@@ -24,31 +22,6 @@ struct tw_program {
 };
 
 namespace {
-
-std::int32_t Store(tw_rt_error* error, std::int32_t kind, const char* text) {
-  error->kind = kind;
-  std::size_t size = std::min(std::strlen(text), sizeof error->text - 1);
-  // Do not end within a UTF-8 character.
-  while (size > 0 && text[size] != 0 && (static_cast<unsigned char>(text[size]) & 0xC0) == 0x80) --size;
-  std::memcpy(error->text, text, size);
-  error->text[size] = 0;
-  return kind;
-}
-
-// Runs f and turns what it throws into kind and text.
-template <typename F>
-std::int32_t Guard(tw_rt_error* error, F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return Store(error, e.kind, e.what());
-  } catch (const std::bad_alloc&) {
-    return Store(error, TW_RT_MEMORY, "no memory left");
-  } catch (const std::exception& e) {
-    return Store(error, TW_RT_INTERNAL, e.what());
-  }
-  return Store(error, TW_RT_OK, "");
-}
 
 std::vector<std::uint8_t> Copy(const tw_rt_bytes& bytes) {
   return bytes.size == 0 ? std::vector<std::uint8_t>() : std::vector<std::uint8_t>(bytes.data, bytes.data + bytes.size);

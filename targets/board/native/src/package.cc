@@ -11,6 +11,7 @@
 #include "reader.h"
 #include "sha256.h"
 #include "tilewright/region.h"
+#include "tilewright/registers.h"
 
 namespace tilewright::runtime {
 namespace {
@@ -97,8 +98,8 @@ const Json& Field(const Json& document, const char* key, Json::Kind kind, const 
   return found->second;
 }
 
-// Overlay.hash of targets/config.py: of all fields but the descriptions, the board's behind `board.`.
-std::string HashOf(const Json& configuration) {
+// Overlay.identity of targets/config.py: all fields but the descriptions, the board's behind `board.`.
+Json IdentityOf(const Json& configuration) {
   Json flat;
   flat.kind = Json::kObject;
   for (const auto& [key, value] : configuration.members) {
@@ -110,19 +111,40 @@ std::string HashOf(const Json& configuration) {
       flat.members[key] = value;
     }
   }
-  const std::string text = flat.Canonical();
-  return Hex(Sha256Of(text.data(), text.size()));
+  return flat;
+}
+
+std::int64_t Number(const Json& document, const char* key) {
+  const std::string& text = Field(document, key, Json::kInteger, "overlay").text;
+  Require(text.size() <= 9, "section overlay: ", key, " is ", text.substr(0, 40));
+  return static_cast<std::int64_t>(std::stoll(text));
+}
+
+// What CONFIG of a device with the overlay holds (config_words of targets/registers.py).
+std::vector<std::uint32_t> ConfigWords(const Json& identity, const std::array<std::uint8_t, 32>& hash) {
+  std::vector<std::uint8_t> bytes(hash.begin(), hash.end());
+  for (const registers::ConfigField& field : registers::kConfigFields) {
+    const std::size_t end = bytes.size() + 4 * static_cast<std::size_t>(field.words);
+    if (field.text) {
+      const std::string& text = Field(identity, field.name, Json::kString, "overlay").text;
+      bytes.insert(bytes.end(), text.begin(), text.end());
+    } else {
+      const std::int64_t value = Number(identity, field.name);
+      for (int shift = 0; shift < 32; shift += 8) bytes.push_back(static_cast<std::uint8_t>(value >> shift));
+    }
+    bytes.resize(end);
+  }
+  Reader words(bytes.data(), bytes.size(), "overlay");
+  std::vector<std::uint32_t> found(bytes.size() / 4);
+  for (std::uint32_t& word : found) word = words.Number<std::uint32_t>();
+  return found;
 }
 
 // What decides results of an overlay, by its fields and by what follows from them (MACHINE_FIELDS in targets/program.py).
 using Machine = std::vector<std::pair<const char*, std::int64_t>>;
 
 Machine MachineOf(const Json& configuration) {
-  const auto number = [&](const char* key) {
-    const std::string& text = Field(configuration, key, Json::kInteger, "overlay").text;
-    Require(text.size() <= 8, "section overlay: ", key, " is ", text.substr(0, 40));
-    return static_cast<std::int64_t>(std::stoll(text));
-  };
+  const auto number = [&](const char* key) { return Number(configuration, key); };
   const std::int64_t in = number("block_in"), out = number("block_out"), inp = number("inp_bits"),
                      wgt = number("wgt_bits");
   Require(in > 0 && out > 0 && inp > 0 && wgt > 0, "section overlay: blocks of ", in, " and ", out, ", operands of ", inp,
@@ -165,10 +187,14 @@ Package Package::Parse(const std::uint8_t* data, std::uint64_t size) {
   package.overlay = Field(configuration, "name", Json::kString, "overlay").text;
   package.overlay_hash = Field(overlay, "hash", Json::kString, "overlay").text;
   Field(configuration, "board", Json::kObject, "overlay");
-  const std::string own = HashOf(configuration);
+  const Json identity = IdentityOf(configuration);
+  const std::string text = identity.Canonical();
+  const auto digest = Sha256Of(text.data(), text.size());
+  const std::string own = Hex(digest);
   Require(own == package.overlay_hash, "section overlay: hash ", package.overlay_hash,
           " is not that of its configuration, ", own);
   const Machine machine = MachineOf(configuration);
+  const std::vector<std::uint32_t> config = ConfigWords(identity, digest);
   const Json info = Document(Needed(&sections, "info"), "info", Json::kObject, true);
   package.program = Needed(&sections, "program");
   for (;;) {
@@ -177,7 +203,9 @@ Package Package::Parse(const std::uint8_t* data, std::uint64_t size) {
     if (!Take(&sections, name, &parts[0])) break;
     Require(Take(&sections, name + "/stream", &parts[1]) && Take(&sections, name + "/constants", &parts[2]), "section ",
             name, ": stream or constants are missing");
-    CheckMachine(Region::Parse(parts[0].data, parts[0].size, {}, {}), machine, package.overlay);
+    const Region region = Region::Parse(parts[0].data, parts[0].size, {}, {});
+    CheckMachine(region, machine, package.overlay);
+    Require(region.overlay == config, "region ", region.name, ": made for another overlay than ", package.overlay);
     package.regions.push_back(parts);
   }
   tw_rt_bytes bytes{};

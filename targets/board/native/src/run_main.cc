@@ -107,12 +107,8 @@ ProgramHandle OpenProgram(const tw_package* package, const Options& options) {
   tw_rt_open(tw_package_program(package), regions, count, &program, &error);
   Check(error, options.package + ": ");
   ProgramHandle handle(program);
-#if TW_RT_ABI >= 2
   tw_rt_open_device(program, options.device.c_str(), &error);
   Check(error, "");
-#else
-  if (options.device != "sim") Fail(TW_RT_DATA, "--device: expected sim, found ", options.device);
-#endif
   return handle;
 }
 
@@ -196,7 +192,8 @@ void Run(tw_program* program, const std::vector<Tensor>& arrays, int repeat) {
   }
   std::printf("runs %d, first %.3f ms, least %.3f ms, mean %.3f ms, most %.3f ms\n", repeat, first, least, sum / repeat,
               most);
-  std::printf("regions %" PRId64 ", instructions %" PRId64 "\n", stats.regions, stats.instructions);
+  std::printf("regions %" PRId64 ", instructions %" PRId64 ", cycles %" PRId64 "\n", stats.regions, stats.instructions,
+              stats.cycles);
 }
 
 // A name that is a file's: letters, digits, '.', '_', '-'; not one that was taken already.
