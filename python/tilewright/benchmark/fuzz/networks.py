@@ -75,7 +75,7 @@ def fuzz(
     Args:
         count, seed, first: networks, what they are drawn from, and the first's number.
         folder: where findings are kept; None: nowhere.
-        say: gets a line for each finding.
+        say: gets a line for each finding, and for each hundred networks.
         shrinking: make findings smaller before they are kept.
 
     Returns how many cases came out how, with `regions` and `elements` compared; and the findings by number.
@@ -88,6 +88,8 @@ def fuzz(
         counts[outcome.kind] += 1
         counts["regions"] += outcome.regions
         counts["elements"] += outcome.elements
+        if (number + 1 - first) % 100 == 0:
+            say(f"{number + 1 - first} of {count} networks, {len(findings)} findings")
         if not outcome.found:
             continue
         findings.append((number, outcome))
