@@ -40,7 +40,8 @@ sanitize: .venv/installed  ## tests of simulators and runtime under address and 
 	$(call instrumented,TILEWRIGHT_SANITIZE,sanitize)
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=python:build/sanitize \
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow" tests/targets tests/runtime tests/codegen
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow" tests/targets/sim \
+	tests/runtime/test_session.py tests/runtime/test_batch.py
 
 coverage: .venv/installed  ## lines of Python and C++ that the default suite runs, in percent
 	$(BIN)/python -m pip install --quiet --editable '.[coverage]'
