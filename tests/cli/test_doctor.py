@@ -119,7 +119,9 @@ def test_a_checkout_without_links(tmp_path: Path) -> None:
             (package / path.name).write_text(f"../../{link}")
         elif path.name != "__pycache__":
             (package / path.name).symlink_to(path.resolve())
-    code = "import sys, runpy; sys.path.insert(0, {!r}); sys.argv = ['x', {!r}]; runpy.run_module({!r}, run_name='__main__')"
+    # An editable install finds the package before any path does.
+    code = "import sys, runpy; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in type(f).__module__]; "
+    code += "sys.path.insert(0, {!r}); sys.argv = ['x', {!r}]; runpy.run_module({!r}, run_name='__main__')"
 
     def run(module: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", code.format(str(tmp_path), "targets", module)]
