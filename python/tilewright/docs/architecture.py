@@ -27,8 +27,8 @@ STAGES: Mapping[str, tuple[str, frozenset[str]]] = {
     stage: (what, frozenset(uses.split()))
     for stage, what, uses in (
         ("benchmark", "prints the figures that the documentation quotes",
-         "codegen evaluation frontend integer integer_level pipeline quantize relay_passes report runtime stages "
-         "targets tune zoo"),
+         "codegen evaluation frontend integer integer_level pipeline quantize relay_passes report "
+         "runtime stages targets tune zoo"),
         ("cli", "the command line, a file a command",
          "codegen debug doctor evaluation explore export frontend opt pipeline quantize relay_passes "
          "report runtime stages targets tune verify"),
