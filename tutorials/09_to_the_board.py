@@ -39,7 +39,7 @@ expected = tw.Session(package).run(feeds).outputs["prob"]
 
 # %%
 with DeviceModel(package.overlay) as device:
-    print(device.uri(registers="...", memory="...").split(",")[0], "...")
+    print(device.uri())
     with tw.Session(package, backend=device.uri()) as session:
         found = session.run(feeds)
         print("equal to the simulator, bit for bit:", np.array_equal(found.outputs["prob"], expected))

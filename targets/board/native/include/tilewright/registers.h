@@ -126,7 +126,7 @@ constexpr ConfigField kConfigFields[] = {
     {"displacement_min", 27, 1, false},
     {"displacement_max", 28, 1, false},
     {"mhz", 29, 1, false},
-    {"matrix_pumping", 30, 1, false},
+    {"dsp_pumping", 30, 1, false},
     {"board.name", 31, 8, true},
     {"board.part", 39, 8, true},
     {"board.lut", 47, 1, false},
