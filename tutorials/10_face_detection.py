@@ -27,7 +27,7 @@ from tilewright.vision.boxes import match
 from tilewright.vision.mtcnn import Settings
 from tilewright.vision.mtcnn_build import Networks
 
-QUICK = "--quick" in sys.argv
+QUICK = "--quick" in sys.argv or "TILEWRIGHT_QUICK" in os.environ
 DATA = Path(os.environ.get("TILEWRIGHT_DATA", "data"))
 if not (DATA / "caffe" / "mtcnn").is_dir():
     print(f"no models in {DATA}: name the folder by TILEWRIGHT_DATA")
