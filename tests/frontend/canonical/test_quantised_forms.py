@@ -88,6 +88,28 @@ def test_weights_are_integers(bits: int, per_channel: bool, dense: bool, unsigne
     np.testing.assert_array_equal(run(found, {"x": x})[0], run(model, {"x": x})[0])
 
 
+def test_weights_beyond_all_integers_are_cut_off() -> None:
+    """float32 overflows where they are divided by the scale; ONNX Runtime cuts off like all that is too large."""
+    nodes, constants = brevitas(np.random.default_rng(0), 8, False)
+    constants["w"].flat[:2] = 3e38, -3e38
+    constants["ws"] = np.array(1e-3, np.float32)
+    nodes += [
+        node("QuantizeLinear", ["c", "s", "z"], "r", ""),
+        node("DequantizeLinear", ["r", "s", "z"], "y", ""),
+    ]
+    model = model_of(nodes, constants, SHAPE)
+    x = np.random.default_rng(1).normal(0, 1, SHAPE).astype(np.float32)
+    np.testing.assert_array_equal(run(imported(model), {"x": x})[0], run(model, {"x": x})[0])
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0])
+def test_scales_that_cannot_be_are_left_to_the_checks(scale: float) -> None:
+    nodes, constants = brevitas(np.random.default_rng(0), 8, False)
+    constants["ws"] = np.array(scale, np.float32)
+    found = imported(model_of(nodes, constants, SHAPE, ("c",)))
+    assert operators(found).count("QuantizeLinear") == 2  # the operand's and the weights'
+
+
 def constant(model: onnx.ModelProto, name: str) -> Any:
     """An initialiser's array."""
     return next(numpy_helper.to_array(t) for t in model.graph.initializer if t.name == name)

@@ -43,13 +43,16 @@ def _integers(graph: Graph, node: Node) -> Array | None:
     if x is None or scale is None or zero is None or node.int("block_size", 0) or x.dtype != np.float32:
         return None
     axis = node.int("axis", 1)
+    if not (np.isfinite(scale) & (scale > 0)).all():
+        return None
     if scale.size > 1:
         along = [-1 if i == axis % x.ndim else 1 for i in range(x.ndim)]
         scale, zero = scale.reshape(along), (zero.reshape(along) if zero.size > 1 else zero.reshape(()))
     else:
         scale, zero = scale.reshape(()), zero.reshape(())
     info = np.iinfo(zero.dtype)
-    steps = np.rint(x / scale).astype(np.float64) + zero
+    with np.errstate(over="ignore"):  # infinity is cut off like all that is too large
+        steps = np.rint(x / scale).astype(np.float64) + zero
     return np.asarray(np.clip(steps, info.min, info.max).astype(zero.dtype))
 
 
