@@ -161,6 +161,17 @@ def test_inputs_of_a_type_that_there_is_not() -> None:
     assert _changed(change).endswith("input x: expected a tensor of numbers, found element type 77")
 
 
+def test_shapes_that_inference_has_no_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def infer(*args: Any, **options: Any) -> ModelProto:
+        raise MemoryError("std::bad_alloc")
+
+    monkeypatch.setattr(onnx.shape_inference, "infer_shapes", infer)
+    with pytest.raises(
+        TilewrightError, match="shapes do not fit together: std::bad_alloc; check the input shape"
+    ):
+        load_onnx(ModelProto.FromString(NETWORK))
+
+
 def test_operators_whose_types_inference_refuses() -> None:
     """Its ValueError, of a type that there is not, is told like its other errors."""
     seeds = SUBJECTS["qonnx"].seeds()

@@ -33,6 +33,7 @@ def infer_types(graph: Graph) -> None:
         onnx.checker.ValidationError,
         RuntimeError,
         ValueError,
+        MemoryError,  # damaged attributes may ask for any number of dimensions
     ) as exc:
         lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
         message = f"shapes do not fit together: {' '.join(lines)}"
