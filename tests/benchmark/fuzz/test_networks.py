@@ -30,7 +30,7 @@ def test_a_few_are_equal_at_all_levels() -> None:
 def test_fifty_are_equal_at_all_levels() -> None:
     counts, findings = fuzz(50, seed=8)
     assert findings == []
-    assert counts["equal"] >= 35  # the others are refused with a reason
+    assert counts["equal"] >= 40
 
 
 def test_what_is_drawn_differs() -> None:

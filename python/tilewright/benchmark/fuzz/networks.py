@@ -28,6 +28,8 @@ def draw_case(seed: int, number: int) -> tuple[NetworkPlan, Case]:
     rng = np.random.default_rng([seed, number])
     plan, machine = draw_network(rng), draw_overlay(rng)
     bits = int(rng.choice([8, 8, 4, 2, 1]))
+    while machine.inp_bits == 1 < bits:  # MATRIX of a 1-bit overlay refuses wider operands
+        machine = draw_overlay(rng)
     case = Case(
         model=write_float(plan),
         overlay=machine,
