@@ -138,13 +138,14 @@ def _rank(name: str, use: _Use) -> int:
     return ranks.get(name, (use.first.ndim if use.first is not None else 3))
 
 
-def network(batch: int = 1, channels: int = 3) -> Package:
-    """x -> quantize -> convolution -> softmax; with few channels the input is packed."""
+def network(batch: int = 1, channels: int = 3, weight: NDArray[np.int64] | None = None) -> Package:
+    """x -> quantize -> convolution -> softmax; y is an output too. With few channels the input is packed."""
     size, out = 6, 20
     a, y = Tensor("a", (1, channels, size, size), "int8"), Tensor("y", (1, out, size, size), "uint8")
     one = np.ones((out, 1, 1), np.int64)
     rescale = Rescale(one, one * 8, one * 100, 0, 255, "uint8")
-    weight = RNG.integers(-127, 128, (out, channels, 3, 3))
+    if weight is None:
+        weight = RNG.integers(-127, 128, (out, channels, 3, 3))
     conv = Conv2d(weight, 2, rescale, padding=(1, 1, 1, 1))
     graph = Graph("net_0", (a,), (y,), (Node("conv1", conv, (a,), y),))
     region = compile_region(graph, OVERLAY, batch=batch)

@@ -10,11 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tests.runtime.corpus import network
 
-from tilewright.codegen.compile import compile_region
-from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.errors import ConfigError, DataError, PackageError, SimError, TilewrightError
-from tilewright.integer.ops import Conv2d, Rescale
 from tilewright.runtime import Session, run
 from tilewright.runtime.native import NativeProgram
 from tilewright.targets.config import Overlay, overlay
@@ -27,41 +25,12 @@ OVERLAY = overlay("ultra96-w8")
 CHANNELS, OUT, SIZE = 5, 20, 6
 WEIGHT = RNG.integers(-127, 128, (OUT, CHANNELS, 3, 3))
 SHIFT = 8
-
-
-def _region() -> CompiledRegion:
-    a = Tensor("a", (1, CHANNELS, SIZE, SIZE), "int8")
-    y = Tensor("y", (1, OUT, SIZE, SIZE), "uint8")
-    one = np.ones((OUT, 1, 1), np.int64)
-    rescale = Rescale(one, one * SHIFT, one * 100, 0, 255, "uint8")
-    conv = Conv2d(WEIGHT, 2, rescale, padding=(1, 1, 1, 1))
-    return compile_region(Graph("net_0", (a,), (y,), (Node("conv1", conv, (a,), y),)), OVERLAY)
-
-
-REGION = _region()
+PACKAGE = dataclasses.replace(network(channels=CHANNELS, weight=WEIGHT), report={}, plan=None)
+REGION = PACKAGE.regions[0]
 
 
 def _package(**changes: Any) -> Package:
-    """x -> quantize -> convolution -> softmax over channels; the quantised map is an output too."""
-    tensors = (
-        HostTensor("x", (1, CHANNELS, SIZE, SIZE), "float32"),
-        HostTensor("scale", (), "float32"),
-        HostTensor("zero", (), "int8"),
-        HostTensor("q", (1, CHANNELS, SIZE, SIZE), "int8"),
-        HostTensor("y", (1, OUT, SIZE, SIZE), "uint8"),
-        HostTensor("f", (1, OUT, SIZE, SIZE), "float32"),
-        HostTensor("p", (1, OUT, SIZE, SIZE), "float32"),
-    )
-    steps = (
-        HostStep("quantize", (0, 1, 2), (3,), {"axis": 0}),
-        HostStep("region", (3,), (4,), {"index": 0}),
-        HostStep("cast", (4,), (5,)),
-        HostStep("softmax", (5,), (6,), {"axis": 1}),
-    )
-    constants: dict[int, NDArray[Any]] = {1: np.array(0.25, np.float32), 2: np.array(2, np.int8)}
-    program = HostProgram(tensors, constants, (0,), (6, 4), steps)
-    values: dict[str, Any] = {"name": "net", "overlay": OVERLAY, "program": program, "regions": (REGION,)}
-    return Package(**(values | changes))
+    return dataclasses.replace(PACKAGE, **changes)
 
 
 def _expected(x: NDArray[Any]) -> NDArray[np.int64]:

@@ -62,8 +62,7 @@ class Graph:
         self._users: dict[str, dict[Node, None]] = {}
         self._alive: set[Node] = set()
         self._output_names = {v.name for v in self.outputs}
-        self._input_names = {v.name for v in self.inputs}
-        self._value_names = set(self.constants) | self._output_names | self._input_names
+        self._value_names = set(self.constants) | self._output_names | {v.name for v in self.inputs}
         self._node_names: set[str] = set(self.folded)
         for node in self.nodes:
             self._link(node)
@@ -200,10 +199,6 @@ class Graph:
     def is_output(self, value: str) -> bool:
         """Whether the caller of the model gets this value."""
         return value in self._output_names
-
-    def is_input(self, value: str) -> bool:
-        """Whether the caller of the model gives this value."""
-        return value in self._input_names
 
     def sole_user(self, value: str, *ops: str) -> Node | None:
         """The only reader of a value that is no graph output (of one of the types `ops`), else None."""

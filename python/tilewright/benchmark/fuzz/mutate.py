@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, EncodeError, Message
 
 Rng = np.random.Generator
 Mutator = Callable[[Rng, bytes, Sequence[bytes]], bytes]
@@ -266,12 +266,13 @@ def change_onnx(rng: Rng, data: bytes, others: Sequence[bytes]) -> bytes:
         else:
             change_message(rng, model, names or ["x"])
         return bytes(model.SerializeToString())
-    except (ValueError, TypeError, UnicodeError):  # what protobuf does not take, it does not write either
+    except (
+        ValueError,
+        TypeError,
+        DecodeError,
+        EncodeError,
+    ):  # what protobuf does not take, it does not write either
         return change_bytes(rng, data, others)
-    except Exception as error:
-        if type(error).__name__ in ("DecodeError", "EncodeError"):
-            return change_bytes(rng, data, others)
-        raise
 
 
 def _operators() -> list[str]:
