@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tvm import ir, relax
 from tvm.ir import IRModule
 
-from tilewright.errors import Fault, FaultList, UnsupportedModel
+from tilewright.errors import Fault, UnsupportedModel
 from tilewright.frontend.relax_import import Sources
 from tilewright.targets.host_ops import HOST_DTYPES
 from tilewright.targets.program import AttributeValue, HostProgram, HostStep, HostTensor
@@ -33,6 +33,23 @@ Value: TypeAlias = "int | tuple[int, ...]"
 
 class _NotInTable(Exception):
     """A call that no package can hold; the text says why."""
+
+
+class NotInPackage(UnsupportedModel):
+    """What of a network no package can hold.
+
+    Attributes:
+        reasons: for each node, by name, why its calls cannot be in a package.
+    """
+
+    def __init__(self, reasons: Mapping[str, Sequence[str]]) -> None:
+        self.reasons = reasons
+        super().__init__(
+            *(
+                Fault(f"the package's host part cannot do this: {', '.join(why)}", where, REMEDY)
+                for where, why in reasons.items()
+            )
+        )
 
 
 @dataclass
@@ -347,13 +364,13 @@ def _detection(call: _Call) -> None:
 
 
 class _Reader:
-    """Goes through `main` once; faults are gathered, a result of a faulty call is absent."""
+    """Goes through `main` once; reasons are gathered by node, a result of a faulty call is absent."""
 
     def __init__(self, regions: Sequence[str]) -> None:
         self.build = _Builder()
         self.regions = {name: i for i, name in enumerate(regions)}
         self.values: dict[str, Value] = {}
-        self.faults = FaultList()
+        self.reasons: dict[str, list[str]] = {}
         self.truth: list[int] = []
         self.sources: Sources = Sources()
 
@@ -429,7 +446,7 @@ class _Reader:
         return outputs
 
     def read(self, main: Any) -> Ints:
-        """All of `main`; gives the numbers of its results. Raises UnsupportedModel with every fault."""
+        """All of `main`; gives the numbers of its results. Raises NotInPackage with every node."""
         self.sources = Sources.of(main)
         for block in main.body.blocks:
             for binding in block.bindings:
@@ -441,12 +458,13 @@ class _Reader:
                 except _NotInTable as reason:
                     index = self.sources.node_of.get(name)
                     where = name if index is None else self.sources.nodes[index].name
-                    self.faults.add(
-                        f"the package's host part cannot do this: {reason}", where=where, remedy=REMEDY
-                    )
+                    why = self.reasons.setdefault(where, [])
+                    if str(reason) not in why:
+                        why.append(str(reason))
                 except KeyError:
                     continue  # an operand's own fault is reported already
-        self.faults.raise_if_any(UnsupportedModel)
+        if self.reasons:
+            raise NotInPackage(self.reasons)
         result = self.value(main.body.body)
         return result if isinstance(result, tuple) else (result,)
 
@@ -462,7 +480,8 @@ def host_program(
         outputs: names of the results; None: those of their variables.
 
     Raises:
-        UnsupportedModel: operators that a package cannot hold, all of them, each with its node.
+        NotInPackage: operators that a package cannot hold, all of them, by node.
+        UnsupportedModel: inputs or results that it cannot hold.
     """
     main = module["main"]
     reader = _Reader(regions)
