@@ -351,7 +351,8 @@ def _shape_of(ty: Any, where: str) -> tuple[Ints, str]:
     try:
         return tuple(int(d) for d in dims), str(ty.dtype)
     except (TypeError, ValueError) as error:
-        raise _NotInTable(f"{where} has a dynamic shape {dims}") from error
+        found = ", ".join(str(getattr(d, "value", d)) for d in dims)
+        raise _NotInTable(f"{where} has a dynamic shape [{found}]") from error
 
 
 def _detection(call: _Call) -> None:

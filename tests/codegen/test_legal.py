@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from tests.codegen.build import CONCAT, Builder
 
@@ -45,6 +46,26 @@ REFUSED: dict[str, tuple[Callable[[Builder], Tensor], str]] = {
         "the second operand has the first one's channels, and its height and width or 1, "
         "found operands (1, 6, 4, 4) and (1, 1, 4, 4)",
     ),
+    "a table of 16 bits": (
+        lambda b: b.table(b.input(6, 4, 4, dtype="uint16")),
+        "a table has operands and results of 8 bits, found an operand of 16 bits",
+    ),
+    "a layout of 16 bits": (
+        lambda b: b.layout([LayoutStep("transpose", ((0, 1, 3, 2),))], b.input(6, 4, 4, dtype="int16")),
+        "a layout moves 8 bits at most, found an operand of 16 bits",
+    ),
+    "a large map": (
+        lambda b: b.max_pool(b.input(3, 70000, 1), (1, 1), (1, 1)),
+        "maps are at most 2047 rows and columns, found a map of 70000 x 1",
+    ),
+    "a large dilation": (
+        lambda b: b.conv(b.input(3, 90, 90), 4, (3, 3), dilation=(40, 1)),
+        "dilations are at most 31, found dilations (40, 1)",
+    ),
+    "a far shift": (
+        lambda b: b.shift(b.input(2, 900, 900), np.array([[0, 0], [512, 0]])),
+        "a shift moves channels by at most 511 rows and columns within their map, found one by 512",
+    ),
     "too much for the memory": (
         lambda b: b.conv(b.input(4096, 31, 31), 1, (31, 31)),
         "a window of all channels fits the activation memory twice, found a window of 31 x 31 and 4096 channels",
@@ -70,6 +91,14 @@ def test_accepted_compiles() -> None:
     machine = overlay("pynq-z1-w8")
     assert all(check(node, machine) for node in b.nodes)
     assert compile_region(b.graph(z), machine).stream
+
+
+def test_padding_beyond_the_values_of_a_map() -> None:
+    b = Builder()
+    b.conv(b.input(6, 4, 4, dtype="uint8", bits=4), 6, (3, 3), padding=(1, 1, 1, 1), zero_point=200)
+    assert str(check(b.nodes[-1], overlay("ultra96-w4"))) == (
+        "padding is a value that the operand's bits hold, found zero point 200 of an operand of 4 bits"
+    )
 
 
 NARROW: dict[str, tuple[str, Callable[[Builder], Tensor], str]] = {
