@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tilewright.errors import ConfigError, SimError
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.codec import encode_stream
 from tilewright.targets.isa.spec import Base, Finish, Instruction, Load, Memory, Store
-from tilewright.targets.sim import fast, reference
+from tilewright.targets.sim import fast, reference, timing
 from tilewright.targets.sim.fast import FastSimulator, SimdLevel, simd_levels
 from tilewright.targets.sim.program import DramImage, Program
 from tilewright.targets.sim.testing import chain, random_matrix, random_vector, scene
@@ -160,9 +161,29 @@ def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(importlib.metadata, "distribution", distribution)
     with pytest.raises(
-        ConfigError, match=r"needs tilewright installed; install the project \(pip install -e \.\)"
+        ConfigError,
+        match=r"the fast simulator needs tilewright installed; install the project \(pip install -e \.\)",
     ):
         fast.library_path()
+
+
+@pytest.mark.parametrize(("module", "name"), [(fast, "fast"), (timing, "timing")])
+def test_libraries_that_are_no_simulator(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: Any, name: str
+) -> None:
+    """One that is damaged, and one of another version."""
+    load, found = module._library.__wrapped__, module.ABI
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "ABI", found + 1)
+        with pytest.raises(
+            ConfigError,
+            match=rf"the library of the {name} simulator has interface {found}, expected {found + 1}; install the",
+        ):
+            load()
+    (tmp_path / "lib.so").write_bytes(b"no library")
+    monkeypatch.setattr(module, "library_path", lambda: tmp_path / "lib.so")
+    with pytest.raises(ConfigError, match=rf"lib\.so: the library of the {name} simulator does not load: .*; install"):
+        load()
 
 
 def test_wrong_number_of_layers(machines: dict[str, Overlay]) -> None:
