@@ -81,7 +81,7 @@ class _Python:
         self.makers: dict[str, int] = dict.fromkeys(_MAKERS, 0)
         self._read(self.tree, None)
         functions = [n for n in ast.walk(self.tree) if isinstance(n, ast.FunctionDef)]
-        while any([self._passes_on(function) for function in functions]):
+        while sum(self._passes_on(function) for function in functions):
             pass
 
     def _read(self, node: ast.AST, scope: ast.AST | None) -> None:
@@ -103,10 +103,9 @@ class _Python:
         for node in ast.walk(function):
             if isinstance(node, ast.Call) and (text := self._argument(node)) is not None:
                 for name in (n.id for n in ast.walk(text) if isinstance(n, ast.Name)):
-                    if name in names[first:] and (name in _TEXTS or text is not None):
-                        if isinstance(text, ast.Name) or name in _TEXTS:
-                            self.makers[function.name] = names.index(name) - first
-                            return True
+                    if name in names[first:] and (isinstance(text, ast.Name) or name in _TEXTS):
+                        self.makers[function.name] = names.index(name) - first
+                        return True
         return False
 
     def _argument(self, call: ast.Call) -> ast.expr | None:
@@ -148,7 +147,9 @@ class _Python:
         elif isinstance(node, ast.BoolOp):
             for value in node.values:
                 yield from self._texts(value, call, seen)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "format":
+        elif (
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "format"
+        ):
             yield from self._texts(node.func.value, call, seen)
         elif isinstance(node, ast.Name) and node.id not in seen:
             values = self.bound.get((self.scope.get(call), node.id)) or self.bound.get((None, node.id), [])
@@ -158,7 +159,10 @@ class _Python:
 
 def _bindings(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
     """Names that a statement binds to an expression."""
-    if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr | ast.AugAssign) and node.value is not None:
+    if (
+        isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr | ast.AugAssign)
+        and node.value is not None
+    ):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         for target in targets:
             if isinstance(target, ast.Name):

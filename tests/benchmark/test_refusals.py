@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from tests.relay_passes.qdq_graphs import QdqGraph
 
 import tilewright as tw
-from tests.relay_passes.qdq_graphs import QdqGraph
 from tilewright.benchmark import parts, simulator, zoo
 from tilewright.errors import ConfigError, DataError
 from tilewright.targets.config import overlay
@@ -28,7 +28,7 @@ def test_synthesis_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_compilers_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "/bin/false")
-    with pytest.raises(ConfigError, match="^/bin/false cannot compile the plain loop: $"):
+    with pytest.raises(ConfigError, match=r"^/bin/false cannot compile the plain loop: $"):
         simulator.plain_loop(simulator.make_layer(W8), tmp_path)
 
 
@@ -38,15 +38,19 @@ def test_results_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     correction = (layer.pad * layer.w.sum(axis=(1, 2, 3), dtype=np.int32))[:, None, None]
     monkeypatch.setattr(simulator, "plain_loop", lambda layer, folder: (lambda: sums, "c++"))
     monkeypatch.setattr(simulator, "conv_integer", lambda layer: lambda: sums - correction)
-    with pytest.raises(DataError, match=r"^the simulator \(PLAIN\) and the plain loop give different results$"):
+    with pytest.raises(
+        DataError, match=r"^the simulator \(PLAIN\) and the plain loop give different results$"
+    ):
         simulator.measure(W8, 0.0, [SimdLevel.PLAIN])
     monkeypatch.setattr(simulator, "conv_integer", lambda layer: lambda: sums + 1)
-    with pytest.raises(DataError, match=r"^the plain loop and ONNX Runtime's ConvInteger give different sums$"):
+    with pytest.raises(
+        DataError, match=r"^the plain loop and ONNX Runtime's ConvInteger give different sums$"
+    ):
         simulator.measure(W8, 0.0, [])
 
 
 def test_networks_of_the_host_alone(tmp_path: Path) -> None:
     g = QdqGraph((1, 4))
     onnx.save(g.model(g.op("Softmax", g.x)), tmp_path / "net.onnx")
-    with pytest.raises(ConfigError, match="^alone: no layer runs on the accelerator$"):
+    with pytest.raises(ConfigError, match=r"^alone: no layer runs on the accelerator$"):
         zoo.measure("alone", tw.load(tmp_path / "net.onnx"), W8)

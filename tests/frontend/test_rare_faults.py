@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
+from google.protobuf.message import EncodeError
 from onnx import ModelProto, TensorProto, helper
 from PIL import Image
 from tests.frontend.caffe.nets import header, layer
@@ -15,6 +15,7 @@ from tests.frontend.caffe.test_faults import message as caffe
 from tilewright.errors import DataError, ModelError, TilewrightError, UnsupportedModel
 from tilewright.frontend import load_onnx
 from tilewright.frontend.caffe import graph as caffe_graph
+from tilewright.frontend.caffe import write_caffemodel
 from tilewright.frontend.caffe.graph import Graph as CaffeGraph
 from tilewright.frontend.graph import Graph
 from tilewright.frontend.pixels import of_pillow
@@ -74,13 +75,14 @@ def test_outputs_that_the_import_does_not_have() -> None:
     )
     with pytest.raises(UnsupportedModel) as error:
         to_relax(load_onnx(model))
-    assert str(error.value) == (
-        "pool: MaxPool: expected 1 outputs, found 2; remove the optional outputs"
-    )
+    assert str(error.value) == ("pool: MaxPool: expected 1 outputs, found 2; remove the optional outputs")
 
 
 def test_a_cycle() -> None:
-    nodes = [helper.make_node("Relu", ["b"], ["a"], name="one"), helper.make_node("Relu", ["a"], ["b"], name="two")]
+    nodes = [
+        helper.make_node("Relu", ["b"], ["a"], name="one"),
+        helper.make_node("Relu", ["a"], ["b"], name="two"),
+    ]
     out = helper.make_tensor_value_info("b", TensorProto.FLOAT, (1, 3))
     model = helper.make_model(helper.make_graph(nodes, "g", [], [out]), ir_version=10)
     with pytest.raises(ModelError) as error:
@@ -111,3 +113,22 @@ def test_a_conversion_that_onnx_refuses() -> None:
     graph.nodes.append(helper.make_node("Nonsense", ["x"], ["y"]))
     with pytest.raises(ModelError, match=r"^net: the converted network is not valid ONNX: No Op registered"):
         graph.model(["y"])
+
+
+def test_tensors_in_segments() -> None:
+    model = build("(float[1] x) => (float[1] y) { y = Add (x, w) }")
+    tensor = model.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=[1], float_data=[1.0])
+    tensor.segment.end = 1
+    assert refused(model, ModelError).startswith("initialiser w: values cannot be read: ")
+
+
+def test_weights_beyond_the_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What protobuf raises beyond 2 GiB, which no test writes."""
+
+    def full(path: Path, data: bytes) -> None:
+        raise EncodeError
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ModelError) as error:
+        write_caffemodel(tmp_path / "net.caffemodel", {"ip": [np.ones((2, 3))]})
+    assert str(error.value) == f"{tmp_path / 'net.caffemodel'}: the weights need more than 2 GiB"

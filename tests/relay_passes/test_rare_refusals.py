@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tests.relay_passes.qdq_graphs import QdqGraph
 from tvm import relax
 from tvm.ir import IRModule
 
+from tests.relay_passes.qdq_graphs import QdqGraph
 from tilewright.integer.predicate import Ok
 from tilewright.integer_level import integer_module
 from tilewright.relay_passes.partition import find_evictions

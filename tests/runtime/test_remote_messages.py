@@ -56,12 +56,17 @@ def test_a_tracker_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_server_of_another_kind() -> None:
-    with listening(lambda connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as (host, port):
-        with pytest.raises(
+    with (
+        listening(lambda connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as (
+            host,
+            port,
+        ),
+        pytest.raises(
             RemoteError,
             match=rf"server {host}:{port}: refused the connection: .*; with a tracker's address give --key",
-        ):
-            connect((host, port))
+        ),
+    ):
+        connect((host, port))
 
 
 class Foreign:
