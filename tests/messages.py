@@ -29,6 +29,8 @@ _SHORTEST = 5
 """Letters of a piece that tells a message from others."""
 _FILLED = "\0"
 _NATIVE = re.compile(r"\b(?:Fail|Require)\(")
+_INTERNAL = re.compile(r"\s*TW_RT_INTERNAL\b")
+"""Of what only a bug of the runtime brings about."""
 _CONVERSION = re.compile(r"%(?:ll|z)?[dusx]")
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
@@ -182,6 +184,8 @@ def _native(source: str) -> Iterator[tuple[int, str]]:
             end = string.end() if string else end + 1
             if not string:
                 depth += {"(": 1, ")": -1}.get(source[end - 1], 0)
+        if _INTERNAL.match(source, match.end()):
+            continue
         call = re.sub(r'"\s*"', "", source[match.end() : end])
         texts = [text.encode().decode("unicode_escape") for text in _STRING.findall(call)]
         yield source.count("\n", 0, match.start()) + 1, _CONVERSION.sub(_FILLED, _FILLED.join(texts))
