@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +15,8 @@ from tests.runtime.test_session import PACKAGE, REGION
 from tilewright.errors import DataError, PackageError, SimError
 from tilewright.runtime.native import _ACCELERATOR, NativeProgram
 from tilewright.runtime.operator import run_operator
-from tilewright.targets.host_ops import HostDType
-from tilewright.targets.isa.codec import decode_stream, layout
-from tilewright.targets.isa.spec import Instruction, Load, Matrix
+from tilewright.targets.isa.codec import decode_stream
+from tilewright.targets.isa.spec import Instruction, Load, Matrix, layout
 from tilewright.targets.program import (
     REGION_MAGIC,
     AttributeValue,
@@ -300,7 +299,7 @@ def test_results_of_a_batch_that_differ() -> None:
     tensors = (
         HostTensor("boxes", (1, 2, 4), "float32"),
         HostTensor("scores", (1, 1, 2), "float32"),
-        HostTensor("chosen", (-1, 3), cast(HostDType, "int64")),
+        HostTensor("chosen", (-1, 3), "int64"),
         HostTensor("rows", (1, -1, 3), "int64"),
     )
     steps = (
