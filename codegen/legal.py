@@ -46,7 +46,7 @@ def check(node: Node, overlay: Overlay) -> Verdict:
         found = list(dict.fromkeys(rule.broken(node, overlay)))
         if found:
             remedy = rule.remedy.format(wider=_wider(overlay))
-            return Reject(rule.text.format(**_FIGURES), ", ".join(found), node.name, remedy)
+            return Reject(rule.text.format(**_FIGURES), " and ".join(found), node.name, remedy)
     return Ok()
 
 

@@ -75,12 +75,12 @@ WEIGHT_SCALES = Refusal(
 )
 SUMS = Refusal(
     "sums must fit {bits} bits (at most {top})",
-    "quantise with a larger weight scale, split the layer's input channels, or compile for an overlay of wider sums, "
-    "see `tilewright targets`",
+    "compile for an overlay of wider sums (`tilewright targets`), quantise with a larger weight scale, or split the "
+    "layer's input channels",
 )
 SIGN_SUMS = Refusal(
     "sums before one bit must fit {bits} bits (at most {top})",
-    "split the input channels, or compile for an overlay of wider sums, see `tilewright targets`",
+    "compile for an overlay of wider sums (`tilewright targets`), or split the input channels",
 )
 SCALES = Refusal("scale(inputs) / scale(output) must be below {limit}", CHECK_SCALES)
 THRESHOLDS = Refusal(

@@ -17,7 +17,7 @@ from tilewright.relay_passes.supported import CONVERSIONS, Stages, SupportedRow,
 from tilewright.targets.config import Overlay
 
 Place = Literal["accelerator", "host"]
-_MOST_NAMED = 4
+_MOST_NAMED = 3
 """Layers and values that a fault names; the rest is counted."""
 
 
@@ -89,13 +89,14 @@ def why_refused(model: Model, overlay: Overlay, stages: Stages, error: NotInPack
     for (rule, remedy), found in groups.items():
         layers = list(found)
         values = list(dict.fromkeys(found.values()))
+        first = {value: name for name, value in reversed(found.items())}
         if len(values) > 1:
-            values = [f"{value} in {_some([n for n in layers if found[n] == value])}" for value in values]
+            values = [f"{value} in {first[value]}" for value in values]
         text = f"neither the accelerator nor a package's host part takes this: {rule}, found {_some(values)}"
         remedy = remedy.removeprefix(STAYS)
-        refused.append(
-            Fault(text, _some(layers), remedy if "tvm.compile" in remedy else f"{remedy}; or {HOST_REMEDY}")
-        )
+        if "tvm.compile" not in remedy:
+            remedy = f"{remedy}; or {HOST_REMEDY}"
+        refused.append(Fault(text, _some(layers), remedy))
     return refused + faults
 
 

@@ -15,11 +15,11 @@ from tests.runtime.test_session import PACKAGE, REGION
 from tilewright.errors import DataError, PackageError, SimError
 from tilewright.runtime.native import _ACCELERATOR, NativeProgram
 from tilewright.runtime.operator import run_operator
+from tilewright.targets.host_ops import AttributeValue
 from tilewright.targets.isa.codec import decode_stream
 from tilewright.targets.isa.spec import Instruction, Load, Matrix, layout
 from tilewright.targets.program import (
     REGION_MAGIC,
-    AttributeValue,
     HostProgram,
     HostStep,
     HostTensor,
