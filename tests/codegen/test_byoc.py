@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
+import tvm_ffi
 from numpy.typing import NDArray
 from tvm import relax
 
@@ -124,9 +125,20 @@ def test_wrong_arguments_are_named() -> None:
     with pytest.raises(ValueError, match=r"region r: expected 4 arguments, found 3"):
         module["r"](a, b, y)
     with pytest.raises(
-        ValueError, match=r"region r, tensor y: expected int8 \(1, 9, 6, 7\), found .* \(1, 5, 6, 7\)"
+        ValueError,
+        match=r"region r, tensor y: expected int8 \(1, 9, 6, 7\), found type 0, 8 bits, \(1, 5, 6, 7\)",
     ):
         module["r"](a, b, z, y)
+    wide = tvm.runtime.tensor(np.zeros((1, 9, 6, 7), np.int16))
+    with pytest.raises(ValueError, match=r"tensor y: expected int8 \(1, 9, 6, 7\), found type 0, 16 bits, "):
+        module["r"](a, b, wide, z)
+    turned = tvm_ffi.from_dlpack(np.zeros((1, 6, 7, 9), np.int8).transpose(0, 3, 1, 2))
+    with pytest.raises(ValueError, match=r"region r, tensor y: expected a packed tensor"):
+        module["r"](a, b, turned, z)
+    with pytest.raises(
+        ValueError, match=r"unknown device usb:1, expected sim or zynq:registers=PATH,memory=PATH"
+    ):
+        module["set_device"]("usb:1")
 
 
 @pytest.mark.parametrize("cut", [3, 8, 40, -1])
@@ -168,6 +180,8 @@ def test_detection_output_is_registered() -> None:
     found = function(*(tvm.runtime.tensor(v) for v in arrays), attributes).numpy()
     expected = np.array([0, 1, 0.75, 0.1, 0.1, 0.3, 0.3], np.float32)
     np.testing.assert_array_equal(found, expected.reshape(1, 1, 1, 7))
+    with pytest.raises(ValueError, match=r"detection_output: unknown code_type ROUND"):
+        function(*(tvm.runtime.tensor(v) for v in arrays), attributes.replace("CORNER", "ROUND"))
 
 
 def test_calls_of_operators_that_are_wrong() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import multiprocessing
 import re
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -19,9 +20,11 @@ from tests.runtime.test_session import OVERLAY, REGION, _feed, _package
 from tilewright.errors import ConfigError, DataError, DeviceError, PackageError
 from tilewright.runtime import Session
 from tilewright.runtime.device_model import DeviceModel
+from tilewright.runtime.native import NativeProgram
 from tilewright.targets.config import overlay
 from tilewright.targets.package import Package
-from tilewright.targets.registers import ALIGNMENT, BY_NAME
+from tilewright.targets.program import encode_program, encode_region
+from tilewright.targets.registers import ALIGNMENT, BY_NAME, config_words
 from tilewright.targets.sim import timing
 from tilewright.targets.sim.program import Program
 
@@ -87,6 +90,15 @@ WRONG_TEXTS = [
         "device zynq:registers=a,memory=b,cache=warm: expected cache=none, sync or uncached, found warm",
     ),
     (
+        "zynq:registers=a,memory=/dev/mem",
+        "device zynq:registers=a,memory=/dev/mem: memory=/dev/mem needs @PHYSICAL and bytes=",
+    ),
+    (
+        "zynq:registers=a,memory=/dev/null@3",
+        "device zynq:registers=a,memory=/dev/null@3: expected a physical address below 2^48 that is a multiple of "
+        f"{ALIGNMENT} for the memory, found 3",
+    ),
+    (
         "zynq:registers=a,memory=/dev/null,cache=sync",
         "device zynq:registers=a,memory=/dev/null,cache=sync: cache=sync needs a u-dma-buf, and /dev/null is none; "
         "give sysfs=DIR",
@@ -109,6 +121,9 @@ def test_no_device_is_told(tmp_path: Path, shared: DeviceModel) -> None:
 
     page, memory = tmp_path / "page", tmp_path / "memory"
     assert fails(page, memory) == f"memory {memory} cannot be opened: No such file or directory"
+    assert fails(page, Path("/dev/null"), "bytes=4096") == (
+        "4096 bytes of memory cannot be mapped: No such device"
+    )
     memory.write_bytes(b"")
     assert fails(page, memory) == f"{memory} has 0 usable bytes; give bytes="
     memory.write_bytes(bytes(4096))
@@ -270,6 +285,30 @@ def test_the_cache_is_maintained_over_what_is_exchanged() -> None:
         assert back[0][0] > data[0][0] and ends[0] == ends[1] and back[0][2] == 2
 
 
+def test_regions_for_another_release(shared: DeviceModel) -> None:
+    """With fewer words of configuration than the device's registers hold."""
+    data = encode_region(REGION, OVERLAY)
+    words = config_words(OVERLAY)
+    listed = struct.pack(f"<{len(words) + 1}I", len(words), *words)
+    assert data.count(listed) == 1
+    data = data.replace(listed, struct.pack(f"<{len(words)}I", len(words) - 1, *words[:-1]))
+    native = NativeProgram(encode_program(PACKAGE.program), [(data, REGION.stream, REGION.constants)])
+    with pytest.raises(PackageError) as caught:
+        native.open_device(shared.uri())
+    assert str(caught.value) == (
+        f"region {REGION.name}: expected an overlay of {len(words)} words, found {len(words) - 1}"
+    )
+
+
+def test_a_cache_that_cannot_be_maintained() -> None:
+    with DeviceModel(OVERLAY, memory_bytes=1 << 20, coherent=False) as model:
+        sync = model.folder / "sync_for_device"
+        sync.unlink()
+        sync.symlink_to("/dev/full")
+        with pytest.raises(DeviceError, match=r": the cache cannot be maintained: No space left on device$"):
+            Session(PACKAGE, model.uri()).run(_feed())
+
+
 def test_memory_that_is_not_cached_is_copied_in_words(shared: DeviceModel) -> None:
     _same(Session(PACKAGE, shared.uri(cache="uncached")), Session(PACKAGE), 3)
 
@@ -356,7 +395,7 @@ def test_a_device_that_stays_dead_is_told_each_time() -> None:
             session.run(_feed())
         with pytest.raises(
             DeviceError,
-            match=r"does not answer a reset within 1000 ms \(STATE \w+\); load the bitstream again, or restart",
+            match=r"does not answer a reset within 1000 ms \(STATE \w+\); load the bitstream again, or restart the device model",
         ):
             session.run(_feed())
         model.start()
