@@ -218,9 +218,7 @@ def run_region(
     return outputs
 
 
-def dram_image(
-    region: CompiledRegion, overlay: Overlay, images: Sequence[Mapping[str, Array]]
-) -> DramImage:
+def dram_image(region: CompiledRegion, overlay: Overlay, images: Sequence[Mapping[str, Array]]) -> DramImage:
     """DRAM before a region runs on its batch of images."""
     inputs = np.zeros(region.input_bytes, np.uint8)
     for image, feeds in enumerate(images):

@@ -3,8 +3,9 @@
 Two instructions are ordered where a path leads from one to the other along the units' queues and the tokens. Which rows
 an instruction reads, in which order, and which it writes is noted while the reference simulator's units work.
 
-What a row holds is a term: a byte of the constants or inputs, a copy of such terms, or the n-th result of an instruction
-on the terms that it reads, in order. Streams whose outputs are the same terms compute the same, whatever the values.
+What a row holds is a term: bytes that are always the same, a place of the inputs, a copy of such terms, or the n-th
+result of an instruction on the terms that it reads, in order. Streams whose outputs are the same terms compute the
+same, whatever the inputs.
 """
 
 from __future__ import annotations
@@ -23,8 +24,29 @@ from tilewright.targets.sim.program import DramImage, Statistics
 from tilewright.targets.sim.reference import effect_of
 
 PLACES = frozenset(
-    "wait give address dram_offset wgt_base acc_base act_base ring disp_base src_base src2_base dst_base dst_y dst_ring "
-    "param_base depthwise_base table_base".split()
+    [
+        "wait",
+        "give",
+        "address",
+        "dram_offset",
+        "wgt_base",
+        "acc_base",
+        "act_base",
+        "act_row",
+        "ring",
+        "disp_base",
+        "src_base",
+        "src_row",
+        "src2_base",
+        "src2_row",
+        "dst_base",
+        "dst_row",
+        "dst_y",
+        "dst_ring",
+        "param_base",
+        "depthwise_base",
+        "table_base",
+    ]
 )
 """Fields that say where something lies. What an instruction computes depends on them by what it reads there only."""
 
@@ -97,7 +119,14 @@ class _Noted(Rows):
         vars(self).update(vars(rows))
         self.noted: list[I64] = []
         self.terms = np.arange(first, first + len(self.data), dtype=np.int64)
-        self.last = np.full((2, len(Unit), len(self.last_read[0])), -1, np.int64)  # reader, writer of each unit
+        self.last = np.full(
+            (2, len(Unit), len(self.last_read[0])), -1, np.int64
+        )  # reader, writer of each unit
+
+    def fix(self, other: Rows, terms: Terms) -> None:
+        """Rows that hold the same in another memory always hold it."""
+        for row in np.flatnonzero((self.data == other.data).all(axis=1)).tolist():
+            self.terms[row] = terms.number("always", self.data[row].tobytes())
 
     def check_written(self, rows: I64) -> None:
         super().check_written(rows)
@@ -127,7 +156,9 @@ class Terms:
         if len(read) == results:
             return read
         if isinstance(x, Store):
-            return np.array([self.number("part", e, k) for e in read.tolist() for k in range(results // len(read))])
+            return np.array(
+                [self.number("part", e, k) for e in read.tolist() for k in range(results // len(read))]
+            )
         return np.array([self.number("joined", *e) for e in read.reshape(results, -1).tolist()])
 
     def computed(self, x: Matrix | Vector, read: Sequence[I64], results: int) -> I64:
@@ -166,15 +197,20 @@ class Meaning:
     trap: str = ""
 
 
-def meaning(stream: Sequence[Instruction], overlay: Overlay, dram: DramImage, terms: Terms) -> Meaning:
-    """Follow a stream in order."""
+def meaning(
+    stream: Sequence[Instruction], overlay: Overlay, dram: DramImage, other: DramImage, terms: Terms
+) -> Meaning:
+    """Follow a stream in order; in `other` each value that depends on the network's input is another."""
     memories, trap = Memories(overlay, dram), ""
     kept = [_Noted(getattr(memories, name), 0) for name in SCRATCHPADS]
     for name, rows in zip(SCRATCHPADS, kept, strict=True):
         setattr(memories, name, rows)
+    others = Memories(overlay, other).dram
     for base in Base:
-        memories.dram[base] = _Noted(memories.dram[base], -(base + 1) << SEGMENT_BITS)
-        kept.append(memories.dram[base])
+        kept.append(_Noted(memories.dram[base], -(base + 1) << SEGMENT_BITS))
+        memories.dram[base] = kept[-1]
+        if base in (Base.CONSTANT, Base.INPUT):
+            kept[-1].fix(others[base], terms)
     met: set[tuple[int, int]] = set()
     for i, x in enumerate(stream):
         if isinstance(x, Finish):
