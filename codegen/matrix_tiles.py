@@ -7,7 +7,9 @@ turns, so that VECTOR requantises one piece while MATRIX sums the next.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from tilewright.codegen.buffers import Step
 from tilewright.codegen.chunks import TABLE_RECORDS, Area, MatrixChunk, Pass
@@ -165,7 +167,15 @@ class MatrixEmitter:
         )
         reads = [Access(Space.ACT, buffer.address, buffer.address + buffer.half_words, False)]
         if not flat:
-            first, count = layer.geometry.span(0, piece.y, piece.rows, m.height)
+            moves = source.moves[p.block : p.block + p.count_ic, :, 0] if rows else np.zeros(1, np.int64)
+            reach = replace(
+                g,
+                kernel=(p.count_ky, kw),
+                offset=(top + down, 0),
+                above=(max(0, -int(moves.min())), 0),
+                below=(max(0, int(moves.max())), 0),
+            )
+            first, count = reach.span(0, *piece.sums_y, m.height)
             reads = rows_of(buffer, first, first + count, False)
         program.add(
             layer.name,
