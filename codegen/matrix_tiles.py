@@ -175,8 +175,12 @@ class MatrixEmitter:
                 above=(max(0, -int(moves.min())), 0),
                 below=(max(0, int(moves.max())), 0),
             )
+            last = (
+                instruction.offset_y + (piece.sums_y[1] - 1) * g.stride[0] + (p.count_ky - 1) * g.dilation[0]
+            )
+            outside = instruction.offset_y >= m.height or last < 0
             first, count = reach.span(0, *piece.sums_y, m.height)
-            reads = rows_of(buffer, first, first + count, False)
+            reads = [] if outside else rows_of(buffer, first, first + count, False)
         program.add(
             layer.name,
             instruction,
