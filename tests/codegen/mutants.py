@@ -60,13 +60,20 @@ class Mutant:
     """A changed stream: of what kind, and what was done.
 
     Attributes:
+        make: makes the stream.
         placed: gives buffers and maps the places that they have here, for a while.
     """
 
     kind: str
     what: str
-    stream: Sequence[Instruction]
+    make: Callable[[], Sequence[Instruction]]
     placed: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    @cached_property
+    def stream(self) -> Sequence[Instruction]:
+        """The instructions."""
+        with self.placed():
+            return self.make()
 
 
 @dataclass(eq=False)
@@ -144,7 +151,7 @@ class Subject:
     @cached_property
     def seen(self) -> list[bytes | str]:
         """The same with the results of all layers."""
-        return self.look(Mutant("", "", self.stream))
+        return self.look(Mutant("", "", lambda: self.stream))
 
     def meaning(self, stream: Sequence[Instruction]) -> Meaning:
         """What a stream does, whatever the inputs."""
@@ -200,8 +207,7 @@ class Subject:
 
     def moved(self, kind: str, what: str, placed: Callable[[], AbstractContextManager[None]]) -> Mutant:
         """The mutant whose buffers and maps have other places."""
-        with placed():
-            return Mutant(kind, what, self.emitted(), placed)
+        return Mutant(kind, what, self.emitted, placed)
 
 
 @contextmanager
@@ -224,7 +230,7 @@ def _size(x: Instruction) -> int:
 def lost_tokens(s: Subject) -> Iterator[Mutant]:
     """Each token is taken out."""
     for token in tokens(s.stream):
-        yield Mutant("token", str(token), without(s.stream, token))
+        yield Mutant("token", str(token), partial(without, s.stream, token))
 
 
 def merged_halves(s: Subject) -> Iterator[Mutant]:
@@ -236,14 +242,19 @@ def merged_halves(s: Subject) -> Iterator[Mutant]:
     for k in range(1, len(used)):
         if used[k][1] == used[k - 1][1]:
             continue
-        changed = list(s.stream)
-        for i, _ in used[k:]:
-            x = changed[i]
-            if isinstance(x, Matrix):
-                changed[i] = replace(x, acc_base=(x.acc_base + half) % (2 * half))
-            elif isinstance(x, Vector):
-                changed[i] = replace(x, src_base=(x.src_base + half) % (2 * half))
-        yield Mutant("ACC halves", f"from instruction {used[k][0]}", changed)
+        swapped = partial(_other_half, s.stream, {i for i, _ in used[k:]}, half)
+        yield Mutant("ACC halves", f"from instruction {used[k][0]}", swapped)
+
+
+def _other_half(stream: Sequence[Instruction], which: set[int], half: int) -> list[Instruction]:
+    changed = list(stream)
+    for i in which:
+        x = changed[i]
+        if isinstance(x, Matrix):
+            changed[i] = replace(x, acc_base=(x.acc_base + half) % (2 * half))
+        elif isinstance(x, Vector):
+            changed[i] = replace(x, src_base=(x.src_base + half) % (2 * half))
+    return changed
 
 
 @dataclass(frozen=True)
@@ -284,10 +295,14 @@ def merged_constants(s: Subject) -> Iterator[Mutant]:
             if q is None or (p.start < q.stop and q.start < p.stop):
                 continue  # the first one, or it waits for the room of that very portion
             to = min(q.start, sizes[memory] - (p.stop - p.start))
-            changed = list(s.stream)
-            for i in {p.load, *p.readers}:
-                changed[i] = _constants_at(changed[i], memory, to - p.start)
-            yield Mutant(memory.name, f"instruction {p.load} to {to}", changed)
+            moved = partial(_constants_moved, s.stream, {p.load, *p.readers}, memory, to - p.start)
+            yield Mutant(memory.name, f"instruction {p.load} to {to}", moved)
+
+
+def _constants_moved(
+    stream: Sequence[Instruction], which: set[int], memory: Memory, by: int
+) -> list[Instruction]:
+    return [_constants_at(x, memory, by) if i in which else x for i, x in enumerate(stream)]
 
 
 def _constants_at(x: Instruction, memory: Memory, by: int) -> Instruction:
@@ -371,12 +386,12 @@ def damaged_fills(s: Subject) -> Iterator[Mutant]:
                 x, dram_offset=x.dram_offset + (-row if start else row if stop < m.height else 0)
             )
             if shifted != x:
-                yield Mutant("shifted fill", f"instruction {i}", _with(s.stream, i, shifted))
+                yield Mutant("shifted fill", f"instruction {i}", partial(_with, s.stream, i, shifted))
         if stop - start > 1:
             name = "n0" if x.n0 > 1 else "n1" if x.n1 > 1 else "n2"
             fewer = getattr(x, name) * (stop - start - 1) // (stop - start)
             yield Mutant(
-                "shortened fill", f"instruction {i}", _with(s.stream, i, replace(x, **{name: fewer}))
+                "shortened fill", f"instruction {i}", partial(_with, s.stream, i, replace(x, **{name: fewer}))
             )
 
 
@@ -392,7 +407,9 @@ def shifted_halos(s: Subject) -> Iterator[Mutant]:
         )
         if taps > 1 and isinstance(x, Matrix | Vector) and x.offset_y > 0:
             yield Mutant(
-                "shifted halo", f"instruction {i}", _with(s.stream, i, replace(x, offset_y=x.offset_y - 1))
+                "shifted halo",
+                f"instruction {i}",
+                partial(_with, s.stream, i, replace(x, offset_y=x.offset_y - 1)),
             )
 
 

@@ -89,9 +89,8 @@ def check_kinds(found: Counter[tuple[str, str]]) -> None:
         assert "race" in verdicts[kind], kind
     for kind in ("shifted fill", "shifted halo", "shortened fill"):
         assert verdicts[kind] & {"bits", "refused"}, kind
-    # What the machine has two of to work on one of is missed in no other way than by a race.
-    for kind in ("ACC halves", "ring filled", "ring drained"):
-        assert verdicts[kind] <= {"race", "same"}, kind
+    # A half of ACC is missed in no other way than by a race; weights and rows may be needed again later.
+    assert verdicts["ACC halves"] <= {"race", "same"}
 
 
 SUBJECTS: list[tuple[Network, Overlay, Planner | None, int]] = [
@@ -107,7 +106,7 @@ def test_every_kind_of_damage_is_found() -> None:
     """Merged and unmerged plans on overlays of several widths; both simulators and a search for paths agree on races."""
     found: Counter[tuple[str, str]] = Counter()
     for network, machine, plan, batch in SUBJECTS:
-        check(Subject.of(network, machine, plan, batch), 4, found)
+        check(Subject.of(network, machine, plan, batch), 3, found)
     check_kinds(found)
 
 
@@ -115,17 +114,17 @@ def test_every_kind_of_damage_is_found() -> None:
 def test_every_kind_of_damage_of_any_plan_is_found() -> None:
     """More plans, and more of each."""
     found: Counter[tuple[str, str]] = Counter()
+    machines = (TIGHT, overlay("ultra96-w8"), overlay("pynq-z1-w8"), overlay("ultra96-w4"))
     for number, network in enumerate((residual, inception, mobile, upsampled, shifted)):
-        for machine in (overlay("ultra96-w8"), overlay("pynq-z1-w8"), overlay("ultra96-w4"), TIGHT):
-            for plan in (None, drawn(number)):
-                check(Subject.of(network, machine, plan, 1 + number % 2), 4, found)
+        for machine, plan in [(m, drawn(number)) for m in machines] + [(m, None) for m in machines[:2]]:
+            check(Subject.of(network, machine, plan, 1 + number % 2), 3, found)
     check_kinds(found)
 
 
 def test_same_and_other_terms() -> None:
     """What proofs rest on: a copy of a stream computes the same, one with two loads exchanged does not."""
     subject = Subject.of(residual, TIGHT, merged(2, 6, 2))
-    assert subject.verdict(Mutant("", "", list(subject.stream))) == "same"
+    assert subject.verdict(Mutant("", "", lambda: list(subject.stream))) == "same"
     (first, second, *_) = [
         i for i, x in enumerate(subject.stream) if isinstance(x, Load) and x.memory == Memory.WGT
     ]
