@@ -7,7 +7,6 @@ takes it, for there the host part is native code.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
@@ -19,12 +18,17 @@ from tvm.ir import IRModule
 
 from tilewright.errors import Fault, FaultList, UnsupportedModel
 from tilewright.frontend.relax_import import Sources
-from tilewright.targets.host_ops import HOST_DTYPES
-from tilewright.targets.program import AttributeValue, HostProgram, HostStep, HostTensor
+from tilewright.targets.host_ops import (
+    BINARY,
+    HOST_DTYPES,
+    OPERATOR_FUNCTION,
+    UNARY,
+    AttributeValue,
+    read_call,
+)
+from tilewright.targets.program import HostProgram, HostStep, HostTensor
 
-DETECTION_OUTPUT = "tilewright.host.detection_output"
 REMEDY = "compile with tvm.compile, whose host part is native code"
-CODE_TYPES = {"CORNER": 1, "CENTER_SIZE": 2, "CORNER_SIZE": 3}
 
 Ints: TypeAlias = tuple[int, ...]
 Value: TypeAlias = "int | tuple[int, ...]"
@@ -280,26 +284,7 @@ LOWERINGS: Mapping[str, Lowering] = {
     "relax.nn.relu": _same("relu"),
     "relax.nn.leakyrelu": lambda call: call.emit("leaky_relu", alpha=float(call.attrs.alpha)),
     "relax.clip": _clip,
-    **{
-        f"relax.{name}": _same(name)
-        for name in (
-            *(
-                "negative",
-                "abs",
-                "sigmoid",
-                "tanh",
-                "exp",
-                "log",
-                "sqrt",
-                "rsqrt",
-                "erf",
-                "floor",
-                "ceil",
-                "round",
-            ),
-            *("add", "subtract", "multiply", "divide", "power", "maximum", "minimum"),
-        )
-    },
+    **{f"relax.{name}": _same(name) for name in (*UNARY, *BINARY) if name != "relu"},
     "relax.square": lambda call: call.build.step("multiply", call.inputs * 2, call.outputs[0]),
     "relax.sum": _reduce("reduce_sum"),
     "relax.mean": _reduce("reduce_mean"),
@@ -337,13 +322,25 @@ def _shape_of(ty: Any, where: str) -> tuple[Ints, str]:
         raise _NotInTable(f"{where} has a dynamic shape {dims}") from error
 
 
-def _detection(call: _Call) -> None:
-    """Caffe's DetectionOutput, whose number of rows is known at run time only."""
-    attributes = json.loads(str(call.args[-1].value))
-    attributes["code_type"] = CODE_TYPES[attributes["code_type"]]
-    for name in ("nms_threshold", "confidence_threshold"):
-        attributes[name] = float(attributes[name])
-    call.emit("detection_output", **attributes)
+def _operator(call: _Call) -> None:
+    """An operator that is called by name."""
+    op, attributes = read_call(str(call.args[-1].value))
+    call.emit(op, **attributes)
+
+
+def single_step(call: Any) -> HostStep | None:
+    """A call of a Relax operator as one step on float32 tensors; None where it is more, or no such thing."""
+    build = _Builder()
+    try:
+        operands = [a for a in call.args if isinstance(a.ty, relax.TensorType)]
+        inputs = tuple(build.tensor("operand", *_shape_of(a.ty, "operand")) for a in operands)
+        output = build.tensor("result", *_shape_of(call.ty, "result"))
+        LOWERINGS[str(call.op.name)](_Call(build, "", tuple(call.args), call.attrs, inputs, (output,)))
+    except (_NotInTable, KeyError):
+        return None
+    if len(build.steps) != 1 or any(tensor.dtype != "float32" for tensor in build.tensors):
+        return None
+    return build.steps[0]
 
 
 class _Reader:
@@ -414,14 +411,14 @@ class _Reader:
         lowering = LOWERINGS.get(operator)
         if operator == "relax.call_pure_packed":
             operator = str(args.pop(0).global_symbol)
-            lowering = _detection if operator == DETECTION_OUTPUT else None
+            lowering = _operator if operator == OPERATOR_FUNCTION else None
         if lowering is None:
             raise _NotInTable(f"{operator} is no operator of packages")
         inputs = self.operands(args)
         if any(-1 in self.build.tensors[n].shape for n in inputs):
             raise _NotInTable(f"{operator} of a tensor whose shape is known at run time only")
-        if lowering is _detection:
-            outputs = self.build.tensor(name, (1, 1, -1, 7), "float32")
+        if lowering is _operator and read_call(str(args[-1].value))[0] == "detection_output":
+            outputs = self.build.tensor(name, (1, 1, -1, 7), "float32")  # as many rows as it finds
         else:
             outputs = self.results(name, call.ty)
         numbers = outputs if isinstance(outputs, tuple) else (outputs,)

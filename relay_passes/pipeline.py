@@ -88,10 +88,11 @@ def tilewright_pipeline() -> transform.Pass:
     def run(module: IRModule, context: transform.PassContext) -> IRModule:
         # Imported here: the hook needs the native runtime, the passes do not.
         from tilewright.codegen import byoc
+        from tilewright.codegen.host_calls import host_calls
         from tilewright.codegen.lift import lift
 
         target = current_overlay()
         byoc.register(lift)
-        return host_lowering()(byoc.run_codegen(partitioned(module, target), target))
+        return host_lowering()(host_calls(byoc.run_codegen(partitioned(module, target), target)))
 
     return run

@@ -11,8 +11,10 @@ gives the same type. Result types and shapes are declared by the program and che
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 AttributeType = Literal["int", "ints", "float"]
 ATTRIBUTE_TYPES: tuple[AttributeType, ...] = ("int", "ints", "float")
@@ -60,7 +62,7 @@ _AXIS = Attribute("axis", "int", "axis, negative from the end")
 _AXES = Attribute("axes", "ints", "axes, negative from the end; none means all")
 _KEEP = Attribute("keepdims", "int", "1: reduced axes stay with length 1")
 
-_UNARY = {
+UNARY = {
     "relu": "max(x, 0); any type",
     "negative": "-x; any type, integers wrap",
     "abs": "|x|; any type, integers wrap",
@@ -75,7 +77,7 @@ _UNARY = {
     "ceil": "smallest integer not below x; float32",
     "round": "nearest integer, half to even; float32",
 }
-_BINARY = {
+BINARY = {
     "add": "a + b; any type, integers wrap",
     "subtract": "a - b; any type, integers wrap",
     "multiply": "a * b; any type, integers wrap",
@@ -96,6 +98,9 @@ def _types(doc: str) -> tuple[HostDType, ...]:
     """Types that a one-line doc names; all where it says any type."""
     return HOST_DTYPES if "any type" in doc else tuple(t for t in HOST_DTYPES if t in doc)
 
+
+OPERATOR_FUNCTION = "tilewright.host.operator"
+"""Name by which TVM's modules call one operator: operands, then a JSON text of its name (`op`) and all attributes."""
 
 HOST_OPS: tuple[HostOp, ...] = (
     HostOp(
@@ -141,7 +146,7 @@ HOST_OPS: tuple[HostOp, ...] = (
         "Index of the first smallest along `axis`, int64 or int32; any type.",
         (_AXIS, _KEEP),
     ),
-    *(HostOp(name, (1, 1), doc, types=_types(doc)) for name, doc in _UNARY.items()),
+    *(HostOp(name, (1, 1), doc, types=_types(doc)) for name, doc in UNARY.items()),
     HostOp(
         "leaky_relu",
         (1, 1),
@@ -160,7 +165,7 @@ HOST_OPS: tuple[HostOp, ...] = (
     ),
     *(
         HostOp(name, (2, 2), doc + "; shapes broadcast as in NumPy", types=_types(doc))
-        for name, doc in _BINARY.items()
+        for name, doc in BINARY.items()
     ),
     *(
         HostOp("reduce_" + name, (1, 1), doc, (_AXES, _KEEP), types=_types(doc))
@@ -262,6 +267,32 @@ HOST_OPS: tuple[HostOp, ...] = (
 )
 
 BY_NAME: dict[str, HostOp] = {op.name: op for op in HOST_OPS}
+
+AttributeValue: TypeAlias = "int | float | tuple[int, ...]"
+
+
+def call_text(op: str, **attributes: AttributeValue) -> str:
+    """The last argument of a call of OPERATOR_FUNCTION.
+
+    >>> call_text("softmax", axis=1)
+    '{"axis": 1, "op": "softmax"}'
+    """
+    return json.dumps({"op": op, **attributes}, sort_keys=True)
+
+
+def read_call(text: str) -> tuple[str, dict[str, AttributeValue]]:
+    """Operator and attributes of a call's text, each of its type.
+
+    >>> read_call('{"axes": [2, 3], "keepdims": 1, "op": "reduce_mean"}')
+    ('reduce_mean', {'axes': (2, 3), 'keepdims': 1})
+    """
+    attributes = json.loads(text)
+    op = attributes.pop("op")
+    casts = {a.name: _CASTS[a.type] for a in BY_NAME[op].attributes}
+    return op, {name: casts[name](value) for name, value in attributes.items()}
+
+
+_CASTS: dict[AttributeType, Callable[[Any], AttributeValue]] = {"int": int, "ints": tuple, "float": float}
 
 
 def cpp_header() -> str:

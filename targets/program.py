@@ -44,7 +44,7 @@ from numpy.typing import NDArray
 from tilewright.errors import FaultList, PackageError
 from tilewright.targets.binary import Reader, Writer
 from tilewright.targets.config import Overlay
-from tilewright.targets.host_ops import ATTRIBUTE_TYPES, BY_NAME, HOST_DTYPES, HostDType
+from tilewright.targets.host_ops import ATTRIBUTE_TYPES, BY_NAME, HOST_DTYPES, AttributeValue, HostDType
 from tilewright.targets.region import MOST_IMAGES, REGION_DTYPES, CompiledRegion, MapLayout, Packing
 from tilewright.targets.registers import config_words
 from tilewright.targets.storage import WIDTHS
@@ -67,8 +67,6 @@ MACHINE_FIELDS = (
     "displacement_max",
 )
 """What of an overlay decides results, in the order of the C++ `tilewright::Overlay`."""
-
-AttributeValue = int | float | tuple[int, ...]
 
 
 @dataclass(frozen=True)

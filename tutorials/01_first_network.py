@@ -63,9 +63,11 @@ with tempfile.TemporaryDirectory() as folder:
 # %%
 test = np.load(DEMO / "digits_test.npz")
 images, labels = test["images"], test["labels"]
+((name, shape),) = model.input_shapes.items()
+(output,) = model.output_shapes
 for image, label in list(zip(images, labels, strict=True))[:10]:
-    pixels = model.preprocess.apply(image, (1, 1, 32, 32))
-    probabilities = package.run({"data": pixels})["prob"].ravel()
+    pixels = model.preprocess.apply(image, shape)
+    probabilities = package.run({name: pixels})[output].ravel()
     guess = int(probabilities.argmax())
     verdict = "right" if guess == label else "WRONG"
     print(f"a {label}, taken for a {guess} ({probabilities[guess]:.0%}): {verdict}")

@@ -43,7 +43,7 @@ for row in support.layers:
 qmodel = tw.quantize(model, calibration=CALIBRATION, bits=8, measure=True)
 for step in qmodel.steps:
     print(
-        f"{step.name:<22} {step.snr:5.1f} dB against float, the same class for {step.agreement} % of the images"
+        f"{step.name:<22} {step.snr:5.1f} dB against float, the same class for {step.agreement:.1f} % of the images"
     )
 
 # %% [markdown]
@@ -82,7 +82,9 @@ for bits in (8,) if QUICK else (8, 4, 2):
 
 # %%
 session = tw.Session(package)
+((name, shape),) = model.input_shapes.items()
+(output,) = model.output_shapes
 image = np.load(TEST)["images"][0]
-pixels = model.preprocess.apply(image, (1, 1, 32, 32))
-scores = session.run({"data": pixels}).outputs["prob"].ravel()
-print("classes by score:", ", ".join(f"{i} ({scores[i]:.1%})" for i in np.argsort(-scores)[:3]))
+pixels = model.preprocess.apply(image, shape)
+scores = session.run({name: pixels}).outputs[output].ravel()
+print("classes by score:", ", ".join(f"{i} ({scores[i]:.3g})" for i in np.argsort(-scores)[:3]))

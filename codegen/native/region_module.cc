@@ -180,37 +180,43 @@ runtime::Tensor FromDL(const DLTensor* tensor, const std::string& where) {
   return copy;
 }
 
-// tilewright.host.detection_output(location, confidence, prior, json): attributes as the ONNX function's.
-ffi::Tensor DetectionOutput(DLTensor* location, DLTensor* confidence, DLTensor* prior, const ffi::String& attributes) {
-  return Translate([&] {
-    static const std::map<std::string, double> codes = {{"CORNER", 1}, {"CENTER_SIZE", 2}, {"CORNER_SIZE", 3}};
-    std::map<std::string, double> numbers;
-    const auto document = ffi::json::Parse(attributes).cast<ffi::json::Object>();
-    for (const auto& [key, value] : document) {
-      const std::string name = key.cast<ffi::String>();
-      if (auto text = value.as<ffi::String>()) {
-        const auto code = codes.find(std::string(*text));
-        runtime::Require(code != codes.end(), "detection_output: unknown ", name, " ", std::string(*text));
-        numbers[name] = code->second;
-      } else {
-        numbers[name] = value.cast<double>();
-      }
+// tilewright.host.operator(operands.., json): an operator of targets/host_ops.py on float32 tensors; the text holds its
+// name as `op` and all its attributes.
+ffi::Tensor HostOperator(ffi::PackedArgs args) {
+  runtime::Require(args.size() > 0, "host operator: expected operands and attributes, found nothing");
+  const int operands = args.size() - 1;
+  std::string name;
+  runtime::Numbers numbers;
+  const auto document = ffi::json::Parse(args[operands].cast<ffi::String>()).cast<ffi::json::Object>();
+  for (const auto& [key, value] : document) {
+    const std::string attribute = key.cast<ffi::String>();
+    if (auto text = value.as<ffi::String>()) {
+      runtime::Require(attribute == "op", "host operator: expected numbers for ", attribute, ", found ", std::string(*text));
+      name = std::string(*text);
+    } else if (auto list = value.as<ffi::json::Array>()) {
+      for (const auto& number : *list) numbers[attribute].push_back(number.cast<double>());
+      numbers[attribute];  // also where the list is empty
+    } else {
+      numbers[attribute] = {value.cast<double>()};
     }
-    const runtime::Tensor result = runtime::RunOperator(
-        "detection_output",
-        {FromDL(location, "location"), FromDL(confidence, "confidence"), FromDL(prior, "prior")}, numbers);
-    const ffi::Shape shape(result.shape().begin(), result.shape().end());
-    ffi::Tensor out = ffi::Tensor::FromNDAlloc(HostAllocation(), shape, DLType(result.type()), DLDevice{kDLCPU, 0});
-    std::memcpy(out.data_ptr(), result.raw(), result.bytes());
-    return out;
-  });
+  }
+  std::vector<runtime::Tensor> inputs;
+  for (int i = 0; i < operands; ++i) {
+    inputs.push_back(FromDL(args[i].cast<DLTensor*>(), name + ", operand " + std::to_string(i)));
+  }
+  const runtime::Tensor result = runtime::RunOperator(name, inputs, numbers);
+  const ffi::Shape shape(result.shape().begin(), result.shape().end());
+  ffi::Tensor out = ffi::Tensor::FromNDAlloc(HostAllocation(), shape, DLType(result.type()), DLDevice{kDLCPU, 0});
+  std::memcpy(out.data_ptr(), result.raw(), result.bytes());
+  return out;
 }
 
 TVM_FFI_STATIC_INIT_BLOCK() {
   namespace refl = tvm::ffi::reflection;
   refl::GlobalDef()
       .def("ffi.Module.load_from_bytes.tilewright", LoadFromBytes)
-      .def("tilewright.host.detection_output", DetectionOutput);
+      .def_packed("tilewright.host.operator",
+                  [](ffi::PackedArgs args, ffi::Any* out) { *out = Translate([&] { return HostOperator(args); }); });
 }
 
 }  // namespace

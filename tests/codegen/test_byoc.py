@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -159,11 +160,33 @@ def test_detection_output_is_registered() -> None:
     byoc.region_module([], overlay("pynq-z1-w8"))
     prior = np.array([[[0.1, 0.1, 0.3, 0.3], [0.1, 0.1, 0.2, 0.2]]], np.float32).reshape(1, 2, 4)
     attributes = (
-        '{"num_classes": 2, "share_location": 1, "background_label_id": 0, "nms_threshold": 0.5, "top_k": -1,'
-        ' "keep_top_k": 5, "confidence_threshold": 0.25, "code_type": "CORNER", "variance_encoded_in_target": 1}'
+        '{"op": "detection_output", "num_classes": 2, "share_location": 1, "background_label_id": 0, "nms_threshold": 0.5, "top_k": -1,'
+        ' "keep_top_k": 5, "confidence_threshold": 0.25, "code_type": 1, "variance_encoded_in_target": 1}'
     )
     arrays = [np.zeros((1, 4), np.float32), np.array([[0.1, 0.75]], np.float32), prior]
-    function = tvm.get_global_func("tilewright.host.detection_output")
+    function = tvm.get_global_func("tilewright.host.operator")
     found = function(*(tvm.runtime.tensor(v) for v in arrays), attributes).numpy()
     expected = np.array([0, 1, 0.75, 0.1, 0.1, 0.3, 0.3], np.float32)
     np.testing.assert_array_equal(found, expected.reshape(1, 1, 1, 7))
+
+
+def test_calls_of_operators_that_are_wrong() -> None:
+    byoc.region_module([], overlay("pynq-z1-w8"))
+    function = tvm.get_global_func("tilewright.host.operator")
+    x = tvm.runtime.tensor(np.zeros((1, 4), np.float32))
+    integers = tvm.runtime.tensor(np.zeros((1, 4), np.int8))
+    cases: dict[str, tuple[Any, ...]] = {
+        "host operator: expected operands and attributes, found nothing": (),
+        "unknown host operator nothing": (x, '{"op": "nothing"}'),
+        "softmax: attribute axis is missing": (x, '{"op": "softmax"}'),
+        "softmax: expected one number for axis, found 2": (x, '{"op": "softmax", "axis": [0, 1]}'),
+        "host operator: expected numbers for axis, found last": (x, '{"op": "softmax", "axis": "last"}'),
+        "softmax: found 2 operands": (x, x, '{"axis": 1, "op": "softmax"}'),
+        "softmax, operand 0: expected float32 (1, 4), found type 0, 8 bits, (1, 4)": (
+            integers,
+            '{"axis": 1, "op": "softmax"}',
+        ),
+    }
+    for message, arguments in cases.items():
+        with pytest.raises(ValueError, match=re.escape(message)):
+            function(*arguments)

@@ -15,9 +15,9 @@ from tilewright.codegen.compile import compile_region
 from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.integer.ops import Conv2d, Rescale
 from tilewright.targets.config import overlay
-from tilewright.targets.host_ops import HOST_OPS, HostDType
+from tilewright.targets.host_ops import HOST_OPS, AttributeValue, HostDType
 from tilewright.targets.package import Package
-from tilewright.targets.program import AttributeValue, HostProgram, HostStep, HostTensor
+from tilewright.targets.program import HostProgram, HostStep, HostTensor
 
 OVERLAY = overlay("ultra96-w8")
 RNG = np.random.default_rng(5)

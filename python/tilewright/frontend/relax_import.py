@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,10 +24,11 @@ from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_conver
 from tilewright.errors import FaultList, UnsupportedModel
 from tilewright.frontend import converters
 from tilewright.frontend.converters import Attributes, Converter, Expr, constant, dims_of, value_of
+from tilewright.targets.host_ops import OPERATOR_FUNCTION, call_text
 
 SOURCES = "tilewright.sources"
-DETECTION_OUTPUT = "tilewright.host.detection_output"
-"""Packed function that a Caffe detection head calls; the runtime registers it."""
+CODE_TYPES: dict[Any, int] = {b"CORNER": 1, b"CENTER_SIZE": 2, b"CORNER_SIZE": 3}
+"""Caffe's ways to write a box, as the host operator numbers them."""
 
 _STANDARD_DOMAINS = ("", "ai.onnx")
 # What TVM's converters raise on inputs that they cannot take.
@@ -199,19 +201,15 @@ def _average_pool(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes: At
 
 
 def _detection_output(bb: relax.BlockBuilder, inputs: Sequence[Expr], attributes: Attributes) -> Expr:
-    """A call of the runtime's host function: operands, then the attributes as one JSON string.
+    """A call of the runtime's operator.
 
     The result (1, 1, N, 7) has as many rows (0, class, confidence, xmin, ymin, xmax, ymax) as there are detections.
     """
-    plain = {
-        k: (v.decode() if isinstance(v, bytes) else list(v) if isinstance(v, tuple) else v)
-        for k, v in attributes.items()
-        if k != "tvm_custom"
-    }
+    plain: dict[str, Any] = {k: CODE_TYPES.get(v, v) for k, v in attributes.items() if k != "tvm_custom"}
     return relax.call_pure_packed(
-        DETECTION_OUTPUT,
+        OPERATOR_FUNCTION,
         *inputs,
-        StringImm(json.dumps(plain, sort_keys=True)),
+        StringImm(call_text("detection_output", **plain)),
         ty_args=relax.TensorType(dtype="float32", ndim=4),
     )
 

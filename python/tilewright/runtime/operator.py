@@ -8,8 +8,8 @@ from typing import Any, cast
 from numpy.typing import NDArray
 
 from tilewright.runtime.native import NativeProgram
-from tilewright.targets.host_ops import HostDType
-from tilewright.targets.program import AttributeValue, HostProgram, HostStep, HostTensor, encode_program
+from tilewright.targets.host_ops import AttributeValue, HostDType
+from tilewright.targets.program import HostProgram, HostStep, HostTensor, encode_program
 
 Array = NDArray[Any]
 

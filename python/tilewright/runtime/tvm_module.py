@@ -13,7 +13,7 @@ from tilewright.runtime.native import library_path
 @cache
 def load() -> None:
     """Load the library that registers `ffi.Module.load_from_bytes.tilewright` and
-    `tilewright.host.detection_output`.
+    `tilewright.host.operator`.
 
     Imports tvm_ffi (not TVM), for the library finds libtvm_ffi through it. Raises ImportError where the installation
     is not complete.

@@ -38,8 +38,7 @@ const OpSpec* FindOp(const std::string& name) {
 // Regions need a device; RunStep never comes here for them.
 void ops::op_region(Call&) { Fail(TW_RT_INTERNAL, "a region is no kernel"); }
 
-Tensor RunOperator(const std::string& name, const std::vector<Tensor>& inputs,
-                   const std::map<std::string, double>& numbers) {
+Tensor RunOperator(const std::string& name, const std::vector<Tensor>& inputs, const Numbers& numbers) {
   Step step;
   step.op = FindOp(name);
   Require(step.op != nullptr && step.op->kernel != ops::op_region, "unknown host operator ", name);
@@ -49,8 +48,14 @@ Tensor RunOperator(const std::string& name, const std::vector<Tensor>& inputs,
     Attribute attribute;
     attribute.name = spec.name;
     attribute.type = static_cast<AttributeType>(spec.type);
-    attribute.number = found->second;
-    attribute.integer = static_cast<std::int64_t>(found->second);
+    if (attribute.type == AttributeType::kInts) {
+      attribute.integers.assign(found->second.begin(), found->second.end());
+    } else {
+      Require(found->second.size() == 1, name, ": expected one number for ", spec.name, ", found ",
+              found->second.size());
+      attribute.number = found->second[0];
+      attribute.integer = static_cast<std::int64_t>(found->second[0]);
+    }
     step.attributes.push_back(attribute);
   }
   std::vector<const Tensor*> operands;

@@ -10,9 +10,11 @@
 
 namespace tilewright::runtime {
 
-// Runs an operator of the table with one result; `numbers` are all its attributes, which must be numbers. Throws Error.
-Tensor RunOperator(const std::string& name, const std::vector<Tensor>& inputs,
-                   const std::map<std::string, double>& numbers);
+// Attributes by name; one that is no list has one number.
+using Numbers = std::map<std::string, std::vector<double>>;
+
+// Runs an operator of the table with one result; `numbers` are all its attributes. Throws Error.
+Tensor RunOperator(const std::string& name, const std::vector<Tensor>& inputs, const Numbers& numbers);
 
 }  // namespace tilewright::runtime
 
