@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from tilewright.codegen.buffers import Step
 from tilewright.codegen.chunks import TABLE_RECORDS, Area, MatrixChunk, Pass
-from tilewright.codegen.displacement import Entries, table_rows
+from tilewright.codegen.displacement import Entries, reaching, table_rows
 from tilewright.codegen.flow import is_flat
 from tilewright.codegen.layers import Geometry, MatrixLayer
 from tilewright.codegen.tile import Access, Constants, Portion, Space, TileProgram
@@ -165,22 +163,15 @@ class MatrixEmitter:
             lane_shift=int(p.quartered),
             shift=p.shift,
         )
-        reads = [Access(Space.ACT, buffer.address, buffer.address + buffer.half_words, False)]
-        if not flat:
-            moves = source.moves[p.block : p.block + p.count_ic, :, 0] if rows else np.zeros(1, np.int64)
-            reach = replace(
-                g,
-                kernel=(p.count_ky, kw),
-                offset=(top + down, 0),
-                above=(max(0, -int(moves.min())), 0),
-                below=(max(0, int(moves.max())), 0),
+        if flat:
+            reads = [Access(Space.ACT, buffer.address, buffer.address + buffer.half_words, False)]
+        else:
+            taps = replace(
+                g, kernel=(p.count_ky, kw), offset=(top + down, g.offset[1]), above=(0, 0), below=(0, 0)
             )
-            last = (
-                instruction.offset_y + (piece.sums_y[1] - 1) * g.stride[0] + (p.count_ky - 1) * g.dilation[0]
-            )
-            outside = instruction.offset_y >= m.height or last < 0
-            first, count = reach.span(0, *piece.sums_y, m.height)
-            reads = [] if outside else rows_of(buffer, first, first + count, False)
+            if rows and source.moves is not None:
+                taps = reaching(taps, source.moves[p.block : p.block + p.count_ic].reshape(-1, 2))
+            reads = rows_of(buffer, *taps.rows(*piece.sums_y, m.height), False)
         program.add(
             layer.name,
             instruction,

@@ -88,7 +88,7 @@ class Subject:
     tiles: Tiles
     stream: Sequence[Instruction]
     images: Sequence[DramImage]
-    ends: Sequence[DramImage]
+    ends: tuple[DramImage, DramImage]
     terms: Terms = field(default_factory=Terms)
 
     @staticmethod
@@ -100,13 +100,15 @@ class Subject:
         chosen = compile_default(prepared)[0] if plan is None else plan(prepared)
         region = compile_prepared(prepared, chosen)
         images = [dram_image(region, machine, [b.feeds() for _ in range(batch)]) for _ in range(IMAGES)]
-        ends = [
+        least, most = (
             dram_image(
                 region, machine, [{t.name: np.full(t.shape, v, t.dtype) for t in graph.inputs}] * batch
             )
             for v in (0, 255)
-        ]
-        subject = Subject(graph, make_tiles(prepared, chosen), decode_stream(region.stream), images, ends)
+        )
+        subject = Subject(
+            graph, make_tiles(prepared, chosen), decode_stream(region.stream), images, (least, most)
+        )
         assert subject.emitted() == subject.stream
         return subject
 

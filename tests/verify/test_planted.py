@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -50,6 +50,11 @@ def clamped(package: tw.Package, layer: str) -> tw.Package:
     return changed(package, wrong)
 
 
+def faulty(backend: str, layer: str) -> Callable[[Any, Any], tw.Session]:
+    """Opens packages on back ends, one of which does something else in a layer."""
+    return lambda p, name: tw.Session(clamped(p, layer) if name == backend else p, name)
+
+
 def test_the_stream(package: tw.Package, feeds: Feeds) -> None:
     """It is not what its plan gives: the first level that runs it is told."""
     assert found_in(clamped(package, "res_b"), feeds, STREAM) == ("reference", "res_b")
@@ -62,7 +67,7 @@ def test_a_simulator(package: tw.Package, feeds: Feeds, backend: str, level: str
         package,
         feeds,
         levels=("integer", "reference", "fast"),
-        open_backend=lambda p, name: tw.Session(clamped(p, "conv2") if name == backend else p, name),
+        open_backend=faulty(backend, "conv2"),
         engine="numpy",
     )
     assert found.first is not None
@@ -80,7 +85,7 @@ def test_a_device(package: tw.Package, feeds: Feeds) -> None:
             feeds,
             levels=QUICK,
             backends=[device],
-            open_backend=lambda p, name: tw.Session(clamped(p, "res_a") if name == device else p, name),
+            open_backend=faulty(device, "res_a"),
             engine="numpy",
         )
         assert wrong.first is not None
@@ -103,9 +108,9 @@ def shorter(package: tw.Package, index: int) -> tw.Package:
     """The rows that an instruction finds kept are one fewer."""
 
     def damage(i: int, x: Instruction) -> Instruction:
-        if i != index or not isinstance(x, Matrix | Vector):
-            return x
-        return replace(x, ring=x.ring - 1) if x.ring else replace(x, dst_ring=x.dst_ring - 1)  # type: ignore[call-arg]
+        if i == index and isinstance(x, Matrix | Vector) and x.ring:
+            return replace(x, ring=x.ring - 1)
+        return replace(x, dst_ring=x.dst_ring - 1) if i == index and isinstance(x, Vector) else x
 
     return changed(package, damage)
 
