@@ -155,6 +155,15 @@ class Geometry:
         low, high = min(max(low, 0), size - 1), max(min(high, size - 1), 0)
         return low, max(high - low + 1, 1)
 
+    def rows(self, start: int, count: int, size: int) -> tuple[int, int]:
+        """First source row that results start .. start+count-1 read, and the row behind the last; equal for none."""
+        low = start * self.stride[0] + self.offset[0]
+        high = (start + count - 1) * self.stride[0] + self.offset[0] + (self.kernel[0] - 1) * self.dilation[0]
+        if high < 0 or low >= size:  # displaced lanes as well read nothing
+            return 0, 0
+        first, number = self.span(0, start, count, size)
+        return first, first + number
+
     def reads(self, axis: int, size: int) -> bool:
         """Whether every result has a tap inside a source of `size`; VECTOR has nothing to give for one without."""
         starts = np.arange(self.count[axis]) * self.stride[axis] + self.offset[axis]

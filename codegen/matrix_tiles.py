@@ -7,11 +7,11 @@ turns, so that VECTOR requantises one piece while MATRIX sums the next.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tilewright.codegen.buffers import Step
 from tilewright.codegen.chunks import TABLE_RECORDS, Area, MatrixChunk, Pass
-from tilewright.codegen.displacement import Entries, table_rows
+from tilewright.codegen.displacement import Entries, reaching, table_rows
 from tilewright.codegen.flow import is_flat
 from tilewright.codegen.layers import Geometry, MatrixLayer
 from tilewright.codegen.tile import Access, Constants, Portion, Space, TileProgram
@@ -163,10 +163,15 @@ class MatrixEmitter:
             lane_shift=int(p.quartered),
             shift=p.shift,
         )
-        reads = [Access(Space.ACT, buffer.address, buffer.address + buffer.half_words, False)]
-        if not flat:
-            first, count = layer.geometry.span(0, piece.y, piece.rows, m.height)
-            reads = rows_of(buffer, first, first + count, False)
+        if flat:
+            reads = [Access(Space.ACT, buffer.address, buffer.address + buffer.half_words, False)]
+        else:
+            taps = replace(
+                g, kernel=(p.count_ky, kw), offset=(top + down, g.offset[1]), above=(0, 0), below=(0, 0)
+            )
+            if rows and source.moves is not None:
+                taps = reaching(taps, source.moves[p.block : p.block + p.count_ic].reshape(-1, 2))
+            reads = rows_of(buffer, *taps.rows(*piece.sums_y, m.height), False)
         program.add(
             layer.name,
             instruction,

@@ -10,12 +10,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from tilewright.codegen.chunks import TABLE_RECORDS
 from tilewright.codegen.tile import Access, Constants, Space, TileOperation, TileProgram
 from tilewright.errors import Fault, ScheduleError
 from tilewright.targets.config import Overlay
-from tilewright.targets.isa.spec import RECORD_BYTES, Base, Instruction, Load, Matrix, Memory, Vector
+from tilewright.targets.isa.spec import (
+    RECORD_BYTES,
+    Base,
+    Instruction,
+    Load,
+    Matrix,
+    Memory,
+    Vector,
+    VectorOp,
+)
 
 _SPACE = {Memory.WGT: Space.WGT, Memory.PARAM: Space.PARAM, Memory.DISP: Space.DISP}
+WEIGHT_BYTES = 2
+"""Of a depthwise weight in PARAM."""
 RECENT = 2
 """Portions used last that are not overwritten if it can be helped."""
 
@@ -101,10 +113,29 @@ def load_constants(program: TileProgram, overlay: Overlay) -> TileProgram:
             here = where[c]
             here.last_use = i
             here.uses.pop()
-            reads.append(Access(space, here.address, here.stop, False))
             instruction = _moved(instruction, c.memory, here.address)
+            reads += [Access(space, a, b, False) for a, b in _read(instruction, c.memory, overlay.block_in)]
         done.operations.append(TileOperation(instruction, tuple(reads), operation.layer))
     return done
+
+
+def _read(x: Instruction, memory: Memory, block_in: int) -> list[tuple[int, int]]:
+    """Rows of a memory that an instruction reads: of each run the first, and the one behind the last."""
+    if isinstance(x, Matrix):
+        if memory is Memory.DISP:
+            first = x.disp_base + x.ic_first
+            return [(first, first + (x.n_oc - 1) * x.ic_stride_o + x.n_ic)]
+        counts = ((x.n_oc, x.wgt_oc), (x.n_ic, x.wgt_ic), (x.n_ky, x.wgt_ky), (x.n_kx, x.wgt_kx))
+        return [(x.wgt_base, x.wgt_base + sum((n - 1) * pitch for n, pitch in counts) + 1)]
+    assert isinstance(x, Vector)
+    two = x.op is VectorOp.SCALED_ADD or x.negative
+    found = [(x.param_base, x.param_base + (x.n_c - 1) * x.param_c + block_in * (1 + bool(two)))]
+    if x.op is VectorOp.DEPTHWISE:
+        size = x.kernel_y * x.kernel_x * block_in * WEIGHT_BYTES // RECORD_BYTES
+        found.append((x.depthwise_base, x.depthwise_base + (x.n_c - 1) * x.depthwise_c + size))
+    if x.table:
+        found.append((x.table_base, x.table_base + TABLE_RECORDS))
+    return found
 
 
 def _needed(operation: TileOperation) -> list[Constants]:

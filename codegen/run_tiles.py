@@ -85,7 +85,7 @@ def _check(accesses: Sequence[Access], memory: Rows, rows: I64, write: bool, pla
     named: NDArray[np.bool_] = np.zeros(touched.shape, np.bool_)
     for access in accesses:
         if access.space is space and access.write >= write:  # what orders a write orders a read as well
-            named |= (touched >= access.start) & (touched < access.stop)
+            named |= access.holds(touched)
     if not named.all():
         row = int(rows[~named][0])
         verb = "writes" if write else "reads"

@@ -10,6 +10,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tilewright.targets.isa.spec import Instruction, Memory
 
 
@@ -27,12 +30,29 @@ class Space(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Access:
-    """Rows `start` .. `stop - 1` of a space, read or written."""
+    """Rows `start` .. `stop - 1` of a space, read or written; `count` such runs begin `pitch` rows apart."""
 
     space: Space
     start: int
     stop: int
     write: bool
+    count: int = 1
+    pitch: int = 0
+
+    @property
+    def rows(self) -> slice | NDArray[np.int64]:
+        """Index of the rows."""
+        if self.count == 1:
+            return slice(self.start, self.stop)
+        runs = self.start + self.pitch * np.arange(self.count)
+        return np.asarray((runs[:, None] + np.arange(self.stop - self.start)).ravel(), np.int64)
+
+    def holds(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these rows it names."""
+        behind = rows - self.start
+        run = np.clip(behind // self.pitch, 0, self.count - 1) if self.pitch else 0
+        behind = behind - run * self.pitch
+        return np.asarray((behind >= 0) & (behind < self.stop - self.start))
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def add_tokens(program: TileProgram, rows: Mapping[Space, int]) -> list[Instruct
         assert unit is not None
         need = np.full(len(_UNITS), -1, np.int64)
         for access in operation.accesses:
-            past, cut = history[access.space], slice(access.start, access.stop)
+            past, cut = history[access.space], access.rows
             need = np.maximum(need, past.written[:, cut].max(axis=1))
             if access.write:
                 need = np.maximum(need, past.read[:, cut].max(axis=1))
@@ -56,7 +56,7 @@ def add_tokens(program: TileProgram, rows: Mapping[Space, int]) -> list[Instruct
         after.append(known[unit].copy())
         for access in operation.accesses:
             past = history[access.space]
-            (past.written if access.write else past.read)[unit, access.start : access.stop] = i
+            (past.written if access.write else past.read)[unit, access.rows] = i
     return [
         replace(operation.instruction, wait=w, give=g)
         for operation, w, g in zip(program.operations, wait, give, strict=True)

@@ -48,6 +48,17 @@ class Block:
         inner = {"dram_stride1": self.dram[1] * unit, "stride1": self.act[1]} if self.columns > 1 else {}
         return {"n0": self.rows, "n1": self.columns, "n2": self.count, "dram_stride2": unit, **outer, **inner}
 
+    def touched(self, space: Space, start: int, write: bool) -> list[Access]:
+        """The places from `start` on; ACT's pitches count in ACT, those of DRAM in its segments."""
+        down, across = self.act if space is Space.ACT else self.dram
+        if self.columns > 1 and across != self.count:
+            starts = range(start, start + self.rows * down, down) if self.rows > 1 else [start]
+            return [Access(space, at, at + self.count, write, self.columns, across) for at in starts]
+        run = self.columns * self.count
+        if self.rows == 1 or down == run:
+            return [Access(space, start, start + self.rows * run, write)]
+        return [Access(space, start, start + run, write, self.rows, down)]
+
 
 @dataclass(eq=False)
 class Transfer:
@@ -71,10 +82,9 @@ class Transfer:
                 address=b.at(start),
                 **block.fields(self.overlay.half_word_bytes),
             )
-            accesses = [Access(Space.ACT, b.at(start), b.at(start) + (stop - start) * b.row, True)]
+            accesses = block.touched(Space.ACT, b.at(start), True)
             if m.segment in _SPACE:
-                last = first + (stop - start - 1) * m.width * m.blocks + (w.columns - 1) * m.blocks
-                accesses.append(self.dram(m, first, last + action.blocks, False))
+                accesses += block.touched(_SPACE[m.segment], self.place(m, first), False)
             self.program.add(self.flow.layers[action.reader].name, load, *accesses)
 
     def drain(self, action: Drain) -> None:
@@ -100,18 +110,16 @@ class Transfer:
                 address=b.at(start) + plane * (b.blocks // m.planes),
                 **block.fields(self.overlay.half_word_bytes),
             )
-            last = first + (stop - start - 1) * down + (action.columns - 1) * across + blocks
             self.program.add(
                 self.flow.layers[action.layer].name,
                 store,
-                Access(Space.ACT, b.at(start), b.at(start) + (stop - start) * b.row, False),
-                self.dram(m, first, last, True),
+                *block.touched(Space.ACT, store.address, False),
+                *block.touched(_SPACE[m.segment], self.place(m, first), True),
             )
 
-    def dram(self, m: Map, start: int, stop: int, write: bool) -> Access:
-        """Half words `start` .. `stop - 1` of a map."""
-        base = m.offset // self.overlay.half_word_bytes
-        return Access(_SPACE[m.segment], base + start, base + stop, write)
+    def place(self, m: Map, half_word: int) -> int:
+        """Where a map's half word lies in its segment."""
+        return m.offset // self.overlay.half_word_bytes + half_word
 
 
 def rows_of(b: Buffer, start: int, stop: int, write: bool) -> list[Access]:

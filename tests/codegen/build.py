@@ -121,7 +121,7 @@ class Builder:
         size = float(np.sqrt(w[0].size)) * (x.range.hi - x.range.lo + 1) / 256
         depthwise = groups == channels == outputs
         r = self.rescale(
-            (1 if bits is None else 40) / (70 * size * limit),
+            80 / (70 * size * limit),
             outputs,
             dtype,
             sums=0 if depthwise else sums,

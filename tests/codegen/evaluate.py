@@ -218,6 +218,17 @@ def run_region(
     return outputs
 
 
+def dram_image(region: CompiledRegion, overlay: Overlay, images: Sequence[Mapping[str, Array]]) -> DramImage:
+    """DRAM before a region runs on its batch of images."""
+    inputs = np.zeros(region.input_bytes, np.uint8)
+    for image, feeds in enumerate(images):
+        for layout in region.inputs:
+            pack(of_image(layout, image, overlay.inp_bits), feeds[layout.name], inputs, overlay.inp_bits)
+    return DramImage(
+        np.frombuffer(region.constants, np.uint8), inputs, region.workspace_bytes, region.output_bytes
+    )
+
+
 def run_images(
     region: CompiledRegion,
     overlay: Overlay,
@@ -225,13 +236,7 @@ def run_images(
     simulator: Callable[[Program, DramImage], RunResult],
 ) -> list[dict[str, Array]]:
     """Run a compiled region on its batch of images."""
-    inputs = np.zeros(region.input_bytes, np.uint8)
-    for image, feeds in enumerate(images):
-        for layout in region.inputs:
-            pack(of_image(layout, image, overlay.inp_bits), feeds[layout.name], inputs, overlay.inp_bits)
-    dram = DramImage(
-        np.frombuffer(region.constants, np.uint8), inputs, region.workspace_bytes, region.output_bytes
-    )
+    dram = dram_image(region, overlay, images)
     layers = [region.layers[i] for i in region.layer_of]
     result = simulator(Program(region.stream, overlay, layers), dram)
     return [
