@@ -66,7 +66,8 @@ def test_ctrl_c(tmp_path: Path) -> None:
     """One line, exit code 130, and no file half written."""
     model = small_model(tmp_path / "net.onnx")
     output = tmp_path / "net.twp"
-    command = [*PROGRAM, "compile", str(model), *TARGET, "--calibration", "random:1", "-o", str(output)]
+    # So many images that the signal comes while they are run.
+    command = [*PROGRAM, "compile", str(model), *TARGET, "--calibration", "random:100000", "-o", str(output)]
     environment = os.environ | {"TILEWRIGHT_DEBUG": "1"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as running:
         assert running.stderr is not None
@@ -77,6 +78,35 @@ def test_ctrl_c(tmp_path: Path) -> None:
     assert rest.splitlines()[-1] == "stopped"
     assert "Traceback" not in rest
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+SWALLOWED = {
+    "turned into another error": """
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    raise ImportError("initialization failed") from None
+""",
+    "dropped in a finaliser": """
+class Handle:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+Handle()
+""",
+}
+
+
+@pytest.mark.parametrize("code", SWALLOWED.values(), ids=SWALLOWED)
+def test_ctrl_c_while_a_library_is_loaded(code: str, tmp_path: Path) -> None:
+    library = tmp_path / "libraries" / "onnxruntime"
+    library.mkdir(parents=True)
+    (library / "__init__.py").write_text(f"import signal\n{code}")
+    model = small_model(tmp_path / "net.onnx")
+    output = tmp_path / "net.twp"
+    path = os.pathsep.join([str(library.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = shell(f"$T compile {model} {' '.join(TARGET)} --calibration random:1 -o {output}", PYTHONPATH=path)
+    assert (done.returncode, done.stderr) == (130, "stopped\n")
+    assert not output.exists()
 
 
 def test_a_narrow_terminal_breaks_no_numbers() -> None:

@@ -6,13 +6,18 @@ import contextlib
 import gc
 import io
 import os
+import signal
 import sys
+import threading
+from typing import Any
 
 _OBJECTS = 200_000
 """Between two looks for garbage cycles."""
 
 EXIT_STOPPED = 130
 """After Ctrl-C, as shells have it: 128 and the signal's number."""
+
+_interrupted = threading.Event()
 
 
 def main() -> None:
@@ -24,6 +29,7 @@ def main() -> None:
     gc.set_threshold(_OBJECTS)
     os.environ.setdefault("TVM_DEVICE_BACKEND_AUTOLOAD", "0")
     _open_streams()
+    _heed_interrupts()
     try:
         from tilewright.cli.app import app  # typer and rich are not needed to import tilewright
 
@@ -31,6 +37,8 @@ def main() -> None:
     except KeyboardInterrupt:
         _stopped()
     except ImportError as error:
+        if _interrupted.is_set():  # what a library makes of an interrupt while it is loaded
+            _stopped()
         if os.environ.get("TILEWRIGHT_DEBUG", "0") != "0":
             raise
         sys.stderr.write(
@@ -43,6 +51,25 @@ def main() -> None:
         raise
     finally:
         gc.freeze()  # what is left goes with the process; Python would look through all of it twice
+
+
+def _heed_interrupts() -> None:
+    """Let no Ctrl-C be lost: libraries drop the exception in finalisers and callbacks, or turn it into one of theirs."""
+
+    def interrupt(number: int, frame: object) -> None:
+        _interrupted.set()
+        raise KeyboardInterrupt
+
+    def dropped(what: Any) -> None:
+        if issubclass(what.exc_type, KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0.01)  # again, once this hook and the finaliser are left
+        else:
+            sys.__unraisablehook__(what)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background ignores it
+        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGALRM, interrupt)
+        sys.unraisablehook = dropped
 
 
 def _stopped() -> None:
