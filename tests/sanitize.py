@@ -63,7 +63,13 @@ KINDS = {
         "thread",
         "libtsan.so",
         {"TSAN_OPTIONS": "halt_on_error=1"},
-        ("tests/runtime/test_device.py", "tests/runtime/test_session.py", "tests/codegen/test_byoc.py"),
+        (
+            "tests/runtime/test_device.py",
+            "tests/runtime/test_sanitized.py",
+            "tests/runtime/test_session.py",
+            "tests/runtime/test_threads.py",
+            "tests/codegen/test_byoc.py",
+        ),
     ),
 }
 MARKS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error: ", "WARNING: ThreadSanitizer")
@@ -90,7 +96,8 @@ def environment(kind: Kind, installed: Path, findings: Path) -> dict[str, str]:
     ]
     logged = {name: f"{words}:log_path={findings / 'process'}" for name, words in kind.options.items()}
     path = os.pathsep.join([str(ROOT / "python"), str(installed)])
-    return os.environ | logged | {"LD_PRELOAD": " ".join(libraries), "PYTHONPATH": path}
+    common = {"LD_PRELOAD": " ".join(libraries), "PYTHONPATH": path, "TILEWRIGHT_TEST_SLOWNESS": "4"}
+    return os.environ | logged | common
 
 
 def found(findings: Path) -> list[str]:

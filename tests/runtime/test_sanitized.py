@@ -18,6 +18,7 @@ from tilewright.runtime.native import library_path
 LIBRARY = "libtilewright_runtime.so"
 COMPILED = (LIBRARY, "libtilewright_sim.so", "libtilewright_tvm.so", cross.RUNNER, EXECUTABLE)
 sanitized = pytest.mark.skipif("ASAN_OPTIONS" not in os.environ, reason="of the run under `make sanitize`")
+threads = pytest.mark.skipif("TSAN_OPTIONS" not in os.environ, reason="of the run under `make sanitize`")
 
 FAULTS = {
     # The last byte of the file, which the checksum reads, is not there.
@@ -78,6 +79,35 @@ def test_a_fault_of_the_library_ends_the_process(found: str, tmp_path: Path) -> 
     done = subprocess.run(words, env=_environment(), capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     assert found in done.stderr
+
+
+@threads
+def test_a_data_race_ends_the_process() -> None:
+    """Two threads in one session, which its interface forbids."""
+    script = """
+import threading
+import numpy as np
+from tests.runtime import corpus
+from tilewright.runtime import Session
+session = Session(corpus.packages()["wide"])
+feeds, both = {"x": np.zeros((1, 20, 6, 6), np.float32)}, threading.Barrier(2)
+def work():
+    both.wait()
+    for _ in range(200):
+        session.run(feeds)
+pair = [threading.Thread(target=work) for _ in range(2)]
+[one.start() for one in pair], [one.join() for one in pair]
+"""
+    options = f"{os.environ['TSAN_OPTIONS']}:log_path=stderr"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"TSAN_OPTIONS": options},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode != 0
+    assert "WARNING: ThreadSanitizer: data race" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["wide", "batch", "packed", "operators"])
