@@ -3,6 +3,7 @@ PYTHON ?= python3
 JOBS ?= 2
 CASES ?= 10000
 BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 SOURCES := $(shell find targets codegen CMakeLists.txt -name '*.cc' -o -name '*.h' -o -name 'CMakeLists.txt')
 
 .PHONY: demo test test-all lint docs format fuzz sanitize coverage cross clean
@@ -34,7 +35,7 @@ fuzz: .venv/installed  ## damage CASES packages and run them under sanitizers
 
 sanitize: .venv/installed  ## tests of simulators and runtime under sanitizers: memory, undefined behaviour, data races
 	$(BIN)/python -m tests.sanitize memory -n $(JOBS)
-	$(BIN)/python -m tests.sanitize threads
+	$(BIN)/python -m tests.sanitize threads -n $(JOBS)
 
 coverage: .venv/installed  ## lines of Python and C++ that the default suite runs, in percent
 	$(BIN)/python -m pip install --quiet --editable '.[coverage]'
