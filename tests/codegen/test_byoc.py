@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,19 @@ def test_the_virtual_machine_runs_a_region(compiled: Any) -> None:
         a, b = _feeds()
         for found, expected in zip(_run(compiled, a, b), _expected(a, b), strict=True):
             np.testing.assert_array_equal(found, expected)
+
+
+def test_threads_share_a_module(compiled: Any) -> None:
+    """Each by a virtual machine of its own; the regions and their buffers are the module's."""
+
+    def work(feeds: tuple[Array, Array]) -> None:
+        for _ in range(6):
+            for found, expected in zip(_run(compiled, *feeds), _expected(*feeds), strict=True):
+                np.testing.assert_array_equal(found, expected)
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work, _feeds()) for _ in range(4)]:
+            done.result()
 
 
 def test_an_exported_library_runs_in_a_fresh_process(compiled: Any, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.limits import SLOWNESS
 from tests.runtime.test_session import OVERLAY, REGION, _feed, _package
 
 from tilewright.errors import ConfigError, DataError, DeviceError, PackageError
@@ -29,7 +30,8 @@ from tilewright.targets.sim import timing
 from tilewright.targets.sim.program import Program
 
 PACKAGE = _package()
-SHORT = {"timeout_ms": 150}
+TIMEOUT_MS = 150 * SLOWNESS
+SHORT = {"timeout_ms": TIMEOUT_MS}
 """A launch of the small package takes well below a millisecond; loaded machines need room."""
 
 
@@ -319,14 +321,14 @@ FAULTS: list[tuple[str, tuple[int, ...], str]] = [
     (
         "hang",
         (3,),
-        rf"^{LAYER}: no end within 150 ms: STATE RUNNING, 3 of {STEPS} instructions fetched \(layer conv1\); LOAD retired 0, "
+        rf"^{LAYER}: no end within {TIMEOUT_MS} ms: STATE RUNNING, 3 of {STEPS} instructions fetched \(layer conv1\); LOAD retired 0, "
         r"waits for DRAM; MATRIX retired 0, waits for a token; VECTOR retired 0, has nothing to do; STORE retired 0, has "
         r"nothing to do; give timeout_ms= if it needs longer$",
     ),
     (
         "ignore",
         (),
-        rf"^{LAYER}: no end within 150 ms: START was not taken \(STATE \w+\): has the accelerator a clock, is it alive\?$",
+        rf"^{LAYER}: no end within {TIMEOUT_MS} ms: START was not taken \(STATE \w+\): has the accelerator a clock, is it alive\?$",
     ),
     (
         "error",
@@ -343,10 +345,14 @@ FAULTS: list[tuple[str, tuple[int, ...], str]] = [
     ("error", (77, 0xFFFFFFFF), rf"^{LAYER}: unknown error 77$"),
     ("scribble", (), rf"^{LAYER}, instruction 0 .*: error BUS: .*; physical address 0x[0-9a-f]+$"),
     ("reset", (), rf"^{LAYER}: the launch is lost: the device was reset while it ran; run again$"),
-    ("stale", (), rf"^{LAYER}: no end within 150 ms: STATE RUNNING, "),
-    ("vanish", (), rf"^{LAYER}: no end within 150 ms: the registers are gone; load the bitstream$"),
-    ("dead", (), rf"^{LAYER}: no end within 150 ms: START was not taken"),
-    ("die", (5,), rf"^{LAYER}: no end within 150 ms: STATE RUNNING, 5 of {STEPS} instructions fetched"),
+    ("stale", (), rf"^{LAYER}: no end within {TIMEOUT_MS} ms: STATE RUNNING, "),
+    ("vanish", (), rf"^{LAYER}: no end within {TIMEOUT_MS} ms: the registers are gone; load the bitstream$"),
+    ("dead", (), rf"^{LAYER}: no end within {TIMEOUT_MS} ms: START was not taken"),
+    (
+        "die",
+        (5,),
+        rf"^{LAYER}: no end within {TIMEOUT_MS} ms: STATE RUNNING, 5 of {STEPS} instructions fetched",
+    ),
 ]
 LASTING: dict[str, Callable[[DeviceModel], None]] = {
     "vanish": DeviceModel.revive,
