@@ -37,15 +37,15 @@ sanitize: .venv/installed  ## tests of simulators and runtime under sanitizers: 
 	$(BIN)/python -m tests.sanitize memory -n $(JOBS)
 	$(BIN)/python -m tests.sanitize threads -n $(JOBS)
 
-coverage: .venv/installed  ## lines of Python and C++ that `make test` and `make test-all` run, in percent
+coverage: .venv/installed  ## lines of Python and C++ that the default suite runs, in percent
 	$(BIN)/python -m pip install --quiet --editable '.[coverage]'
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/coverage \
 		-C build-dir=build/coverage-objects -C cmake.define.TILEWRIGHT_COVERAGE=ON .
 	find build/coverage-objects -name '*.gcda' -delete
-	PYTHONPATH=python:build/coverage $(BIN)/python -m coverage run -m pytest -n $(JOBS)
+	PYTHONPATH=python:build/coverage $(BIN)/python -m coverage run -m pytest -n $(JOBS) -m "not slow"
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --skip-covered --sort=cover
-	$(BIN)/python -m gcovr --root . --gcov-ignore-errors no_working_dir_found --filter targets --filter codegen build/coverage-objects
+	$(BIN)/python -m gcovr --root . --merge-lines --gcov-ignore-errors no_working_dir_found --filter targets --filter codegen build/coverage-objects
 
 cross: .venv/installed  ## what boards need, built for both Arms, and TVM's libraries for aarch64 (downloaded)
 	$(BIN)/python -m tilewright.runtime.cross build aarch64
