@@ -12,7 +12,7 @@ from typing import Any
 from tvm import relax
 from tvm.ir import IRModule, StringImm
 
-from tilewright.codegen.host_program import single_step
+from tilewright.codegen.host_lowerings import single_step
 from tilewright.targets.host_ops import OPERATOR_FUNCTION, call_text
 
 FUNCTIONS = frozenset(

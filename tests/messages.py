@@ -19,7 +19,7 @@ from tilewright.errors import TilewrightError
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("python/tilewright", "relay_passes", "codegen", "targets")
-_MAKERS = {"Fault", "Refusal", "Unquantised", "Rule", "Trap", "Race", "Reject", "_NotInTable"} | {
+_MAKERS = {"Fault", "Refusal", "Unquantised", "Rule", "Trap", "Race", "Reject", "NotInTable"} | {
     kind.__name__ for kind in TilewrightError.__subclasses__()
 }
 """What makes a message; errors that are no TilewrightError are bugs of ours or become faults elsewhere."""

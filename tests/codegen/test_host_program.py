@@ -12,7 +12,8 @@ from tvm import relax
 from tvm.relax import op
 
 from tilewright.codegen.host_calls import host_calls
-from tilewright.codegen.host_program import LOWERINGS, host_program
+from tilewright.codegen.host_lowerings import LOWERINGS
+from tilewright.codegen.host_program import host_program
 from tilewright.errors import UnsupportedModel
 from tilewright.relay_passes.pipeline import host_lowering
 from tilewright.runtime import tvm_module
