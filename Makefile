@@ -3,6 +3,7 @@ PYTHON ?= python3
 JOBS ?= 2
 CASES ?= 10000
 BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 SOURCES := $(shell find targets codegen CMakeLists.txt -name '*.cc' -o -name '*.h' -o -name 'CMakeLists.txt')
 
 .PHONY: demo test test-all lint docs format fuzz sanitize coverage cross clean
@@ -32,25 +33,19 @@ format: .venv/installed
 fuzz: .venv/installed  ## damage CASES packages and run them under sanitizers
 	$(BIN)/python -m tests.runtime.fuzz $(CASES)
 
-# A second build of the libraries, found before the installed one: $(call instrumented,OPTION,folder).
-instrumented = $(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/$(2) \
-	-C build-dir=build/$(2)-objects -C cmake.define.$(1)=ON .
+sanitize: .venv/installed  ## tests of simulators and runtime under sanitizers: memory, undefined behaviour, data races
+	$(BIN)/python -m tests.sanitize memory -n $(JOBS)
+	$(BIN)/python -m tests.sanitize threads -n $(JOBS)
 
-sanitize: .venv/installed  ## tests of simulators and runtime under address and undefined-behaviour sanitizers
-	$(call instrumented,TILEWRIGHT_SANITIZE,sanitize)
-	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
-	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=python:build/sanitize \
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow" tests/targets/sim \
-	tests/runtime/test_session.py tests/runtime/test_batch.py
-
-coverage: .venv/installed  ## lines of Python and C++ that `make test` and `make test-all` run, in percent
+coverage: .venv/installed  ## lines of Python and C++ that the default suite runs, in percent
 	$(BIN)/python -m pip install --quiet --editable '.[coverage]'
-	$(call instrumented,TILEWRIGHT_COVERAGE,coverage)
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/coverage \
+		-C build-dir=build/coverage-objects -C cmake.define.TILEWRIGHT_COVERAGE=ON .
 	find build/coverage-objects -name '*.gcda' -delete
-	PYTHONPATH=python:build/coverage $(BIN)/python -m coverage run -m pytest -n $(JOBS)
+	PYTHONPATH=python:build/coverage $(BIN)/python -m coverage run -m pytest -n $(JOBS) -m "not slow"
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --skip-covered --sort=cover
-	$(BIN)/python -m gcovr --root . --gcov-ignore-errors no_working_dir_found --filter targets --filter codegen build/coverage-objects
+	$(BIN)/python -m gcovr --root . --merge-lines --gcov-ignore-errors no_working_dir_found --filter targets --filter codegen build/coverage-objects
 
 cross: .venv/installed  ## what boards need, built for both Arms, and TVM's libraries for aarch64 (downloaded)
 	$(BIN)/python -m tilewright.runtime.cross build aarch64

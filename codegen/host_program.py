@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tvm import ir, relax
 from tvm.ir import IRModule
 
-from tilewright.errors import Fault, FaultList, UnsupportedModel
+from tilewright.errors import Fault, UnsupportedModel
 from tilewright.frontend.relax_import import Sources
 from tilewright.targets.host_ops import (
     BINARY,
@@ -37,6 +37,23 @@ Value: TypeAlias = "int | tuple[int, ...]"
 
 class _NotInTable(Exception):
     """A call that no package can hold; the text says why."""
+
+
+class NotInPackage(UnsupportedModel):
+    """What of a network no package can hold.
+
+    Attributes:
+        reasons: for each node, by name, why its calls cannot be in a package.
+    """
+
+    def __init__(self, reasons: Mapping[str, Sequence[str]]) -> None:
+        self.reasons = reasons
+        super().__init__(
+            *(
+                Fault(f"the package's host part cannot do this: {', '.join(why)}", where, REMEDY)
+                for where, why in reasons.items()
+            )
+        )
 
 
 @dataclass
@@ -319,7 +336,8 @@ def _shape_of(ty: Any, where: str) -> tuple[Ints, str]:
     try:
         return tuple(int(d) for d in dims), str(ty.dtype)
     except (TypeError, ValueError) as error:
-        raise _NotInTable(f"{where} has a dynamic shape {dims}") from error
+        found = ", ".join(str(getattr(d, "value", d)) for d in dims)
+        raise _NotInTable(f"{where} has a dynamic shape [{found}]") from error
 
 
 def _operator(call: _Call) -> None:
@@ -344,13 +362,13 @@ def single_step(call: Any) -> HostStep | None:
 
 
 class _Reader:
-    """Goes through `main` once; faults are gathered, a result of a faulty call is absent."""
+    """Goes through `main` once; reasons are gathered by node, a result of a faulty call is absent."""
 
     def __init__(self, regions: Sequence[str]) -> None:
         self.build = _Builder()
         self.regions = {name: i for i, name in enumerate(regions)}
         self.values: dict[str, Value] = {}
-        self.faults = FaultList()
+        self.reasons: dict[str, list[str]] = {}
         self.truth: list[int] = []
         self.sources: Sources = Sources()
 
@@ -426,7 +444,7 @@ class _Reader:
         return outputs
 
     def read(self, main: Any) -> Ints:
-        """All of `main`; gives the numbers of its results. Raises UnsupportedModel with every fault."""
+        """All of `main`; gives the numbers of its results. Raises NotInPackage with every node."""
         self.sources = Sources.of(main)
         for block in main.body.blocks:
             for binding in block.bindings:
@@ -438,12 +456,13 @@ class _Reader:
                 except _NotInTable as reason:
                     index = self.sources.node_of.get(name)
                     where = name if index is None else self.sources.nodes[index].name
-                    self.faults.add(
-                        f"the package's host part cannot do this: {reason}", where=where, remedy=REMEDY
-                    )
+                    why = self.reasons.setdefault(where, [])
+                    if str(reason) not in why:
+                        why.append(str(reason))
                 except KeyError:
                     continue  # an operand's own fault is reported already
-        self.faults.raise_if_any(UnsupportedModel)
+        if self.reasons:
+            raise NotInPackage(self.reasons)
         result = self.value(main.body.body)
         return result if isinstance(result, tuple) else (result,)
 
@@ -459,7 +478,8 @@ def host_program(
         outputs: names of the results; None: those of their variables.
 
     Raises:
-        UnsupportedModel: operators that a package cannot hold, all of them, each with its node.
+        NotInPackage: operators that a package cannot hold, all of them, by node.
+        UnsupportedModel: inputs or results that it cannot hold.
     """
     main = module["main"]
     reader = _Reader(regions)

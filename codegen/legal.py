@@ -12,24 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilewright.codegen.displacement import FARTHEST, rows_left
-from tilewright.codegen.graph import Graph, Node
+from tilewright.codegen.graph import Graph, Node, Tensor
 from tilewright.codegen.layers import Geometry
 from tilewright.codegen.layouts import gathers, place_layout
 from tilewright.codegen.values import CONSTANT, Map, Value
 from tilewright.codegen.widths import storages
 from tilewright.integer import ops
 from tilewright.integer.predicate import Ok, Reject, Verdict
-from tilewright.targets.config import Overlay
+from tilewright.targets.config import Overlay, overlays
 from tilewright.targets.isa.spec import Matrix, Vector, field_limit
 from tilewright.targets.storage import Storage
 
-WIDER = "compile for an overlay of more bits, or quantise to fewer"
+WIDER = "compile for an overlay of more bits{wider}, or quantise to fewer"
+BIPOLAR = (
+    "compile for an overlay of more bits{wider}, or train the network with weights and activations of -1 and +1 "
+    "(QONNX's BipolarQuant): quantisation after training does not make them"
+)
 ON_HOST = "keep it on the host: compile with tvm.compile, or change the network"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A sentence, and the values that break it (one is enough)."""
+    """A sentence, and the values that break it; the remedy may name the overlays of more bits as `wider`."""
 
     text: str
     broken: Callable[[Node, Overlay], Iterator[str]]
@@ -39,9 +43,25 @@ class Rule:
 def check(node: Node, overlay: Overlay) -> Verdict:
     """Whether the code generator takes this node. Shapes and attributes decide, and what ACT holds."""
     for rule in RULES:
-        for found in rule.broken(node, overlay):
-            return Reject(rule.text.format(**_FIGURES), found, node.name, rule.remedy)
+        found = list(dict.fromkeys(rule.broken(node, overlay)))
+        if found:
+            remedy = rule.remedy.format(wider=_wider(overlay))
+            return Reject(rule.text.format(**_FIGURES), " and ".join(found), node.name, remedy)
     return Ok()
+
+
+def _wider(overlay: Overlay) -> str:
+    """The installed overlays of the same board with wider operands, in brackets; "" where there are none."""
+    names = [
+        o.name for o in overlays().values() if o.board == overlay.board and o.inp_bits > overlay.inp_bits
+    ]
+    return f" ({', '.join(names)})" if names else ""
+
+
+def _tensors(node: Node) -> Iterator[tuple[str, Tensor]]:
+    """Its tensors by what they are to it: their own names are the compiler's."""
+    yield from (("an operand", t) for t in node.inputs)
+    yield "a result", node.output
 
 
 _MATRIX = (ops.Conv2d, ops.ConvTranspose2d)
@@ -59,9 +79,9 @@ _FIGURES = {
 
 
 def _ranks(node: Node, _: Overlay) -> Iterator[str]:
-    for t in (*node.inputs, node.output):
+    for what, t in _tensors(node):
         if len(t.shape) not in (2, 4) or t.shape[0] != 1:
-            yield f"shape {t.shape} of {t.name}"
+            yield f"{what} of shape {t.shape}"
 
 
 def _sizes(node: Node, _: Overlay) -> Iterator[str]:
@@ -125,10 +145,10 @@ def _planes(node: Node, overlay: Overlay) -> Iterator[str]:
 
 def _tables(node: Node, overlay: Overlay) -> Iterator[str]:
     if isinstance(node.operator, ops.Table):
-        for t in (*node.inputs, node.output):
+        for what, t in _tensors(node):
             bits = _stored(node, overlay)[t.name].bits
             if bits > 8:
-                yield f"{bits} bits of {t.name}"
+                yield f"{what} of {bits} bits"
 
 
 def _one_bit(node: Node, overlay: Overlay) -> Iterator[str]:
@@ -139,7 +159,7 @@ def _one_bit(node: Node, overlay: Overlay) -> Iterator[str]:
     (t,) = node.inputs
     weight: NDArray[np.generic] = op.weight
     if _stored(node, overlay)[t.name].bits > 1:
-        yield f"{_stored(node, overlay)[t.name].bits} bits of {t.name}"
+        yield f"an operand of {_stored(node, overlay)[t.name].bits} bits"
     if (np.abs(weight.astype(np.int64)) != 1).any():
         yield f"weights {int(weight.min())}..{int(weight.max())}"
     if op.zero_point:
@@ -168,7 +188,7 @@ def _padded(node: Node, overlay: Overlay) -> Iterator[str]:
         (t,) = node.inputs
         stored = _stored(node, overlay)[t.name]
         if not 0 <= op.zero_point + stored.offset <= stored.largest:
-            yield f"zero point {op.zero_point} of {t.name}, which has {stored.bits} bits"
+            yield f"zero point {op.zero_point} of an operand of {stored.bits} bits"
 
 
 def _layout_bits(node: Node, overlay: Overlay) -> Iterator[str]:
@@ -176,7 +196,7 @@ def _layout_bits(node: Node, overlay: Overlay) -> Iterator[str]:
     for t in node.inputs:
         bits = _stored(node, overlay)[t.name].bits
         if isinstance(node.operator, ops.Layout) and bits > 8:
-            yield f"{bits} bits of {t.name}"
+            yield f"an operand of {bits} bits"
 
 
 def _operands(node: Node, _: Overlay) -> Iterator[str]:
@@ -248,7 +268,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "operands and weights of 1 bit are -1 or +1, of all channels; padded ones have an even number of channels",
         _one_bit,
-        WIDER,
+        BIPOLAR,
     ),
     Rule(
         "tensors of 1 bit are multiplied on MATRIX, pooled by their largest, or laid out whole", _signs, WIDER
@@ -268,4 +288,4 @@ RULES: tuple[Rule, ...] = (
 
 def rules() -> list[tuple[str, str]]:
     """Each rule as a sentence with the machine's figures, and its remedy."""
-    return [(rule.text.format(**_FIGURES), rule.remedy) for rule in RULES]
+    return [(rule.text.format(**_FIGURES), rule.remedy.format(wider="")) for rule in RULES]

@@ -117,7 +117,9 @@ class Maps:
         return tensor, m, in_planes(lanes, m.planes, len(lane))
 
     def fail(self, name: str, message: str) -> ScheduleError:
-        return ScheduleError(Fault(message, f"layer {name}", "keep this operator on the host"))
+        """The error of a layer, or of a tensor: then with the name of the layer that makes it."""
+        layer = next((node.name for node in self.graph.nodes if node.output.name == name), name)
+        return ScheduleError(Fault(message, f"layer {layer}", "keep this operator on the host"))
 
     def in_place(self, name: str, value: Value) -> Value:
         """The value with its channels in place, copied where they are not."""

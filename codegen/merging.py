@@ -15,7 +15,8 @@ def check(flow: Flow, plan: RegionPlan) -> list[Fault]:
     named = [name for group in plan.groups for name in group.layers]
     if named != flow.names:
         at = next(
-            (i for i, (a, b) in enumerate(zip(named, flow.names, strict=False)) if a != b), len(flow.names)
+            (i for i, (a, b) in enumerate(zip(named, flow.names, strict=False)) if a != b),
+            min(len(named), len(flow.names)),
         )
         found = named[at] if at < len(named) else "nothing"
         expected = flow.names[at] if at < len(flow.names) else "nothing"

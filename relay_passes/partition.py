@@ -17,6 +17,8 @@ from tvm.ir import GlobalVar, IRModule
 from tilewright.codegen.graph import Node
 from tilewright.codegen.legal import check
 from tilewright.codegen.lift import node as lift_node
+from tilewright.frontend.relax_import import Sources
+from tilewright.integer.emit import LAYER
 from tilewright.integer.parse import kind_of
 from tilewright.integer.predicate import Reject, Verdict
 from tilewright.relay_passes import refusals
@@ -27,7 +29,9 @@ from tilewright.relay_passes.rewrite import (
     cut_tail,
     finish,
     join_tail,
+    substituted,
     symbol_of,
+    unique_name,
     used,
     with_same_blocks,
     with_unique_names,
@@ -105,15 +109,20 @@ def _layout_reason(node: Node, readers: list[Node], all_accelerated: bool, fed: 
     return None
 
 
-def _inlined(binding: relax.VarBinding, function: relax.Function) -> list[relax.VarBinding]:
-    """The bindings of a composite's body in place of its call."""
+def _inlined(binding: relax.VarBinding, function: relax.Function, taken: set[str]) -> list[relax.VarBinding]:
+    """The bindings of a composite's body in place of its call, with names of their own."""
     call = binding.value
     body = function.bind_params(dict(zip(function.params, call.args, strict=True)))
     result = body.body.body
-    return [
-        relax.VarBinding(binding.var if inner.var.same_as(result) else inner.var, inner.value)
-        for inner in bindings_of(body)
-    ]
+    new: dict[int, relax.Var] = {}
+    bindings = []
+    for inner in bindings_of(body):
+        var = binding.var
+        if not inner.var.same_as(result):
+            var = type(inner.var)(unique_name(inner.var.name, taken), inner.var.ty)
+            new[hash(inner.var)] = var
+        bindings.append(relax.VarBinding(var, substituted(inner.value, new)))
+    return bindings
 
 
 def _to_host(module: IRModule, evicted: Mapping[str, Reject]) -> IRModule:
@@ -121,15 +130,36 @@ def _to_host(module: IRModule, evicted: Mapping[str, Reject]) -> IRModule:
     if not evicted:
         return module
     main = module["main"]
-    placement = Placement.of(main)
+    placement, sources = Placement.of(main), Sources.of(main)
     placement.evicted.update(evicted)
+    nodes = _nodes_of_layers(placement, sources)
+    taken = {b.var.name for b in bindings_of(main)} | set(sources.node_of)
     bindings: list[relax.VarBinding] = []
     for binding in bindings_of(main):
-        if binding.var.name in evicted:
-            bindings.extend(_inlined(binding, module[binding.value.op]))
-        else:
+        if binding.var.name not in evicted:
             bindings.append(binding)
-    return finish(module, dict(module.functions.items()), placement.put(main), bindings)
+            continue
+        function = module[binding.value.op]
+        inlined = _inlined(binding, function, taken)
+        bindings.extend(inlined)
+        layer = str(function.attrs[LAYER])  # a part of a layer is LAYER:PART
+        node = nodes.get(layer, nodes.get(layer.rpartition(":")[0]))
+        if node is not None:
+            sources.node_of.update({b.var.name: node for b in inlined})
+    main = sources.put(placement.put(main))
+    return finish(module, dict(module.functions.items()), main, bindings)
+
+
+def _nodes_of_layers(placement: Placement, sources: Sources) -> dict[str, int]:
+    """Node of each accelerated layer: that of its name, else the last of its cone that is known."""
+    named = {node.name: i for i, node in enumerate(sources.nodes)}
+    found: dict[str, int] = {}
+    for root, row in placement.accelerated.items():
+        known = [sources.node_of[v] for v in (root, *row.members) if v in sources.node_of]
+        node = named.get(row.layer, known[-1] if known else None)
+        if node is not None:
+            found[row.layer] = node
+    return found
 
 
 def _merged(module: IRModule) -> IRModule:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from tilewright.integer.predicate import Reject
 from tilewright.relay_passes.thresholds import MOST_BITS
 
-ON_HOST = "it runs on the host; express it by other operators to change that"
+STAYS = "it runs on the host; "
+"""Begins a remedy where `tvm.compile` needs none; it does not hold where the host's part is a package's."""
+ON_HOST = f"{STAYS}express it by other operators to change that"
 PAIR_BEFORE = "put a QuantizeLinear/DequantizeLinear pair before it"
 PAIR_BEHIND = "put a QuantizeLinear/DequantizeLinear pair behind it"
 PAIR_EACH = "put a QuantizeLinear/DequantizeLinear pair behind each operand"
@@ -73,9 +75,13 @@ WEIGHT_SCALES = Refusal(
 )
 SUMS = Refusal(
     "sums must fit {bits} bits (at most {top})",
-    "quantise with a larger weight scale, or split the layer's input channels",
+    "compile for an overlay of wider sums (`tilewright targets`), quantise with a larger weight scale, or split the "
+    "layer's input channels",
 )
-SIGN_SUMS = Refusal("sums before one bit must fit {bits} bits (at most {top})", "split the input channels")
+SIGN_SUMS = Refusal(
+    "sums before one bit must fit {bits} bits (at most {top})",
+    "compile for an overlay of wider sums (`tilewright targets`), or split the input channels",
+)
 SCALES = Refusal("scale(inputs) / scale(output) must be below {limit}", CHECK_SCALES)
 THRESHOLDS = Refusal(
     f"results of {MOST_BITS} bits or fewer must change at the quantised model's own sums",
@@ -151,7 +157,7 @@ LONE_LAYOUT = Refusal(
 )
 FLATTENED = Refusal(
     "a flattened map may be read by dense layers only",
-    "it runs on the host; keep the map's shape up to the dense layer",
+    f"{STAYS}keep the map's shape up to the dense layer",
 )
 SHIFT_PADDING = Refusal(
     "the padding of {layer} must be a value that the tensor's scale can hold",

@@ -44,6 +44,7 @@ class SupportedRow:
         reason: why on the host, or what it was folded into; empty for a layer of its own on the accelerator.
         remedy: what brings it to the accelerator; empty where there is nothing to do.
         macs: products of its weights, without padding lanes; taps that fall into padding count.
+        refusal: the rule that keeps it on the host, where one does.
     """
 
     name: str
@@ -52,6 +53,7 @@ class SupportedRow:
     reason: str
     remedy: str
     macs: int
+    refusal: Reject | None = None
 
 
 def count_macs(module: IRModule) -> dict[int, int]:
@@ -232,16 +234,16 @@ class _Report:
             if op in CONVERSIONS:
                 return SupportedRow(name, op, "host", CONVERSIONS[op], "", 0)
             no = self.refusal(node)
-            return SupportedRow(name, op, "host", str(no), no.remedy, macs)
+            return SupportedRow(name, op, "host", str(no), no.remedy, macs, no)
         cones = self.cones(node)
         for cone in cones:
             if cone in self.evicted:
                 no = self.evicted[cone]
-                return SupportedRow(name, op, "host", str(no), no.remedy, macs)
+                return SupportedRow(name, op, "host", str(no), no.remedy, macs, no)
         if cones and not any(c in self.present for c in cones):
             readers = [self.row(r) for r in self.layers_behind(node)]
             if readers and all(r.place == "host" for r in readers):
-                return SupportedRow(name, op, "host", readers[0].reason, readers[0].remedy, macs)
+                return replace(readers[0], name=name, op=op, macs=macs)
             taken = [r for r in readers if r.place == "accelerator"]
             layers = ", ".join(
                 sorted({r.reason.removeprefix(_FOLDED) if r.reason else r.name for r in taken})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tilewright.errors import ConfigError, DataError, Fault
+from tilewright.errors import ConfigError, DataError, Fault, UnsupportedModel
 from tilewright.evaluation import LABEL_OFFSET
 from tilewright.frontend.dataset import Dataset, open_dataset
 from tilewright.frontend.model import Model, fit_inputs, require_float, require_quantised
@@ -282,14 +282,21 @@ class HostPart:
 
 
 def host_part(model: Model, found: Regions, overlay: Overlay) -> HostPart:
-    """The host's part. Raises UnsupportedModel where it needs what the package's interpreter lacks."""
-    from tilewright.codegen.host_program import host_program
-    from tilewright.placement import find_support
+    """The host's part.
+
+    Raises:
+        UnsupportedModel: neither the accelerator nor the package's interpreter takes a layer; all layers at once.
+    """
+    from tilewright.codegen.host_program import NotInPackage, host_program
+    from tilewright.placement import find_support, why_refused
 
     names = [graph.name for graph in found.graphs]
     outputs = [value.name for value in model.proto.graph.output]
-    program = replace(host_program(found.module, names, outputs), batch=model.batch)
-    return HostPart(program, find_support(model, overlay, found.stages))
+    try:
+        program = host_program(found.module, names, outputs)
+    except NotInPackage as error:
+        raise UnsupportedModel(*why_refused(model, overlay, found.stages, error)) from None
+    return HostPart(replace(program, batch=model.batch), find_support(model, overlay, found.stages))
 
 
 def link(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from tilewright.codegen.host_program import REMEDY as HOST_REMEDY
+from tilewright.codegen.host_program import NotInPackage
+from tilewright.errors import Fault
 from tilewright.frontend.graph import folded_nodes, node_origins
 from tilewright.frontend.model import Model, SourceNode
 from tilewright.frontend.qonnx_nodes import OPERATORS as QUANTISERS
+from tilewright.relay_passes.refusals import STAYS
 from tilewright.relay_passes.supported import CONVERSIONS, Stages, SupportedRow, supported_rows
 from tilewright.targets.config import Overlay
 
 Place = Literal["accelerator", "host"]
+_MOST_NAMED = 3
+"""Layers and values that a fault names; the rest is counted."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,39 @@ def find_support(model: Model, overlay: Overlay, stages: Stages | None = None) -
     layers = tuple(nodes.row(node) for node in model.nodes)
     sums = {place: sum(row.macs for row in layers if row.place == place) for place in ("accelerator", "host")}
     return Support(layers, sums["accelerator"], sums["host"])
+
+
+def why_refused(model: Model, overlay: Overlay, stages: Stages, error: NotInPackage) -> list[Fault]:
+    """Why a network cannot be a package: one fault for all layers that the accelerator refuses by the same rule."""
+    rows = {row.name: row for row in supported_rows(model.proto, overlay, stages)}
+    origins = node_origins(model.float_proto if model.float_proto is not None else model.proto)
+    groups: dict[tuple[str, str], dict[str, str]] = {}
+    faults: list[Fault] = []
+    for name, fault in zip(error.reasons, error.faults, strict=True):
+        no = rows[name].refusal if name in rows else None
+        if no is None or not no.rule or not no.found:
+            faults.append(fault)
+            continue
+        groups.setdefault((no.rule, no.remedy), {}).setdefault(origins.get(name, name), no.found)
+    refused = []
+    for (rule, remedy), found in groups.items():
+        layers = list(found)
+        values = list(dict.fromkeys(found.values()))
+        first = {value: name for name, value in reversed(found.items())}
+        if len(values) > 1:
+            values = [f"{value} in {first[value]}" for value in values]
+        text = f"neither the accelerator nor a package's host part takes this: {rule}, found {_some(values)}"
+        remedy = remedy.removeprefix(STAYS)
+        if "tvm.compile" not in remedy:
+            remedy = f"{remedy}; or {HOST_REMEDY}"
+        refused.append(Fault(text, _some(layers), remedy))
+    return refused + faults
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few of a list, and how many more there are."""
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _parts(origins: Mapping[str, str], rows: Mapping[str, SupportedRow]) -> dict[str, list[SupportedRow]]:

@@ -94,6 +94,13 @@ def test_supported_json() -> None:
     assert found["host_macs"] == 0
 
 
+def test_supported_without_weights() -> None:
+    with_weights, without = (
+        document(invoke("supported", *model, *TARGET, "--json")) for model in (DEMO_MODEL, DEMO_MODEL[:1])
+    )
+    assert without == with_weights
+
+
 def test_supported_text() -> None:
     result = invoke("supported", DEMO / "digits.onnx", "--target", "pynq-z1-w8")
     assert result.exit_code == 0 and result.stderr == ""

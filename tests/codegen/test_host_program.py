@@ -244,7 +244,7 @@ def test_regions_are_called_by_number() -> None:
         ("region", 0, (1,), (2,)),
     ]
     with pytest.raises(
-        UnsupportedModel, match="z: the package's host part cannot do this: calls first, which is no"
+        UnsupportedModel, match="z: the package's host part cannot do this: calls first, which is no region"
     ):
         host_program(bb.get(), ["second"])
 
@@ -262,7 +262,7 @@ def test_detection_output_has_a_dynamic_result() -> None:
         "variance_encoded_in_target": 0,
     }
 
-    def build(x: Expr) -> Expr:
+    def build(_: Expr) -> Expr:
         return relax.call_pure_packed(
             OPERATOR_FUNCTION,
             *(_const(np.zeros(shape)) for shape in ((1, 8), (1, 4), (1, 2, 8))),
@@ -275,3 +275,69 @@ def test_detection_output_has_a_dynamic_result() -> None:
     assert program.tensors[program.outputs[0]].shape == (1, 1, -1, 7)
     found = NativeProgram(encode_program(program), []).run([_values("float32")])[0][0]
     np.testing.assert_array_equal(found.ravel(), [0, -1, -1, -1, -1, -1, -1])
+    with pytest.raises(UnsupportedModel) as error:
+        host_program(_main(relax.TensorType(SHAPE, "float32"), build, op.nn.relu), [])
+    assert str(error.value) == (
+        "node1: the package's host part cannot do this: relax.nn.relu of a tensor whose shape is known at run time "
+        "only; compile with tvm.compile, whose host part is native code"
+    )
+
+
+_ONCE = "a take over all axes at once"
+CANNOT: dict[str, tuple[Callable[[Expr], Expr], str]] = {
+    "repeat of all": (lambda x: op.repeat(x, 2), "a repeat over all axes at once"),
+    "index of all": (op.argmax, "an index over all axes at once"),
+    "negative padding": (
+        lambda x: op.nn.pad(x, [0, 0, 0, 0, -1, 0, 0, 0]),
+        "negative padding [0, 0, 0, 0, -1, 0, 0, 0]",
+    ),
+    "take of all": (lambda x: op.take(op.reshape(x, (144,)), _const([1], "int64")), _ONCE),
+    "take beyond the end": (
+        lambda x: op.take(x, _const([6], "int64"), axis=1),
+        "a take whose indices are not constants in 0..5",
+    ),
+    "nested results": (lambda x: relax.Tuple([relax.Tuple([x, x]), x]), "a tuple within a tuple"),
+    "zero point of another type": (
+        lambda x: op.quantize(x, _const(0.1), _const(300, "int32"), -1, "int8"),
+        "expected a constant zero point of int8, found int32",
+    ),
+    "take with NaN": (lambda x: op.take(x, _const([1], "int64"), axis=1, mode="nan"), "a take of mode nan"),
+}
+
+
+@pytest.mark.parametrize("case", CANNOT)
+def test_forms_that_the_table_does_not_have(case: str) -> None:
+    build, text = CANNOT[case]
+    with pytest.raises(UnsupportedModel) as error:
+        host_program(_module(build), [])
+    assert str(error.value) == (
+        f"node0: the package's host part cannot do this: {text}; "
+        "compile with tvm.compile, whose host part is native code"
+    )
+
+
+def _main(ty: Any, *builds: Callable[[Expr], Expr]) -> tvm.IRModule:
+    """main(x), a chain of operators."""
+    bb = relax.BlockBuilder()
+    x = relax.Var("x", ty)
+    with bb.function("main", [x]):
+        with bb.dataflow():
+            y: Expr = x
+            for i, build in enumerate(builds):
+                y = bb.emit(build(y), f"node{i}")
+            y = bb.emit_output(y)
+        bb.emit_func_output(y)
+    return bb.get()
+
+
+@pytest.mark.parametrize(
+    ("ty", "text"),
+    [
+        (relax.TensorType(ndim=2, dtype="float32"), "x is no tensor of known shape"),
+        (relax.TensorType((1, tvm.tirx.Var("n", "int64")), "float32"), "x has a dynamic shape [1, n]"),
+    ],
+)
+def test_inputs_need_shapes(ty: Any, text: str) -> None:
+    with pytest.raises(UnsupportedModel) as error:
+        host_program(_main(ty, op.nn.relu), [])
+    assert str(error.value) == f"input x: {text}; compile with tvm.compile, whose host part is native code"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from tests.codegen.build import CONCAT, Builder
 
@@ -38,12 +39,32 @@ REFUSED: dict[str, tuple[Callable[[Builder], Tensor], str]] = {
     ),
     "three axes": (
         lambda b: b.layout([LayoutStep("reshape", ((1, 6, 36),))], b.input(6, 6, 6)),
-        "tensors have the shape (1, C, H, W) or (1, K), found shape (1, 6, 36) of layout0_out",
+        "tensors have the shape (1, C, H, W) or (1, K), found a result of shape (1, 6, 36)",
     ),
     "channels broadcast": (
         lambda b: b.add(b.input(6, 4, 4), b.input(1, 4, 4)),
         "the second operand has the first one's channels, and its height and width or 1, "
         "found operands (1, 6, 4, 4) and (1, 1, 4, 4)",
+    ),
+    "a table of 16 bits": (
+        lambda b: b.table(b.input(6, 4, 4, dtype="uint16")),
+        "a table has operands and results of 8 bits, found an operand of 16 bits",
+    ),
+    "a layout of 16 bits": (
+        lambda b: b.layout([LayoutStep("transpose", ((0, 1, 3, 2),))], b.input(6, 4, 4, dtype="int16")),
+        "a layout moves 8 bits at most, found an operand of 16 bits",
+    ),
+    "a large map": (
+        lambda b: b.max_pool(b.input(3, 70000, 1), (1, 1), (1, 1)),
+        "maps are at most 2047 rows and columns, found a map of 70000 x 1",
+    ),
+    "a large dilation": (
+        lambda b: b.conv(b.input(3, 90, 90), 4, (3, 3), dilation=(40, 1)),
+        "dilations are at most 31, found dilations (40, 1)",
+    ),
+    "a far shift": (
+        lambda b: b.shift(b.input(2, 900, 900), np.array([[0, 0], [512, 0]])),
+        "a shift moves channels by at most 511 rows and columns within their map, found one by 512",
     ),
     "too much for the memory": (
         lambda b: b.conv(b.input(4096, 31, 31), 1, (31, 31)),
@@ -72,6 +93,14 @@ def test_accepted_compiles() -> None:
     assert compile_region(b.graph(z), machine).stream
 
 
+def test_padding_beyond_the_values_of_a_map() -> None:
+    b = Builder()
+    b.conv(b.input(6, 4, 4, dtype="uint8", bits=4), 6, (3, 3), padding=(1, 1, 1, 1), zero_point=200)
+    assert str(check(b.nodes[-1], overlay("ultra96-w4"))) == (
+        "padding is a value that the operand's bits hold, found zero point 200 of an operand of 4 bits"
+    )
+
+
 NARROW: dict[str, tuple[str, Callable[[Builder], Tensor], str]] = {
     "a product wider than sums": (
         "ultra96-w1",
@@ -87,7 +116,7 @@ NARROW: dict[str, tuple[str, Callable[[Builder], Tensor], str]] = {
         "ultra96-w1",
         lambda b: b.conv(b.input(6, 4, 4, dtype="int8"), 6, (1, 1), w_bits=1),
         "operands and weights of 1 bit are -1 or +1, of all channels; padded ones have an even number of channels, "
-        "found 8 bits of in0",
+        "found an operand of 8 bits",
     ),
     "odd channels with padding": (
         "ultra96-w1",
@@ -108,6 +137,9 @@ NARROW: dict[str, tuple[str, Callable[[Builder], Tensor], str]] = {
 }
 
 
+WIDER = {"ultra96-w1": "ultra96-a8w4, ultra96-w4, ultra96-w4x, ultra96-w8", "pynq-z1-w4": "pynq-z1-w8"}
+
+
 @pytest.mark.parametrize("case", NARROW)
 def test_widths_that_an_overlay_does_not_offer(case: str) -> None:
     target, make, text = NARROW[case]
@@ -116,4 +148,4 @@ def test_widths_that_an_overlay_does_not_offer(case: str) -> None:
     verdict = check(b.nodes[-1], overlay(target))
     assert isinstance(verdict, Reject)
     assert text in str(verdict)
-    assert verdict.remedy == "compile for an overlay of more bits, or quantise to fewer"
+    assert verdict.remedy.startswith(f"compile for an overlay of more bits ({WIDER[target]}), or ")

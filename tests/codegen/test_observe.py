@@ -22,7 +22,7 @@ from tilewright.errors import SimError
 from tilewright.integer.evaluate import evaluate
 from tilewright.targets.config import overlay
 from tilewright.targets.isa.codec import decode_stream, encode_stream
-from tilewright.targets.isa.spec import Finish, Store
+from tilewright.targets.isa.spec import Base, Finish, Store
 from tilewright.targets.memory_map import pack, unpack
 from tilewright.targets.region import CompiledRegion
 from tilewright.targets.sim import fast
@@ -125,6 +125,16 @@ def test_a_stream_of_another_plan_is_told() -> None:
     last = max(i for i, x in enumerate(plain) if isinstance(x, Store))
     with pytest.raises(SimError, match=r"expected the (\d+) STORE instructions of its plan, found \d+"):
         observe(tiles, graph, [*plain[:last], *plain[last + 1 :]], layers)
+    index, store = next(
+        (i, x) for i, x in enumerate(plain) if isinstance(x, Store) and x.base is Base.WORKSPACE
+    )
+    plain[index] = replace(store, dram_offset=store.dram_offset + 2**20)
+    with pytest.raises(
+        SimError,
+        match=rf"instruction {index}, layer \w+: expected a STORE to bytes \d+\.\.\d+ of \w+, where the layer's map "
+        r"lies, found bytes \d+\.\.\d+ of ",
+    ):
+        observe(tiles, graph, plain, layers)
 
 
 def test_places_that_an_operation_does_not_name() -> None:

@@ -290,7 +290,8 @@ CASES: list[tuple[Callable[[QdqGraph], str], str, str, str]] = [
         sums,
         "sums must fit 32 bits (at most 2147483647), found 4274820000 in output channel 0",
         "gemm16",
-        "quantise with a larger weight scale, or split the layer's input channels",
+        "compile for an overlay of wider sums (`tilewright targets`), quantise with a larger weight scale, or split the "
+        "layer's input channels",
     ),
     (
         matrix,

@@ -98,7 +98,7 @@ def test_collapsed_layouts_share_the_fate_of_what_took_them() -> None:
     assert rows[turned].place == rows[flat].place == "host"
     assert rows[turned].reason == rows[flat].reason
     assert rows[flat].reason.startswith(
-        "tensors have the shape (1, C, H, W) or (1, K), found shape (1, 20, 4)"
+        "tensors have the shape (1, C, H, W) or (1, K), found a result of shape (1, 20, 4)"
     )
     assert rows[soft].reason == "an operator must be one that the integer level has, found Softmax"
 

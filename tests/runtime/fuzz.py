@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.runtime import corpus
 
+from tilewright.errors import ConfigError
 from tilewright.runtime import cross
 
 
@@ -26,7 +27,10 @@ def fuzz(cases: int, seed: int = 0) -> subprocess.CompletedProcess[str]:
 
 
 if __name__ == "__main__":
-    done = fuzz(*(int(word) for word in sys.argv[1:3]))
+    try:
+        done = fuzz(*(int(word) for word in sys.argv[1:3]))
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
     sys.stdout.write(done.stdout)
     sys.stderr.write(done.stderr)
     sys.exit(done.returncode)

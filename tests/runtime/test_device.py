@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import multiprocessing
 import re
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,19 +15,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.limits import SLOWNESS
 from tests.runtime.test_session import OVERLAY, REGION, _feed, _package
 
 from tilewright.errors import ConfigError, DataError, DeviceError, PackageError
 from tilewright.runtime import Session
 from tilewright.runtime.device_model import DeviceModel
+from tilewright.runtime.native import NativeProgram
 from tilewright.targets.config import overlay
 from tilewright.targets.package import Package
-from tilewright.targets.registers import ALIGNMENT, BY_NAME
+from tilewright.targets.program import encode_program, encode_region
+from tilewright.targets.registers import ALIGNMENT, BY_NAME, config_words
 from tilewright.targets.sim import timing
 from tilewright.targets.sim.program import Program
 
 PACKAGE = _package()
-SHORT = {"timeout_ms": 150}
+TIMEOUT_MS = 150 * SLOWNESS
+SHORT = {"timeout_ms": TIMEOUT_MS}
 """A launch of the small package takes well below a millisecond; loaded machines need room."""
 
 
@@ -87,6 +92,15 @@ WRONG_TEXTS = [
         "device zynq:registers=a,memory=b,cache=warm: expected cache=none, sync or uncached, found warm",
     ),
     (
+        "zynq:registers=a,memory=/dev/mem",
+        "device zynq:registers=a,memory=/dev/mem: memory=/dev/mem needs @PHYSICAL and bytes=",
+    ),
+    (
+        "zynq:registers=a,memory=/dev/null@3",
+        "device zynq:registers=a,memory=/dev/null@3: expected a physical address below 2^48 that is a multiple of "
+        f"{ALIGNMENT} for the memory, found 3",
+    ),
+    (
         "zynq:registers=a,memory=/dev/null,cache=sync",
         "device zynq:registers=a,memory=/dev/null,cache=sync: cache=sync needs a u-dma-buf, and /dev/null is none; "
         "give sysfs=DIR",
@@ -109,6 +123,9 @@ def test_no_device_is_told(tmp_path: Path, shared: DeviceModel) -> None:
 
     page, memory = tmp_path / "page", tmp_path / "memory"
     assert fails(page, memory) == f"memory {memory} cannot be opened: No such file or directory"
+    assert fails(page, Path("/dev/null"), "bytes=4096") == (
+        "4096 bytes of memory cannot be mapped: No such device"
+    )
     memory.write_bytes(b"")
     assert fails(page, memory) == f"{memory} has 0 usable bytes; give bytes="
     memory.write_bytes(bytes(4096))
@@ -270,6 +287,30 @@ def test_the_cache_is_maintained_over_what_is_exchanged() -> None:
         assert back[0][0] > data[0][0] and ends[0] == ends[1] and back[0][2] == 2
 
 
+def test_regions_for_another_release(shared: DeviceModel) -> None:
+    """With fewer words of configuration than the device's registers hold."""
+    data = encode_region(REGION, OVERLAY)
+    words = config_words(OVERLAY)
+    listed = struct.pack(f"<{len(words) + 1}I", len(words), *words)
+    assert data.count(listed) == 1
+    data = data.replace(listed, struct.pack(f"<{len(words)}I", len(words) - 1, *words[:-1]))
+    native = NativeProgram(encode_program(PACKAGE.program), [(data, REGION.stream, REGION.constants)])
+    with pytest.raises(PackageError) as caught:
+        native.open_device(shared.uri())
+    assert str(caught.value) == (
+        f"region {REGION.name}: expected an overlay of {len(words)} words, found {len(words) - 1}"
+    )
+
+
+def test_a_cache_that_cannot_be_maintained() -> None:
+    with DeviceModel(OVERLAY, memory_bytes=1 << 20, coherent=False) as model:
+        sync = model.folder / "sync_for_device"
+        sync.unlink()
+        sync.symlink_to("/dev/full")
+        with pytest.raises(DeviceError, match=r": the cache cannot be maintained: No space left on device$"):
+            Session(PACKAGE, model.uri()).run(_feed())
+
+
 def test_memory_that_is_not_cached_is_copied_in_words(shared: DeviceModel) -> None:
     _same(Session(PACKAGE, shared.uri(cache="uncached")), Session(PACKAGE), 3)
 
@@ -280,14 +321,14 @@ FAULTS: list[tuple[str, tuple[int, ...], str]] = [
     (
         "hang",
         (3,),
-        rf"^{LAYER}: no end within 150 ms: STATE RUNNING, 3 of {STEPS} instructions fetched \(layer conv1\); LOAD retired 0, "
+        rf"^{LAYER}: no end within {TIMEOUT_MS} ms: STATE RUNNING, 3 of {STEPS} instructions fetched \(layer conv1\); LOAD retired 0, "
         r"waits for DRAM; MATRIX retired 0, waits for a token; VECTOR retired 0, has nothing to do; STORE retired 0, has "
         r"nothing to do; give timeout_ms= if it needs longer$",
     ),
     (
         "ignore",
         (),
-        rf"^{LAYER}: no end within 150 ms: START was not taken \(STATE \w+\): has the accelerator a clock, is it alive\?$",
+        rf"^{LAYER}: no end within {TIMEOUT_MS} ms: START was not taken \(STATE \w+\): has the accelerator a clock, is it alive\?$",
     ),
     (
         "error",
@@ -304,10 +345,14 @@ FAULTS: list[tuple[str, tuple[int, ...], str]] = [
     ("error", (77, 0xFFFFFFFF), rf"^{LAYER}: unknown error 77$"),
     ("scribble", (), rf"^{LAYER}, instruction 0 .*: error BUS: .*; physical address 0x[0-9a-f]+$"),
     ("reset", (), rf"^{LAYER}: the launch is lost: the device was reset while it ran; run again$"),
-    ("stale", (), rf"^{LAYER}: no end within 150 ms: STATE RUNNING, "),
-    ("vanish", (), rf"^{LAYER}: no end within 150 ms: the registers are gone; load the bitstream$"),
-    ("dead", (), rf"^{LAYER}: no end within 150 ms: START was not taken"),
-    ("die", (5,), rf"^{LAYER}: no end within 150 ms: STATE RUNNING, 5 of {STEPS} instructions fetched"),
+    ("stale", (), rf"^{LAYER}: no end within {TIMEOUT_MS} ms: STATE RUNNING, "),
+    ("vanish", (), rf"^{LAYER}: no end within {TIMEOUT_MS} ms: the registers are gone; load the bitstream$"),
+    ("dead", (), rf"^{LAYER}: no end within {TIMEOUT_MS} ms: START was not taken"),
+    (
+        "die",
+        (5,),
+        rf"^{LAYER}: no end within {TIMEOUT_MS} ms: STATE RUNNING, 5 of {STEPS} instructions fetched",
+    ),
 ]
 LASTING: dict[str, Callable[[DeviceModel], None]] = {
     "vanish": DeviceModel.revive,
@@ -356,7 +401,7 @@ def test_a_device_that_stays_dead_is_told_each_time() -> None:
             session.run(_feed())
         with pytest.raises(
             DeviceError,
-            match=r"does not answer a reset within 1000 ms \(STATE \w+\); load the bitstream again, or restart",
+            match=r"does not answer a reset within 1000 ms \(STATE \w+\); load the bitstream again, or restart the device model",
         ):
             session.run(_feed())
         model.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import dataclasses
 import hashlib
@@ -187,6 +188,25 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "labels": (_mended(SOUND["wide"], _set("labels", b"[1]")), "section labels: expected a list of texts"),
     "plan": (_mended(SOUND["wide"], _set("plan", b"1")), "section plan: expected a dict, found int"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"block_in": 0}, "section overlay: blocks of 0 and 32, operands of 8 and 8 bits"),
+        ({"block_in": 1, "inp_bits": 4}, "section overlay: half words of 0 bytes, tiles of 32"),
+    ],
+)
+def test_overlays_without_a_machine(changes: dict[str, int], text: str) -> None:
+    """Whose hash is right; Python has rules for each field."""
+    odd = copy.copy(corpus.OVERLAY)
+    for cached in ("identity", "hash"):
+        odd.__dict__.pop(cached, None)
+    for name, value in changes.items():
+        object.__setattr__(odd, name, value)  # past its own checks
+    data = _mended(SOUND["wide"], _overlay_section(configuration=odd.to_dict(), hash=odd.hash))
+    assert LIBRARY.opened(data)[0] == text
+    assert "block_in=" in _python(data)
 
 
 @pytest.mark.parametrize("name", BROKEN)

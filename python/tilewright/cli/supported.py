@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,7 @@ from tilewright.errors import ConfigError, Fault, FaultList
 from tilewright.targets.config import Overlay, overlay
 
 DEFAULT_OVERLAY = "ultra96-w8"
+UNTRAINED = "random:1"
 
 
 def supported(
@@ -59,7 +61,7 @@ def supported(
 ) -> None:
     """Tell of every operator whether it runs on the accelerator or the host, and why.
 
-    No calibration is needed; without weights, `--weights random:1` does.
+    Needs no calibration and, of a prototxt, no weights: random ones stand for them.
 
     [bold]Examples[/bold]
 
@@ -89,7 +91,10 @@ def supported(
     )
     with clean_stdout(), progress("ranges") as report:
         from tilewright import pipeline
+        from tilewright.frontend.model import is_caffe
 
+        if weights is None and is_caffe(model):
+            options = replace(options, weights=UNTRAINED)
         found = pipeline.supported(
             options.load(), chosen, calibration=calibration, bits=bits, layout=layout, progress=report
         )

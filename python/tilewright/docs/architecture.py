@@ -52,7 +52,7 @@ STAGES: Mapping[str, tuple[str, frozenset[str]]] = {
          "codegen frontend integer_level pipeline quantize relay_passes runtime targets"),
         ("pipeline", "load, quantise, compile: the stages in order",
          "codegen evaluation frontend placement quantize relay_passes runtime stages targets"),
-        ("placement", "what runs where, and why", "frontend relay_passes targets"),
+        ("placement", "what runs where, and why", "codegen frontend relay_passes targets"),
         ("quantize", "float to QDQ after training", "frontend"),
         ("relay_passes", "Relax to Relax: from the imported graph to the integer level, parted into regions",
          "codegen debug frontend integer targets"),

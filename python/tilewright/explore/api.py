@@ -421,4 +421,4 @@ def _nothing(model: Model, board: str, refused: Sequence[Refused]) -> list[Fault
     return [
         Fault(f"{reason} ({len(names)} overlays, {names[0]} among them)", where, remedy)
         for reason, names in reasons.items()
-    ] or [Fault("no overlay was tried", where, "give more --trials")]
+    ]

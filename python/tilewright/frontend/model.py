@@ -206,7 +206,7 @@ def load(
     seed = _seed(weights)
     if not 1 <= batch <= MOST_IMAGES:
         raise ConfigError(Fault(f"expected a batch of 1 to {MOST_IMAGES}, found {batch}", "batch"))
-    if _is_caffe(path):
+    if is_caffe(path):
         source = seed if seed is not None else weights
         proto = load_caffe(path, source, input_shapes=input_shapes)
     else:
@@ -296,7 +296,7 @@ def _seed(weights: str | Path | int | None) -> int | None:
     return int(digits)
 
 
-def _is_caffe(path: Path) -> bool:
+def is_caffe(path: Path) -> bool:
     """Whether the file is a prototxt. Raises ModelError where it is neither that nor ONNX by its looks."""
     suffix = path.suffix.lower()
     if suffix in _WRONG_FILES:

@@ -71,6 +71,10 @@ class Sources:
         """Write as JSON."""
         return json.dumps(asdict(self))
 
+    def put(self, function: relax.Function) -> relax.Function:
+        """The function with this as its attribute."""
+        return function.with_attr(SOURCES, self.dump())
+
     @staticmethod
     def of(function: relax.Function) -> Sources:
         """Read from a function's attribute; empty where it has none (modules not imported by us)."""

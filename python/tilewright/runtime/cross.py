@@ -35,8 +35,10 @@ _WHEEL_PLATFORMS = {"aarch64": ("manylinux_2_28_aarch64", "manylinux_2_24_aarch6
 """Platforms that TVM has wheels for."""
 _SOURCES = ("targets/board/cross", "targets/board/fuzz", "targets/board/native", "targets/sim/native")
 _SINGLE = ("targets/isa/isa.h", "codegen/native/region_module.cc")
+SANITIZERS = "address,undefined,float-cast-overflow"
+"""As for -fsanitize=. Conversions of floats out of range are undefined as well, and `undefined` leaves them out."""
 _SANITIZED = {
-    "TILEWRIGHT_SANITIZE": "address,undefined",
+    "TILEWRIGHT_SANITIZE": SANITIZERS,
     "CMAKE_BUILD_TYPE": "Debug",
     "CMAKE_CXX_FLAGS": "-O1",
 }

@@ -75,7 +75,7 @@ class GraphLevel:
         self.inputs = [str(p.name) for p in imported["main"].params]
         try:
             executable = tvm.compile(module, target=llvm(quick))
-        except tvm.error.TVMError as error:
+        except Exception as error:  # its exceptions share no class of their own
             first = str(error).strip().splitlines()[-1]
             raise UnsupportedModel(Fault(f"TVM does not compile it: {first}", "level graph")) from error
         self.machine = relax.VirtualMachine(executable, tvm.cpu())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tilewright.errors import ConfigError, SimError
 from tilewright.targets.config import Overlay
 from tilewright.targets.isa.codec import encode_stream
 from tilewright.targets.isa.spec import Base, Finish, Instruction, Load, Memory, Store
-from tilewright.targets.sim import fast, reference
+from tilewright.targets.sim import fast, reference, timing
 from tilewright.targets.sim.fast import FastSimulator, SimdLevel, simd_levels
 from tilewright.targets.sim.program import DramImage, Program
 from tilewright.targets.sim.testing import chain, random_matrix, random_vector, scene
@@ -160,9 +161,43 @@ def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(importlib.metadata, "distribution", distribution)
     with pytest.raises(
-        ConfigError, match=r"needs tilewright installed; install the project \(pip install -e \.\)"
+        ConfigError,
+        match=r"the fast simulator needs tilewright installed; install the project \(pip install -e \.\)",
     ):
         fast.library_path()
+
+
+@pytest.mark.parametrize(
+    ("module", "other", "damaged"),
+    [
+        (
+            fast,
+            "the library of the fast simulator has interface {}, expected {}; install the project again",
+            "the library of the fast simulator does not load: ",
+        ),
+        (
+            timing,
+            "the library of the timing simulator has interface {}, expected {}; install the project again",
+            "the library of the timing simulator does not load: ",
+        ),
+    ],
+)
+def test_libraries_that_are_no_simulator(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: Any, other: str, damaged: str
+) -> None:
+    """One of another version, and one that is damaged."""
+    load, found = module._library.__wrapped__, module.ABI
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "ABI", found + 1)
+        with pytest.raises(ConfigError) as error:
+            load()
+    assert str(error.value).endswith(": " + other.format(found, found + 1))
+    path = tmp_path / "lib.so"
+    path.write_bytes(b"no library")
+    monkeypatch.setattr(module, "library_path", lambda: path)
+    with pytest.raises(ConfigError) as error:
+        load()
+    assert str(error.value).startswith(f"{path}: {damaged}")
 
 
 def test_wrong_number_of_layers(machines: dict[str, Overlay]) -> None:

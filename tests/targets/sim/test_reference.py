@@ -279,6 +279,10 @@ FAULTS: dict[str, tuple[str, str]] = {
         "instruction 3 (MATRIX n_y=2 wait=LOAD, layer c): (oc, y, x) = (0, 0, 0) and (0, 1, 0) meet at vector 0 "
         "of ACC",
     ),
+    "sums that nothing began": (
+        LOADED + "MATRIX wait=LOAD fresh=0  ; c\nFINISH",
+        "instruction 3 (MATRIX fresh=0 wait=LOAD, layer c): reads vector 0 of ACC, which nothing has written",
+    ),
     "trap of VECTOR": (
         LOADED + "VECTOR wait=LOAD lo=2 hi=1  ; c\nFINISH",
         "instruction 3 (VECTOR lo=2 hi=1 wait=LOAD, layer c): lo=2 is above hi=1",

@@ -126,6 +126,9 @@ DeviceMemory::DeviceMemory(const DeviceUri& uri) : uri_(uri.text) {
   if (cache_ == Cache::kSync && folder.empty()) {
     Fail(TW_RT_URI, "device ", uri.text, ": cache=sync needs a u-dma-buf, and ", memory.path, " is none; give sysfs=DIR");
   }
+  if (raw && folder.empty() && (!memory.has_number || uri.values.count("bytes") == 0)) {
+    Fail(TW_RT_URI, "device ", uri.text, ": memory=/dev/mem needs @PHYSICAL and bytes=");
+  }
   file_ = File(uri, "memory", memory.path, O_RDWR | (cache_ == Cache::kUncached ? O_SYNC : 0));
   physical_ = memory.number;
   std::uint64_t bytes = 0;
@@ -135,10 +138,6 @@ DeviceMemory::DeviceMemory(const DeviceUri& uri) : uri_(uri.text) {
       Fail(TW_RT_DEVICE, "device ", uri.text, ": ", folder, " has no phys_addr and size: is it a u-dma-buf's?");
     }
     if (!memory.has_number) physical_ = physical;
-  } else if (raw) {
-    if (!memory.has_number || uri.values.count("bytes") == 0) {
-      Fail(TW_RT_URI, "device ", uri.text, ": memory=/dev/mem needs @PHYSICAL and bytes=");
-    }
   } else if (file_.regular()) {
     bytes = file_.size();
   }

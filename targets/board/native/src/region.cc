@@ -235,9 +235,9 @@ void RegionRunner::Run(const std::vector<const std::uint8_t*>& inputs, const std
                        tw_rt_stats* stats) {
   using Clock = std::chrono::steady_clock;
   const std::size_t operands = region_.inputs.size(), results = region_.outputs.size();
-  Require(inputs.size() == operands * region_.batch && outputs.size() == results * region_.batch, "region ",
-          region_.name, ": expected ", operands, " operands and ", results, " results for each of ", region_.batch,
-          " images, found ", inputs.size(), " and ", outputs.size());
+  if (inputs.size() != operands * region_.batch || outputs.size() != results * region_.batch) {
+    Fail(TW_RT_INTERNAL, "region ", region_.name, ": ", inputs.size(), " operands and ", outputs.size(), " results");
+  }
   if (placement_ == nullptr) Fail(TW_RT_INTERNAL, "region ", region_.name, " is on no device");
   const Clock::time_point start = Clock::now();
   const int bits = region_.machine.inp_bits;

@@ -110,7 +110,8 @@ void op_dequantize(Call& call) {
     case DType::kInt32:
       return Dequantize<std::int32_t>(call);
     default:
-      Fail(TW_RT_PACKAGE, "expected integers of 8, 16 or 32 bits, found ", DTypeName(call.in[0]->type()));
+      // Programs with other types are refused when they are read.
+      Fail(TW_RT_INTERNAL, "dequantize of ", DTypeName(call.in[0]->type()));
   }
 }
 

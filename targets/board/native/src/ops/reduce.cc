@@ -165,7 +165,8 @@ void op_reduce_sum(Call& call) {
     case DType::kInt64:
       return AddUp<std::int64_t, std::uint64_t>(call, false);
     default:
-      Fail(TW_RT_PACKAGE, "expected float32, int32 or int64, found ", DTypeName(call.in[0]->type()));
+      // Programs with other types are refused when they are read.
+      Fail(TW_RT_INTERNAL, "reduce_sum of ", DTypeName(call.in[0]->type()));
   }
 }
 void op_reduce_mean(Call& call) { AddUp<float, double>(call, true); }
