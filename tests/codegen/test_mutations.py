@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.codegen.mutants import DAMAGES, RACE, Mutant, Network, Planner, Subject
+from tests.codegen.mutants import DAMAGES, RACE, Mutant, Network, Planner, Subject, lost_tokens
 from tests.codegen.test_random_plans import inception, mobile, residual, shifted, upsampled
 
 from tilewright.benchmark.fuzz.plans import random_plan
@@ -44,6 +44,20 @@ def merged(count: int, stripes: int, lag: int) -> Planner:
         groups = [
             Group(layers=tuple(names[i : i + count]), stripes=stripes, lag=lag)
             for i in range(0, len(names), count)
+        ]
+        return RegionPlan(region=p.name, groups=tuple(groups))
+
+    return plan
+
+
+def parted(strips: int, stripes: int) -> Planner:
+    """Each layer by itself, in so many parts of its columns and rows."""
+
+    def plan(p: Prepared) -> RegionPlan:
+        counts = [layer.geometry.count for layer in p.flow.layers]
+        groups = [
+            Group(layers=(name,), stripes=min(stripes, rows), strips=min(strips, columns))
+            for name, (rows, columns) in zip(p.flow.names, counts, strict=True)
         ]
         return RegionPlan(region=p.name, groups=tuple(groups))
 
@@ -119,6 +133,24 @@ def test_every_kind_of_damage_of_any_plan_is_found() -> None:
         for machine, plan in [(m, drawn(number)) for m in machines] + [(m, None) for m in machines[:2]]:
             check(Subject.of(network, machine, plan, 1 + number % 2), 3, found)
     check_kinds(found)
+
+
+@pytest.mark.parametrize(
+    ("network", "plan"),
+    [
+        pytest.param(residual, parted(3, 2), id="strips and stripes"),
+        pytest.param(upsampled, parted(5, 1), id="phases in strips", marks=pytest.mark.slow),
+        pytest.param(
+            shifted, drawn(4), id="displacements", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_no_token_orders_what_does_not_meet(network: Network, plan: Planner) -> None:
+    """Each is taken out."""
+    subject = Subject.of(network, TIGHT, plan)
+    found = list(lost_tokens(subject))
+    assert len(found) > 100
+    assert {subject.verdict(mutant) for mutant in found} == {"race"}
 
 
 def test_same_and_other_terms() -> None:
