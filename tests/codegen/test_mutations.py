@@ -140,9 +140,7 @@ def test_every_kind_of_damage_of_any_plan_is_found() -> None:
     [
         pytest.param(residual, parted(3, 2), id="strips and stripes"),
         pytest.param(upsampled, parted(5, 1), id="phases in strips", marks=pytest.mark.slow),
-        pytest.param(
-            shifted, drawn(4), id="displacements", marks=pytest.mark.slow
-        ),
+        pytest.param(shifted, drawn(4), id="displacements", marks=pytest.mark.slow),
     ],
 )
 def test_no_token_orders_what_does_not_meet(network: Network, plan: Planner) -> None:
