@@ -119,7 +119,9 @@ def _inlined(binding: relax.VarBinding, function: relax.Function, taken: set[str
     for inner in bindings_of(body):
         var = binding.var
         if not inner.var.same_as(result):
-            var = type(inner.var)(unique_name(inner.var.name, taken), inner.var.ty)
+            # Names of the body are those that TVM makes up, again and again.
+            name = unique_name(f"{binding.var.name}_{inner.var.name}", taken)
+            var = type(inner.var)(name, inner.var.ty)
             new[hash(inner.var)] = var
         bindings.append(relax.VarBinding(var, substituted(inner.value, new)))
     return bindings

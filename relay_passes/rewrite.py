@@ -87,7 +87,15 @@ def substituted(expr: relax.Expr, new: dict[int, relax.Var]) -> relax.Expr:
 
 
 def with_unique_names(function: relax.Function) -> relax.Function:
-    """The function with variables renamed whose names are taken: TVM's passes and inlining repeat names."""
+    """The function with variables renamed whose names are taken: TVM's passes and inlining repeat names.
+
+    Calls of functions leave a name to others: TVM made theirs up, and what is known of a source goes by name.
+    """
+
+    def is_call(binding: relax.VarBinding) -> bool:
+        return isinstance(binding.value, relax.Call) and isinstance(binding.value.op, GlobalVar)
+
+    kept = {b.var.name for b in bindings_of(function) if not is_call(b)}
     taken = {p.name for p in function.params}
     new: dict[int, relax.Var] = {}
     blocks = []
@@ -95,7 +103,8 @@ def with_unique_names(function: relax.Function) -> relax.Function:
         bindings = []
         for binding in block.bindings:
             value = substituted(binding.value, new) if new else binding.value
-            name = unique_name(binding.var.name, taken)
+            name = unique_name(binding.var.name, taken | kept if is_call(binding) else taken)
+            taken.add(name)
             var = binding.var
             if name != var.name:
                 var = type(var)(name, var.ty)

@@ -116,5 +116,19 @@ def test_layers_that_a_rewrite_made_are_told_as_the_one_in_the_model(tmp_path: P
     onnx.save(onnx.parser.parse_model(text), path)
     model = tw.load(path)
     small = tw.quantize(model, "random:1", options=tw.QuantizeOptions(adaptive_rounding=False))
-    (fault,) = refused(small, "ultra96-w1")
-    assert fault.startswith(f"normal: {NEITHER}")
+    for fault, found in zip(
+        refused(small, "ultra96-w1"), ("sums must fit 16 bits", "a product of two maps"), strict=True
+    ):
+        assert fault.startswith(f"normal: {NEITHER}{found}")
+
+
+def test_the_demo_on_one_bit() -> None:
+    """Residuals, pools and concats between the layers: names that TVM makes up meet those of layers put back."""
+    demo = Path(__file__).parents[1] / "tutorials" / "demo"
+    model = tw.load(demo / "digits.prototxt", demo / "digits.caffemodel")
+    small = tw.quantize(model, calibration="random:1", target="ultra96-w1")
+    faults = refused(small, "ultra96-w1")
+    names = {node.name for node in model.nodes}
+    for fault in faults:
+        layers = fault.split(": ")[0].removesuffix(" more").rpartition(" and ")[0] or fault.split(": ")[0]
+        assert set(layers.split(", ")) <= names
