@@ -44,8 +44,8 @@ coverage: .venv/installed  ## lines of Python and C++ that the default suite run
 	find build/coverage-objects -name '*.gcda' -delete
 	PYTHONPATH=python:build/coverage $(BIN)/python -m coverage run -m pytest -n $(JOBS) -m "not slow"
 	$(BIN)/python -m coverage combine --quiet
-	$(BIN)/python -m coverage report --skip-covered --sort=cover
-	$(BIN)/python -m gcovr --root . --merge-lines --gcov-ignore-errors no_working_dir_found --filter targets --filter codegen build/coverage-objects
+	$(BIN)/python -m coverage report --skip-covered --sort=cover --fail-under=90
+	$(BIN)/python -m gcovr --root . --merge-lines --fail-under-line 90 --gcov-ignore-errors no_working_dir_found --filter targets --filter codegen build/coverage-objects
 
 cross: .venv/installed  ## what boards need, built for both Arms, and TVM's libraries for aarch64 (downloaded)
 	$(BIN)/python -m tilewright.runtime.cross build aarch64

@@ -98,8 +98,10 @@ def test_another_kind_of_file(name: str, text: str) -> None:
     assert supported(name) == f"{name}: expected an ONNX file or a prototxt; this {text}"
 
 
-def test_missing_weights() -> None:
-    message = supported(PROTOTXT)
+def test_missing_weights(tmp_path: Path) -> None:
+    message = fault(
+        invoke("compile", PROTOTXT, *TARGET, "--calibration", "random:1", "-o", tmp_path / "net.twp")
+    )
     assert "--weights" in message or "caffemodel" in message
     assert "random" in message
 

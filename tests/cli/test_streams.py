@@ -18,11 +18,22 @@ PROGRAM = (sys.executable, "-m", "tilewright")
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
+def heed_interrupts() -> None:
+    """As in a terminal: what a shell starts in the background ignores them, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `$T ...` by the shell."""
     variables = os.environ | environment | {"T": " ".join(PROGRAM)}
     return subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, timeout=300, check=False, env=variables
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=variables,
+        preexec_fn=heed_interrupts,
     )
 
 
@@ -69,7 +80,9 @@ def test_ctrl_c(tmp_path: Path) -> None:
     # So many images that the signal comes while they are run.
     command = [*PROGRAM, "compile", str(model), *TARGET, "--calibration", "random:100000", "-o", str(output)]
     environment = os.environ | {"TILEWRIGHT_DEBUG": "1"}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as running:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heed_interrupts
+    ) as running:
         assert running.stderr is not None
         assert running.stderr.readline().startswith("tilewright: stage import: ")
         running.send_signal(signal.SIGINT)

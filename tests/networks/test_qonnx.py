@@ -89,7 +89,7 @@ def test_unquantised_input_is_named(shared_data: Path) -> None:
     )
     with pytest.raises(UnsupportedModel) as caught:
         tw.compile(model, "ultra96-w8")
-    assert [str(f.where) for f in caught.value.faults] == ["Conv_5", "BatchNormalization_6"]
+    assert [str(f.where) for f in caught.value.faults] == ["Conv_5, BatchNormalization_6"]
 
 
 def test_unquantised_input_by_tvm(shared_data: Path) -> None:
