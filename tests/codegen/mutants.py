@@ -397,22 +397,24 @@ def damaged_fills(s: Subject) -> Iterator[Mutant]:
             )
 
 
+def windows(stream: Sequence[Instruction]) -> Iterator[tuple[int, Matrix | Vector]]:
+    """Instructions with windows that reach rows above their own, of an earlier stripe."""
+    for i, x in enumerate(stream):
+        if isinstance(x, Matrix):
+            taps = x.n_ky
+        elif isinstance(x, Vector) and x.source == Source.ACT:
+            taps = x.kernel_y
+        else:
+            continue
+        if taps > 1 and x.offset_y > 0:
+            yield i, x
+
+
 def shifted_halos(s: Subject) -> Iterator[Mutant]:
     """Each window that reaches rows above its own reads them a row higher."""
-    for i, x in enumerate(s.stream):
-        taps = (
-            x.n_ky
-            if isinstance(x, Matrix)
-            else x.kernel_y
-            if isinstance(x, Vector) and x.source == Source.ACT
-            else 1
-        )
-        if taps > 1 and isinstance(x, Matrix | Vector) and x.offset_y > 0:
-            yield Mutant(
-                "shifted halo",
-                f"instruction {i}",
-                partial(_with, s.stream, i, replace(x, offset_y=x.offset_y - 1)),
-            )
+    for i, x in windows(s.stream):
+        shifted = replace(x, offset_y=x.offset_y - 1)
+        yield Mutant("shifted halo", f"instruction {i}", partial(_with, s.stream, i, shifted))
 
 
 def _with(stream: Sequence[Instruction], index: int, x: Instruction) -> list[Instruction]:

@@ -76,8 +76,9 @@ class GraphLevel:
         try:
             executable = tvm.compile(module, target=llvm(quick))
         except Exception as error:  # its exceptions share no class of their own
-            first = str(error).strip().splitlines()[-1]
-            raise UnsupportedModel(Fault(f"TVM does not compile it: {first}", "level graph")) from error
+            lines = str(error).split("\n")
+            last = next((line.strip() for line in reversed(lines) if line.strip()), type(error).__name__)
+            raise UnsupportedModel(Fault(f"TVM does not compile it: {last}", "level graph")) from error
         self.machine = relax.VirtualMachine(executable, tvm.cpu())
 
     def run(self, feeds: Sequence[Array], values: Mapping[str, Array]) -> dict[str, Array]:
