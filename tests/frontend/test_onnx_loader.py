@@ -267,6 +267,18 @@ def test_zero_sized_shapes() -> None:
     )
 
 
+@pytest.mark.parametrize("op", ["AveragePool", "MaxPool", "Conv"])
+def test_windows_that_are_larger_than_the_map(op: str) -> None:
+    weight = ", w" if op == "Conv" else ""
+    constants = {"w": np.ones((2, 2, 9, 3), np.float32)} if weight else {}
+    graph = (
+        f"g (float[1,2,7,7] x) => (float[1,2,a,b] y) {{ [big] y = {op} <kernel_shape = [9, 3]> (x{weight}) }}"
+    )
+    assert message(build(graph, **constants)) == (
+        f"node big: output y of {op} has shape [1, 2, -1, 5], which is empty"
+    )
+
+
 def test_another_resolution_re_infers_everything() -> None:
     model = build(
         """g (float[1,2,8,8] x) => (float[1,a] y) {
