@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -216,6 +217,34 @@ def test_damaged_tensors_all_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "found"),
+    [
+        ("INT8", 300, "from -128 to 127, found 300"),
+        ("UINT8", -1, "from 0 to 255, found -1"),
+        ("INT16", -40000, "from -32768 to 32767, found -40000"),
+        ("UINT16", 65536, "from 0 to 65535, found 65536"),
+        ("BOOL", 2, "from 0 to 1, found 2"),
+        ("FLOAT16", 65536, "from 0 to 65535, found 65536"),
+        ("INT4", 256, "from 0 to 255, found 256"),
+        ("UINT32", 2**32, "from 0 to 4294967295, found 4294967296"),
+    ],
+)
+def test_numbers_that_their_type_has_not(kind: str, value: int, found: str) -> None:
+    """Fields for wider numbers hold them; ONNX Runtime drops the upper bits and computes with what is left."""
+    model = build(RELU)
+    number = getattr(TensorProto, kind)
+    tensor = model.graph.initializer.add(name="w", dims=[2], data_type=number)
+    field = getattr(tensor, helper.tensor_dtype_to_field(number))
+    field.extend([value] if kind == "INT4" else [1, value])
+    assert message(model) == (
+        f"initialiser w: expected {kind} values {found}; the file is damaged; export or download it again"
+    )
+    del field[:]
+    field.extend([1] if kind == "INT4" else [1, 1])
+    load_onnx(model)
+
+
 def test_weights_that_do_not_fit() -> None:
     model = build(
         "g (float[1,3,4,4] x) => (float[1,2,4,4] y) { y = Add (x, w) }", w=np.ones((2, 5), np.float32)
@@ -270,7 +299,7 @@ def test_zero_sized_shapes() -> None:
 @pytest.mark.parametrize("op", ["AveragePool", "MaxPool", "Conv"])
 def test_windows_that_are_larger_than_the_map(op: str) -> None:
     weight = ", w" if op == "Conv" else ""
-    constants = {"w": np.ones((2, 2, 9, 3), np.float32)} if weight else {}
+    constants: dict[str, Any] = {"w": np.ones((2, 2, 9, 3), np.float32)} if weight else {}
     graph = (
         f"g (float[1,2,7,7] x) => (float[1,2,a,b] y) {{ [big] y = {op} <kernel_shape = [9, 3]> (x{weight}) }}"
     )

@@ -283,6 +283,10 @@ def _check_tensor(tensor: TensorProto, where: str, readers: set[str], faults: Fa
         remedy = "the file is damaged; export or download it again"
         faults.add(f"expected {expected} {unit} for shape {shape}, found {found}", where=where, remedy=remedy)
         return
+    wrong = _out_of_range(tensor)
+    if wrong:
+        faults.add(wrong, where=where, remedy="the file is damaged; export or download it again")
+        return
     try:
         array = numpy_helper.to_array(tensor)
     except (ValueError, TypeError, OverflowError) as exc:
@@ -326,6 +330,22 @@ def _lengths(tensor: TensorProto, elements: int) -> tuple[int, int, str]:
         return (elements * bits + 7) // 8, len(tensor.raw_data), "bytes"
     stored = getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type))
     return (-(-elements * bits // 8) if bits < 8 else elements), len(stored), "values"
+
+
+def _out_of_range(tensor: TensorProto) -> str:
+    """What is wrong with numbers in a field for wider ones, whose upper bits would be dropped; "" where nothing is."""
+    bits, kind = _ITEM_BITS[tensor.data_type], TensorProto.DataType.Name(tensor.data_type)
+    field = helper.tensor_dtype_to_field(tensor.data_type)
+    if tensor.HasField("raw_data") or field not in ("int32_data", "uint64_data"):
+        return ""
+    low, high = 0, 2 ** max(bits, 8) - 1  # floats of 16 bits by their bits, smaller integers in bytes
+    if kind == "BOOL":
+        high = 1
+    elif kind.startswith("INT") and bits >= 8:
+        low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    stored = getattr(tensor, field)
+    outside = [v for v in (min(stored, default=low), max(stored, default=low)) if not low <= v <= high]
+    return f"expected {kind} values from {low} to {high}, found {outside[0]}" if outside else ""
 
 
 def _first_line(exc: Exception) -> str:
