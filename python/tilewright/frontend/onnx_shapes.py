@@ -191,9 +191,8 @@ def _check_shapes(graph: Graph) -> None:
             elif np.prod(shape, dtype=np.float64) > _MAX_ELEMENTS:
                 message = f"output {value} of {node.op} has shape {list(shape)}, more than 2**31 elements"
                 faults.add(message, where=f"node {node.name}")
-            elif (
-                any(d < 1 for d in shape) and value not in loose
-            ):  # windows beyond a map give negative numbers
+            # A window beyond its map gives a negative number.
+            elif min(shape, default=1) < 1 and value not in loose:
                 faults.add(
                     f"output {value} of {node.op} has shape {list(shape)}, which is empty",
                     where=f"node {node.name}",
